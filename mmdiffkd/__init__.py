@@ -1,0 +1,7 @@
+"""mmdiffkd: Knowledge Diffusion for Distillation (DiffKD) for the OpenMMLab libraries."""
+
+from . import compat
+
+__version__ = '0.1.0'
+
+compat.apply()

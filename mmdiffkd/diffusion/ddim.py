@@ -1,0 +1,132 @@
+"""Noise schedule and DDIM sampling as pure functions.
+
+Everything that depends on the schedule alone is computed once, in float64, when a head is
+built; a sampling step is then two multiply-adds with Python floats.
+
+Symbols follow DDPM (Ho et al., 2020) and DDIM (Song et al., 2021): ``t`` is an integer timestep
+in ``0..T-1`` that grows with the noise, ``alphas_cumprod[t]`` is the share of signal power left
+at ``t``, and ``x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * noise``.
+"""
+
+from typing import Callable, List, NamedTuple, Sequence
+
+import torch
+from torch import Tensor
+
+
+class DDIMStep(NamedTuple):
+    """One deterministic denoising step, ``x <- x_scale * x + noise_scale * noise_predicted``.
+
+    Attributes:
+        timestep: The integer timestep ``t`` that the noise predictor is asked about.
+        x_scale: Factor of the current sample.
+        noise_scale: Factor of the predicted noise.
+    """
+
+    timestep: int
+    x_scale: float
+    noise_scale: float
+
+
+def linear_alphas_cumprod(
+    num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Tensor:
+    """Cumulative signal power of the linear-beta schedule (DDPM, section 4).
+
+    Args:
+        num_train_timesteps: Length T of the diffusion chain.
+        beta_start: Noise variance added at ``t = 0``.
+        beta_end: Noise variance added at ``t = T - 1``.
+
+    Returns:
+        ``prod(1 - beta)`` up to and including each timestep, shape (T,), float64.
+    """
+    betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
+    return torch.cumprod(1.0 - betas, dim=0)
+
+
+def sampling_timesteps(num_train_timesteps: int, num_steps: int) -> List[int]:
+    """Timesteps visited when denoising from the middle of the chain down to 0.
+
+    The chain is cut into ``2 * num_steps`` strides and only its cleaner half is walked, because a
+    student's feature is noisy but never pure noise (reference implementation of DiffKD).
+
+    Args:
+        num_train_timesteps: Length T of the chain.
+        num_steps: Number K of denoising steps, at least 1 and at most T / 2.
+
+    Returns:
+        K descending timesteps that end in 0: T=1000, K=5 gives [400, 300, 200, 100, 0].
+
+    Raises:
+        ValueError: If K steps do not fit in half of the chain.
+    """
+    if not 1 <= num_steps <= num_train_timesteps // 2:
+        raise ValueError(
+            f'num_steps must be between 1 and num_train_timesteps / 2 = '
+            f'{num_train_timesteps // 2}, got {num_steps}'
+        )
+    stride = num_train_timesteps // (2 * num_steps)
+    return [stride * index for index in reversed(range(num_steps))]
+
+
+def ddim_steps(alphas_cumprod: Tensor, num_steps: int) -> List[DDIMStep]:
+    """Coefficients of DDIM (eta = 0) for each sampling step.
+
+    Equation 12 of DDIM with the predicted ``x_0`` substituted is linear in the sample and the
+    predicted noise. With ``a = alphas_cumprod[t]`` and ``p`` the value at the next, cleaner
+    timestep (1 after the last)::
+
+        x_scale     = sqrt(p / a)
+        noise_scale = sqrt(1 - p) - sqrt(p * (1 - a) / a)
+
+    Args:
+        alphas_cumprod: Shape (T,), float64.
+        num_steps: Number K of steps.
+
+    Returns:
+        The K steps, noisiest first.
+    """
+    num_train_timesteps = len(alphas_cumprod)
+    timesteps = sampling_timesteps(num_train_timesteps, num_steps)
+    levels = [float(alphas_cumprod[t]) for t in timesteps]
+    steps = []
+    for t, a, p in zip(timesteps, levels, [*levels[1:], 1.0]):
+        steps.append(DDIMStep(t, (p / a) ** 0.5, (1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5))
+    return steps
+
+
+def ddim_denoise(
+    noise_predictor: Callable[[Tensor, int], Tensor], x: Tensor, steps: Sequence[DDIMStep]
+) -> Tensor:
+    """Denoise ``x`` with all ``steps``. Gradients flow through every one of them.
+
+    Args:
+        noise_predictor: ``(x, t) -> noise``, both of shape (N, D, H, W), ``t`` an integer.
+        x: The noisy sample at ``steps[0].timestep``, (N, D, H, W). It keeps its own precision,
+            whatever that of the predictor's output under autocast.
+        steps: What :func:`ddim_steps` returns.
+
+    Returns:
+        The denoised sample, shape and dtype of ``x``.
+    """
+    for step in steps:
+        noise = noise_predictor(x, step.timestep).to(x.dtype)
+        x = step.x_scale * x + step.noise_scale * noise
+    return x
+
+
+def add_noise(clean: Tensor, noise: Tensor, signal_scale: Tensor, noise_scale: Tensor) -> Tensor:
+    """Diffuse ``clean`` to the noise level of each image (DDPM, equation 4).
+
+    Args:
+        clean: (N, D, H, W).
+        noise: Standard normal, same shape.
+        signal_scale: ``sqrt(alphas_cumprod[t])`` of each image, shape (N,).
+        noise_scale: ``sqrt(1 - alphas_cumprod[t])`` of each image, shape (N,).
+
+    Returns:
+        ``signal_scale * clean + noise_scale * noise``, same shape.
+    """
+    per_image = (-1, *([1] * (clean.ndim - 1)))
+    return signal_scale.reshape(per_image) * clean + noise_scale.reshape(per_image) * noise

@@ -1,0 +1,224 @@
+"""Heads: what turns a student and a teacher feature into the two tensors that are compared."""
+
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .autoencoder import LinearAutoencoder
+from .ddim import add_noise, ddim_denoise, ddim_steps, linear_alphas_cumprod
+from .denoiser import Denoiser
+from .layers import at_least_float32, conv_bn
+from .noise_adapter import NoiseAdapter
+
+
+class HeadOutput(NamedTuple):
+    """What a head makes of one student map and one teacher map.
+
+    Attributes:
+        refined: Student feature ready for the distance, (N, D, H, W), at least float32.
+        target: Teacher feature to compare it with, same shape, detached.
+        aligned: Student feature after its projection, before denoising, same shape, detached.
+        loss_diffusion: Weighted loss of the noise predictor, scalar; None if the head has none.
+        loss_ae: Weighted reconstruction loss of the autoencoder, scalar; None if it has none.
+        gamma: Share of the student feature kept, (N,), detached; None if the head adds no noise.
+    """
+
+    refined: Tensor
+    target: Tensor
+    aligned: Tensor
+    loss_diffusion: Optional[Tensor] = None
+    loss_ae: Optional[Tensor] = None
+    gamma: Optional[Tensor] = None
+
+
+class AlignHead(nn.Module):
+    """Projects the student's channels to the teacher's and nothing more: the plain baseline.
+
+    Args:
+        student_channels: Channels Cs of the student map.
+        teacher_channels: Channels Ct of the teacher map.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.align = nn.Conv2d(student_channels, teacher_channels, 1)
+
+    def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> HeadOutput:
+        """Project (N, Cs, H, W) to the shape (N, Ct, H, W) of the teacher feature."""
+        aligned = at_least_float32(self.align(student_feat))
+        target = at_least_float32(teacher_feat).detach()
+        return HeadOutput(refined=aligned, target=target, aligned=aligned.detach())
+
+
+class DiffKDHead(nn.Module):
+    """Denoises a student feature with a diffusion model of the teacher's feature.
+
+    Knowledge Diffusion for Distillation, NeurIPS 2023. The student feature, projected to the
+    width D, is mixed with noise by the noise adapter, denoised in ``num_steps`` DDIM steps and
+    projected. The noise predictor learns on the teacher's feature in the same forward.
+
+    Args:
+        student_channels: Channels Cs of the student map.
+        teacher_channels: Channels Ct of the teacher map.
+        kernel_size: 3 for feature maps, 1 for vectors held as 1x1 maps (classifier logits).
+        ae_channels: Width D of a linear autoencoder in whose latent space the diffusion works;
+            None diffuses in the teacher's own width, D = Ct.
+        num_steps: Denoising steps K.
+        num_train_timesteps: Length T of the diffusion chain.
+        reduction: Of the noise predictor's bottlenecks.
+        adapter_reduction: Of the noise adapter's bottleneck.
+        diffusion_weight: Weight of the noise predictor's loss (lambda 1 of the paper).
+        ae_weight: Weight of the autoencoder's loss (lambda 2).
+
+    Raises:
+        ValueError: If ``kernel_size``, ``num_steps`` or a width cannot work.
+    """
+
+    # The reference sizes its timestep embedding for chains of up to 1280 steps.
+    MIN_EMBEDDINGS = 1280
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        kernel_size: int = 3,
+        ae_channels: Optional[int] = None,
+        num_steps: int = 5,
+        num_train_timesteps: int = 1000,
+        reduction: int = 4,
+        adapter_reduction: int = 8,
+        diffusion_weight: float = 1.0,
+        ae_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if kernel_size not in (1, 3):
+            raise ValueError(
+                f'kernel_size must be 3 (feature maps) or 1 (vectors), got {kernel_size!r}'
+            )
+        if ae_channels is not None and ae_channels < 1:
+            raise ValueError(f'ae_channels must be a positive integer or None, got {ae_channels!r}')
+        self.diffusion_weight = diffusion_weight
+        self.ae_weight = ae_weight
+
+        width = teacher_channels if ae_channels is None else ae_channels
+        self.autoencoder = (
+            None if ae_channels is None else LinearAutoencoder(teacher_channels, ae_channels)
+        )
+        self.align = nn.Conv2d(student_channels, width, 1)
+        self.noise_adapter = NoiseAdapter(width, kernel_size, adapter_reduction)
+        self.denoiser = Denoiser(
+            width, kernel_size, reduction, max(self.MIN_EMBEDDINGS, num_train_timesteps)
+        )
+        self.projection = conv_bn(width, width)
+
+        alphas_cumprod = linear_alphas_cumprod(num_train_timesteps)
+        self.steps = ddim_steps(alphas_cumprod, num_steps)
+        # The square roots are taken before rounding to float32: 1 - alphas_cumprod is 1e-4 at
+        # t = 0 and would lose four digits. The tables follow from the arguments, so they stay out
+        # of the state dict.
+        self.register_buffer('signal_scale', alphas_cumprod.sqrt().float(), persistent=False)
+        self.register_buffer('noise_scale', (1 - alphas_cumprod).sqrt().float(), persistent=False)
+
+    def forward(
+        self,
+        student_feat: Tensor,
+        teacher_feat: Tensor,
+        generator: Optional[torch.Generator] = None,
+        *,
+        student_noise: Optional[Tensor] = None,
+        diffusion_noise: Optional[Tensor] = None,
+        timesteps: Optional[Tensor] = None,
+    ) -> HeadOutput:
+        """Refine the student feature and train the diffusion model on the teacher's.
+
+        Args:
+            student_feat: (N, Cs, H, W).
+            teacher_feat: (N, Ct, H, W), same N, H and W.
+            generator: Source of noise and timesteps; None is the device's default generator.
+            student_noise: Standard normal (N, D, H, W) mixed into the student feature, instead
+                of a fresh draw.
+            diffusion_noise: Standard normal (N, D, H, W) that the noise predictor has to find,
+                instead of a fresh draw.
+            timesteps: Integers in ``0..T-1``, (N,), instead of a fresh draw.
+
+        Returns:
+            A :class:`HeadOutput`.
+        """
+        teacher_feat = teacher_feat.detach()
+        if self.autoencoder is None:
+            latent, loss_ae = at_least_float32(teacher_feat), None
+        else:
+            latent, loss_ae = self._encode(teacher_feat)
+        # The autoencoder learns from its reconstruction alone, never from what is compared.
+        target = latent.detach()
+
+        aligned = at_least_float32(self.align(student_feat))
+        refined, gamma = self.refine(aligned, generator, student_noise)
+        loss_diffusion = self.diffusion_loss(target, generator, diffusion_noise, timesteps)
+        return HeadOutput(
+            refined, target, aligned.detach(), loss_diffusion, loss_ae, gamma.detach()
+        )
+
+    def _encode(self, teacher_feat: Tensor):
+        latent, reconstruction = self.autoencoder(teacher_feat)
+        loss = F.mse_loss(at_least_float32(reconstruction), at_least_float32(teacher_feat))
+        return at_least_float32(latent), self.ae_weight * loss
+
+    def refine(
+        self,
+        aligned: Tensor,
+        generator: Optional[torch.Generator] = None,
+        noise: Optional[Tensor] = None,
+    ):
+        """Add the noise that the adapter asks for, denoise, project.
+
+        Args:
+            aligned: Student feature in the diffusion's width, (N, D, H, W).
+            generator: Source of the noise; None is the device's default generator.
+            noise: Standard normal of the same shape, instead of a fresh draw.
+
+        Returns:
+            The refined feature, (N, D, H, W), and gamma, (N,).
+        """
+        gamma = self.noise_adapter(aligned)
+        if noise is None:
+            noise = _normal_like(aligned, generator)
+        keep = gamma[:, None, None, None]
+        # gamma and 1 - gamma themselves, not their square roots: so does the reference.
+        noisy = keep * aligned + (1 - keep) * noise
+        denoised = ddim_denoise(self.denoiser, noisy, self.steps)
+        return at_least_float32(self.projection(denoised)), gamma
+
+    def diffusion_loss(
+        self,
+        target: Tensor,
+        generator: Optional[torch.Generator] = None,
+        noise: Optional[Tensor] = None,
+        timesteps: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Weighted mean squared error of the predicted noise in the diffused teacher feature.
+
+        Args:
+            target: Teacher feature in the diffusion's width, (N, D, H, W), detached.
+            generator: Source of noise and timesteps; None is the device's default generator.
+            noise: Standard normal of the same shape, instead of a fresh draw.
+            timesteps: Integers in ``0..T-1``, (N,), instead of a fresh draw.
+        """
+        if timesteps is None:
+            timesteps = torch.randint(
+                len(self.signal_scale), (len(target),), generator=generator, device=target.device
+            )
+        if noise is None:
+            noise = _normal_like(target, generator)
+        diffused = add_noise(
+            target, noise, self.signal_scale[timesteps], self.noise_scale[timesteps]
+        )
+        predicted = at_least_float32(self.denoiser(diffused, timesteps))
+        return self.diffusion_weight * F.mse_loss(predicted, noise)
+
+
+def _normal_like(x: Tensor, generator: Optional[torch.Generator]) -> Tensor:
+    """Standard normal noise of the shape, dtype and device of ``x``."""
+    return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

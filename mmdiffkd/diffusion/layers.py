@@ -1,0 +1,61 @@
+"""Layers that the noise predictor, the noise adapter and the heads share."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that also trains on a single value per channel.
+
+    One image whose map is 1x1 (the top of a feature pyramid, a logit vector) has no variance to
+    normalise with, and torch refuses it. Such a batch uses the running statistics and leaves them
+    as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+            return F.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(x)
+
+
+def conv_bn(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
+    """Convolution that keeps the map's size, then batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2),
+        BatchNorm2d(out_channels),
+    )
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
+    """:func:`conv_bn` followed by ReLU."""
+    return nn.Sequential(*conv_bn(in_channels, out_channels, kernel_size), nn.ReLU(inplace=True))
+
+
+class Bottleneck(nn.Module):
+    """Residual bottleneck without a ReLU after the sum (reference implementation of DiffKD).
+
+    Args:
+        channels: Width of input and output.
+        reduction: The 3x3 convolution works in ``channels // reduction`` channels.
+
+    Maps (N, channels, H, W) to the same shape.
+    """
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.block = nn.Sequential(
+            *conv_bn_relu(channels, hidden),
+            *conv_bn_relu(hidden, hidden, kernel_size=3),
+            *conv_bn(hidden, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32 if autocast left it in half precision, else unchanged."""
+    return x.float() if x.dtype.itemsize < 4 else x

@@ -1,0 +1,17 @@
+"""Registries of mmdiffkd, children of mmengine's.
+
+Naming ``type='mmdiffkd.X'`` in any OpenMMLab config imports this module by itself; the locations
+are imported when the first ``X`` is looked up.
+"""
+
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmdiffkd',
+    locations=['mmdiffkd.distillers', 'mmdiffkd.losses'],
+)
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.hooks'])

@@ -1,0 +1,70 @@
+"""DIST: match relations between classes and between samples instead of values."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdiffkd.registry import MODELS
+
+from .base import WeightedDistance
+
+
+def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
+    """``1 - correlation`` of the rows of ``x`` and ``y``, mean over rows.
+
+    Args:
+        x: (rows, values).
+        y: Same shape.
+        eps: Keeps constant rows, whose correlation is undefined, at a distance of 1.
+
+    Returns:
+        Scalar in 0..2.
+    """
+    x = x - x.mean(dim=1, keepdim=True)
+    y = y - y.mean(dim=1, keepdim=True)
+    return 1 - F.cosine_similarity(x, y, dim=1, eps=eps).mean()
+
+
+def dist(
+    student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0
+) -> Tensor:
+    """Knowledge Distillation from A Stronger Teacher (Huang et al., 2022), equation 10.
+
+    Args:
+        student: Logits, (N, C) or (N, C, H, W); each pixel is one sample.
+        teacher: Logits, same shape.
+        beta: Weight of the relation between the classes of a sample.
+        gamma: Weight of the relation between the samples of a class.
+        tau: Temperature. The result is multiplied by ``tau ** 2``.
+
+    Returns:
+        Scalar.
+    """
+    student, teacher = (
+        (logits / tau).softmax(dim=1).transpose(0, 1).flatten(1) for logits in (student, teacher)
+    )
+    intra_class = pearson_distance(student, teacher)
+    inter_class = pearson_distance(student.t(), teacher.t())
+    return tau**2 * (beta * inter_class + gamma * intra_class)
+
+
+@MODELS.register_module()
+class DISTLoss(WeightedDistance):
+    """The distance :func:`dist` on logits.
+
+    Args:
+        beta: Weight of the relation between the classes of a sample.
+        gamma: Weight of the relation between the samples of a class.
+        tau: Temperature, above 0.
+        loss_weight: Factor of the distance.
+    """
+
+    def __init__(
+        self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(loss_weight)
+        if not tau > 0:
+            raise ValueError(f'tau must be above 0, got {tau!r}')
+        self.beta, self.gamma, self.tau = beta, gamma, tau
+
+    def distance(self, refined: Tensor, target: Tensor) -> Tensor:
+        return dist(refined, target, self.beta, self.gamma, self.tau)

@@ -1,0 +1,16 @@
+"""Running teacher and student together and adding up their losses."""
+
+from .build import ConfigError
+from .capture import FeatureCapture, FeaturePath
+from .distiller import DiffKDDistiller
+from .pair import DistillPair
+from .teacher import FrozenTeacher
+
+__all__ = [
+    'ConfigError',
+    'DiffKDDistiller',
+    'DistillPair',
+    'FeatureCapture',
+    'FeaturePath',
+    'FrozenTeacher',
+]

@@ -1,0 +1,154 @@
+"""Where configs become models: the only place that knows what the host libraries need.
+
+Every function raises errors that name the config key, what was given and what is accepted.
+"""
+
+import copy
+import difflib
+import inspect
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Dict, Iterable, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope, Registry
+from torch import nn
+
+from mmdiffkd.registry import MODELS
+
+
+class ConfigError(ValueError):
+    """A config that cannot be built; the message names key, value and what is accepted."""
+
+
+def suggest(name: str, accepted: Iterable[str]) -> str:
+    """``'; did you mean ...?'`` if something accepted is spelled like ``name``, else empty."""
+    close = difflib.get_close_matches(str(name), list(accepted), n=3)
+    return f'; did you mean {" or ".join(map(repr, close))}?' if close else ''
+
+
+def check_keys(cfg: Any, accepted: Iterable[str], required: Iterable[str], where: str) -> None:
+    """Raise unless ``cfg`` is a dict with all required and no unknown keys."""
+    accepted = list(accepted)
+    if not isinstance(cfg, dict):
+        raise ConfigError(
+            f'{where} must be a dict with the keys {", ".join(accepted)}; got {cfg!r}'
+        )
+    for key in cfg:
+        if key not in accepted:
+            raise ConfigError(
+                f'{where}: unknown key {key!r}{suggest(key, accepted)} '
+                f'(accepted: {", ".join(accepted)})'
+            )
+    for key in required:
+        if cfg.get(key) is None:
+            raise ConfigError(f'{where}: {key!r} is required')
+
+
+def build_component(cfg: Any, where: str, registry: Registry = MODELS, **filled_in) -> nn.Module:
+    """Build a head or a loss, checking its type and its arguments first.
+
+    Names without a scope are looked up in mmdiffkd before the other libraries, so that
+    ``type='MSELoss'`` means ours whatever the config's default scope is.
+
+    Args:
+        cfg: Dict with ``type``.
+        where: The config key, for errors.
+        registry: Where types without a scope are looked up.
+        filled_in: Arguments that the distiller knows better than a config; those that the class
+            does not take are left out.
+    """
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ConfigError(f"{where} must be a dict with a 'type', got {cfg!r}")
+    cfg = copy.deepcopy(dict(cfg))
+    kind = cfg.pop('type')
+    cls = kind if inspect.isclass(kind) else registry.get(kind)
+    if cls is None:
+        registry.import_from_location()
+        known = sorted(registry.module_dict)
+        raise ConfigError(
+            f'{where}: no {kind!r} in the registry{suggest(kind, known)} '
+            f'(mmdiffkd has {", ".join(known)}; name those of other libraries as '
+            f"'mmdet.L1Loss')"
+        )
+    parameters = inspect.signature(cls).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    accepted = [name for name in parameters if name not in filled_in]
+    if not takes_any:
+        check_keys(cfg, accepted, (), f'{where} ({cls.__name__})')
+    arguments = {key: value for key, value in filled_in.items() if key in parameters}
+    try:
+        return cls(**{**arguments, **cfg})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'{where} ({cls.__name__}): {error}') from error
+
+
+def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
+    """The full config of a model from a path or a ``library::name``.
+
+    Args:
+        location: ``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'`` or a file's path.
+        where: The config key, for errors.
+        with_weights: Also look up the library's published weight, as ``cfg.model_path``.
+    """
+    if '::' in str(location):
+        library = str(location).partition('::')[0]
+        if find_spec(library) is None:
+            # mmengine would run pip here.
+            raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
+        try:
+            return get_config(str(location), pretrained=with_weights)
+        except Exception as error:
+            # mmengine raises ImportError, FileNotFoundError, AssertionError or ValueError here.
+            raise ConfigError(f'{where}: {location!r} cannot be read: {error}') from error
+    path = Path(location).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
+            f"and a name like 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"
+        )
+    return Config.fromfile(path)
+
+
+def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:
+    """The model dict of a config and the scope to build it in.
+
+    Args:
+        config: A model dict, a path or a ``library::name``.
+        where: The config key, for errors.
+
+    Returns:
+        A dict that the caller may change, and the default scope (None keeps the current one).
+    """
+    if isinstance(config, dict):
+        if 'type' not in config:
+            raise ConfigError(f"{where}: a model dict needs a 'type', got the keys {list(config)}")
+        return copy.deepcopy(dict(config)), None
+    cfg = load_config(config, where)
+    if 'model' not in cfg:
+        raise ConfigError(f"{where}: {config!r} has no 'model'")
+    model = copy.deepcopy(dict(cfg.model))
+    # mmpretrain keeps the preprocessing beside the model.
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return model, cfg.get('default_scope')
+
+
+def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:
+    """Build a host library's model without initialising or loading weights.
+
+    Args:
+        config: A model dict, a path or a ``library::name``.
+        where: The config key, for errors.
+        data_preprocessor: Used if the model's own config names none.
+    """
+    model, scope = model_config(config, where)
+    if data_preprocessor is not None:
+        model.setdefault('data_preprocessor', data_preprocessor)
+    with DefaultScope.overwrite_default_scope(scope):
+        try:
+            return MODELS.build(model)
+        except Exception as error:
+            # Whatever a host's constructor raises, the reader needs to know which model it was.
+            raise ConfigError(f'{where}: cannot build {model["type"]!r}: {error}') from error

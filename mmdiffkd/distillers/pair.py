@@ -1,0 +1,131 @@
+"""One place where student and teacher are matched: captured maps -> heads -> loss."""
+
+from typing import Dict, List, Sequence, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdiffkd.diffusion import AlignHead, DiffKDHead, HeadOutput
+from mmdiffkd.registry import MODELS
+
+from .build import ConfigError, build_component
+from .shapes import resize_like, to_map
+
+# mmdiffkd.diffusion needs torch alone, so its heads are registered here.
+MODELS.register_module(module=AlignHead)
+MODELS.register_module(module=DiffKDHead)
+
+
+class DistillPair(nn.Module):
+    """Heads and loss of one pair.
+
+    Args:
+        name: Suffix of the pair's entries in the log.
+        heads: One per captured map, or empty to compare the raw features.
+        loss: Distance between refined and target maps, ``(N, C, H, W) x 2 -> scalar``.
+    """
+
+    KEYS = ('student', 'teacher', 'head', 'loss')
+
+    def __init__(self, name: str, heads: Sequence[nn.Module], loss: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.heads = nn.ModuleList(heads)
+        self.loss = loss
+
+    @classmethod
+    def from_config(
+        cls, name: str, cfg: Dict, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
+    ) -> 'DistillPair':
+        """Build a pair whose heads fit the given maps.
+
+        Args:
+            name: The pair's key in the config.
+            cfg: With ``student``, ``teacher``, ``loss`` and optionally ``head``.
+            student_maps: Captured in a dry forward, each (N, Cs, H, W).
+            teacher_maps: Same number of maps, each (N, Ct, H, W).
+
+        Raises:
+            ConfigError: If the numbers of maps differ, or without a head their channels.
+        """
+        where = f'pairs.{name}'
+        if len(student_maps) != len(teacher_maps):
+            raise ConfigError(
+                f'{where}: student path {cfg["student"]!r} yields {len(student_maps)} maps, '
+                f'teacher path {cfg["teacher"]!r} {len(teacher_maps)}; they are matched one to one'
+            )
+        channels = [(s.shape[1], t.shape[1]) for s, t in zip(student_maps, teacher_maps)]
+        heads = []
+        if cfg.get('head') is not None:
+            heads = [
+                build_component(
+                    cfg['head'], f'{where}.head', student_channels=cs, teacher_channels=ct
+                )
+                for cs, ct in channels
+            ]
+        elif any(cs != ct for cs, ct in channels):
+            raise ConfigError(
+                f'{where}: without a head the channels must agree, but student and teacher have '
+                f"{channels}; give it head=dict(type='AlignHead') or head=dict(type='DiffKDHead')"
+            )
+        return cls(name, heads, build_component(cfg['loss'], f'{where}.loss'))
+
+    def forward(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
+    ) -> Dict[str, Tensor]:
+        """Losses and diagnostics of this pair.
+
+        Args:
+            student_maps: Each (N, Cs, h, w).
+            teacher_maps: As many, each (N, Ct, H, W).
+
+        Returns:
+            Scalars: ``loss_kd_<name>``, with diffusion heads ``loss_diff_<name>`` and
+            ``loss_ae_<name>`` (sums over maps), and the detached means over maps
+            ``dist_before_<name>``, ``dist_after_<name>`` and ``gamma_<name>``.
+        """
+        outputs = self._run_heads(student_maps, teacher_maps)
+        scalars = {f'loss_kd_{self.name}': sum(self.loss(o.refined, o.target) for o in outputs)}
+        for key, losses in (
+            ('loss_diff', [o.loss_diffusion for o in outputs]),
+            ('loss_ae', [o.loss_ae for o in outputs]),
+        ):
+            if all(loss is not None for loss in losses):
+                scalars[f'{key}_{self.name}'] = sum(losses)
+        scalars.update(self._diagnostics(outputs))
+        return scalars
+
+    def _run_heads(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
+    ) -> List[HeadOutput]:
+        expected = len(self.heads) or len(teacher_maps)
+        if not len(student_maps) == len(teacher_maps) == expected:
+            raise RuntimeError(
+                f'pairs.{self.name}: {len(student_maps)} student and {len(teacher_maps)} teacher '
+                f'maps were captured, {expected} were seen when the distiller was built'
+            )
+        resized = [resize_like(s, t) for s, t in zip(student_maps, teacher_maps)]
+        if self.heads:
+            return [head(s, t) for head, s, t in zip(self.heads, resized, teacher_maps)]
+        return [HeadOutput(s, t, s.detach()) for s, t in zip(resized, teacher_maps)]
+
+    @torch.no_grad()
+    def _diagnostics(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:
+        scalars = {
+            f'dist_before_{self.name}': _mean(F.mse_loss(o.aligned, o.target) for o in outputs),
+            f'dist_after_{self.name}': _mean(F.mse_loss(o.refined, o.target) for o in outputs),
+        }
+        gammas = [o.gamma.mean() for o in outputs if o.gamma is not None]
+        if gammas:
+            scalars[f'gamma_{self.name}'] = _mean(gammas)
+        return scalars
+
+
+def maps_of(features: Sequence[Tensor], image_size: Tuple[int, int]) -> List[Tensor]:
+    """Captured features as maps (N, C, H, W); see :func:`~.shapes.to_map`."""
+    return [to_map(feature, image_size) for feature in features]
+
+
+def _mean(scalars) -> Tensor:
+    return torch.stack(list(scalars)).mean()

@@ -1,0 +1,5 @@
+"""What happens during training."""
+
+from .interrupt import InterruptHook
+
+__all__ = ['InterruptHook']

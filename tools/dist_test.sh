@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Evaluate on several GPUs (or CPU processes) of one or more machines.
+#
+#   bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [flags of tools/test.py]
+#
+# On N machines, run it on each with NNODES=N, its own NODE_RANK and MASTER_ADDR=<first machine>.
+set -euo pipefail
+
+if [ $# -lt 3 ]; then
+    echo "usage: bash tools/dist_test.sh CONFIG CHECKPOINT GPUS [flags of tools/test.py]" >&2
+    exit 2
+fi
+config=$1
+checkpoint=$2
+gpus=$3
+shift 3
+
+exec "${PYTHON:-python}" -m torch.distributed.run \
+    --nnodes="${NNODES:-1}" \
+    --node_rank="${NODE_RANK:-0}" \
+    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
+    --master_port="${PORT:-29500}" \
+    --nproc_per_node="$gpus" \
+    "$(dirname "$0")/test.py" "$config" "$checkpoint" --launcher pytorch "$@"

@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Slim a checkpoint written while distilling to the student alone.
+
+The result holds the student's weights and the meta information that the host's inferencers read
+(class names), without the distiller's weights, the optimizer and the log. It loads strictly into
+the student's own config.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from mmdiffkd.checkpoint import load_file, weights_of
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('checkpoint', help='written while distilling')
+    parser.add_argument('out', type=Path, help='file to write')
+    parser.add_argument(
+        '--force', action='store_true', help='overwrite the output file if there is one'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    if args.out.exists() and not args.force:
+        sys.exit(f'error: {args.out} exists; --force overwrites it')
+    checkpoint = load_file(args.checkpoint)
+    weights = weights_of(checkpoint)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(meta=checkpoint.get('meta', {}), state_dict=weights), args.out)
+    megabytes = [Path(path).stat().st_size / 2**20 for path in (args.checkpoint, args.out)]
+    print(
+        f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '
+        f'(the checkpoint has {megabytes[0]:.1f} MiB)'
+    )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Set up the environment if needed, check the style, run the tests.
+#
+#   bash tools/run_tests.sh [arguments of pytest]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/setup_env.sh
+
+ruff check .
+ruff format --check .
+# One process per core, each with one thread: threads of two processes would wait for each other.
+export OMP_NUM_THREADS=1
+exec python -m pytest -n "$(nproc)" "$@"

@@ -1,0 +1,82 @@
+#!/usr/bin/env python
+"""Evaluate the student of a distillation config, or its teacher, on the config's test set."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.runner import Runner
+
+from mmdiffkd.apis import add_config_arguments, build_runner, join_cpu_processes, load_config
+from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
+from mmdiffkd.distillers.build import model_config
+from mmdiffkd.distillers.teacher import load_teacher_weights
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_config_arguments(parser)
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help="of the distiller or of the student; with --teacher the config's own by default",
+    )
+    parser.add_argument('--teacher', action='store_true', help='evaluate the teacher instead')
+    parser.add_argument('--out', help='file for the predictions (.pkl), for offline evaluation')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='folder in the work directory for pictures')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    args = parser.parse_args()
+    if args.checkpoint is None and not args.teacher:
+        parser.error('a checkpoint is required unless --teacher is given')
+    if args.out is not None and not args.out.endswith(('.pkl', '.pickle')):
+        parser.error(f'--out must end in .pkl or .pickle, got {args.out}')
+    return args
+
+
+def build_student_runner(cfg: Config, checkpoint: str) -> Runner:
+    """A runner of the plain student, with the student's weights of ``checkpoint``."""
+    if 'student' in cfg.model:
+        cfg.model, _ = model_config(cfg.model.student, 'student')
+    runner = build_runner(cfg)
+    load_strictly(runner.model, weights_of(load_file(checkpoint)), f'checkpoint {checkpoint!r}')
+    return runner
+
+
+def build_teacher_runner(cfg: Config, checkpoint: str) -> Runner:
+    """A runner of the plain teacher, with ``checkpoint`` or what the config names."""
+    if 'teacher' not in cfg.model:
+        raise SystemExit(f'--teacher: {cfg.filename} is no distillation config')
+    teacher = dict(cfg.model.teacher)
+    teacher['checkpoint'] = checkpoint or teacher['checkpoint']
+    cfg.model, _ = model_config(teacher['config'], 'teacher.config')
+    runner = build_runner(cfg)
+    load_teacher_weights(runner.model, **teacher)
+    return runner
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    join_cpu_processes(cfg)
+    # The checkpoint's weights are the averaged ones already.
+    cfg.custom_hooks = [
+        hook for hook in cfg.get('custom_hooks') or () if not hook['type'].endswith('EMAHook')
+    ]
+    if args.show or args.show_dir:
+        cfg.default_hooks.visualization.update(
+            draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir
+        )
+    build = build_teacher_runner if args.teacher else build_student_runner
+    runner = build(cfg, args.checkpoint)
+    if args.out is not None:
+        runner.test_evaluator.metrics.append(DumpResults(args.out))
+    runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -61,11 +61,13 @@ def join_cpu_processes(cfg: Config) -> None:
             f'with tools/dist_train.sh (--launcher pytorch)'
         )
     torch.distributed.init_process_group('gloo')
-    wrapper = cfg.setdefault('model_wrapper_cfg', {})
-    wrapper.setdefault('type', 'MMDistributedDataParallel')
-    wrapper.setdefault('broadcast_buffers', False)
-    wrapper.setdefault('find_unused_parameters', cfg.get('find_unused_parameters', False))
-    wrapper['device_ids'] = None
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    wrapper.update(cfg.get('model_wrapper_cfg') or {})
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -23,14 +23,18 @@ def token_grid(num_tokens: int, image_size: Tuple[int, int]) -> Tuple[int, int, 
         ValueError: If no square patch size explains the number of tokens.
     """
     height, width = image_size
-    for extra in range(_MAX_EXTRA_TOKENS + 1):
-        for patch in range(1, max(height, width) + 1):
-            for grid in {
-                (height // patch, width // patch),
-                (-(-height // patch), -(-width // patch)),
-            }:
-                if grid[0] * grid[1] == num_tokens - extra:
-                    return extra, *grid
+    patches = range(1, max(height, width) + 1)
+    # Patches that divide the image first: with few tokens, an odd patch size and no class token
+    # can explain the same number.
+    dividing = [patch for patch in patches if height % patch == width % patch == 0]
+    for candidates in (dividing, patches):
+        for extra in range(_MAX_EXTRA_TOKENS + 1):
+            for patch in candidates:
+                cropped = height // patch, width // patch
+                padded = -(-height // patch), -(-width // patch)
+                for grid in (cropped, padded):
+                    if grid[0] * grid[1] == num_tokens - extra:
+                        return extra, *grid
     raise ValueError(f'{num_tokens} tokens fit no patch grid of a {height}x{width} image')
 
 

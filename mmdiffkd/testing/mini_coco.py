@@ -1,0 +1,172 @@
+"""A miniature COCO 2017: the real layout, ids and names; synthetic pictures."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+
+import cv2
+import numpy as np
+from mmengine.utils import ProgressBar
+
+from .coco_categories import COCO_CATEGORIES
+from .dataset_dir import build_once
+from .shapes import draw_scene, polygon_area
+
+CATEGORY_SHAPES = {
+    'sports ball': 'disc',
+    'laptop': 'square',
+    'pizza': 'triangle',
+    'kite': 'star',
+    'donut': 'ring',
+    'airplane': 'cross',
+    'stop sign': 'hexagon',
+    'clock': 'gear',
+}
+"""The categories that can occur, and the shape that stands for each."""
+
+# Pictures are up to this much smaller than asked for, so that batches need padding.
+_SHRINK = 0.92
+# mmdet's ``filter_cfg=dict(min_size=32)`` drops smaller pictures without a word.
+_MIN_SIDE = 33
+# Picture ids of one split start here, so that the splits share none.
+_FIRST_ID = dict(train=1, val=500001)
+
+
+def make_mini_coco(
+    root: Union[str, Path],
+    num_train: int = 8,
+    num_val: int = 4,
+    image_size: Tuple[int, int] = (288, 64),
+    num_classes: int = 5,
+    max_objects: int = 5,
+    seed: int = 0,
+) -> Path:
+    """Write a small synthetic detection data set in the layout of COCO 2017.
+
+    ``root`` receives ``annotations/instances_{train,val}2017.json`` and JPEG pictures in
+    ``train2017/`` and ``val2017/``. The category list is COCO's own (80 names, their real ids);
+    boxes, polygons and areas are exact, so unmodified detection and instance segmentation
+    configs run on it. The default pictures are flat and wide because the usual resize to
+    (1333, 800) then stays cheap.
+
+    The same arguments give the same data, and a picture does not depend on how many there are.
+    A data set that is there already is reused.
+
+    Args:
+        root: Directory to make.
+        num_train: Number of training pictures, at least 1.
+        num_val: Number of validation pictures, at least 1.
+        image_size: Largest width and height in pixels; pictures are up to 8 % smaller.
+        num_classes: How many of the 80 categories occur: the first ones of
+            :data:`CATEGORY_SHAPES`, 1 to 8.
+        max_objects: Most objects in a picture; every picture has at least one.
+        seed: Any non-negative integer.
+
+    Returns:
+        ``root`` as an absolute path.
+
+    Raises:
+        ValueError: An argument is out of range.
+        FileExistsError: ``root`` holds other data, which is never overwritten.
+    """
+    _check_range('num_train', num_train, 1, _FIRST_ID['val'] - 1)
+    _check_range('num_val', num_val, 1, _FIRST_ID['val'] - 1)
+    _check_range('num_classes', num_classes, 1, len(CATEGORY_SHAPES))
+    _check_range('max_objects', max_objects, 1, 50)
+    for side in image_size:
+        _check_range('image_size', side, int(_MIN_SIDE / _SHRINK) + 1, 4096)
+    scene = dict(
+        image_size=tuple(image_size), num_classes=num_classes, max_objects=max_objects, seed=seed
+    )
+
+    def write(directory: Path) -> None:
+        # In a log file the bar would be one line of many kilobytes.
+        progress = ProgressBar(num_train + num_val) if sys.stdout.isatty() else None
+        for split, count in (('train', num_train), ('val', num_val)):
+            _write_split(directory, split, count, scene, progress.update if progress else None)
+        if progress:
+            print()  # the bar leaves the cursor on its line
+
+    params = dict(dataset='coco', version=1, num_train=num_train, num_val=num_val, **scene)
+    return build_once(root, params, write)
+
+
+def _check_range(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f'{name} must be in {low}..{high}, got {value}')
+
+
+def _write_split(
+    directory: Path,
+    split: str,
+    count: int,
+    scene: Dict[str, Any],
+    when_written: Optional[Callable[[], None]],
+) -> None:
+    """Write the pictures and the annotation file of one split."""
+    folder = directory / f'{split}2017'
+    folder.mkdir()
+    images: List[dict] = []
+    annotations: List[dict] = []
+    for image_id in range(_FIRST_ID[split], _FIRST_ID[split] + count):
+        picture, objects = _make_picture(image_id, **scene)
+        name = f'{image_id:012d}.jpg'
+        if not cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+            raise OSError(f'cannot write {folder / name}')
+        height, width = picture.shape[:2]
+        images.append(
+            dict(
+                license=1,
+                file_name=name,
+                coco_url='',
+                height=height,
+                width=width,
+                date_captured='',
+                flickr_url='',
+                id=image_id,
+            )
+        )
+        for number, instance in enumerate(objects):
+            annotations.append(dict(instance, image_id=image_id, id=100 * image_id + number))
+        if when_written:
+            when_written()
+    content = dict(
+        info=dict(description='miniature synthetic COCO 2017', version='1.0', year=2017),
+        licenses=[dict(id=1, name='none', url='')],
+        images=images,
+        annotations=annotations,
+        categories=COCO_CATEGORIES,
+    )
+    target = directory / 'annotations' / f'instances_{split}2017.json'
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps(content))
+
+
+def _make_picture(
+    image_id: int, image_size: Tuple[int, int], num_classes: int, max_objects: int, seed: int
+) -> Tuple[np.ndarray, List[dict]]:
+    """One picture, (H, W, 3) uint8, and the annotations of its objects without ids."""
+    # Seeding by picture keeps a picture the same whatever the size of its data set.
+    rng = np.random.default_rng([seed, image_id])
+    width, height = (int(round(side * rng.uniform(_SHRINK, 1))) for side in image_size)
+    categories = list(CATEGORY_SHAPES)[:num_classes]
+    of_shape = {CATEGORY_SHAPES[name]: name for name in categories}
+    ids = {category['name']: category['id'] for category in COCO_CATEGORIES}
+    picture, shapes = draw_scene(
+        rng, (width, height), list(of_shape), int(rng.integers(1, max_objects + 1))
+    )
+    objects = []
+    for shape in shapes:
+        left, top = shape.polygon.min(0)
+        right, bottom = shape.polygon.max(0)
+        objects.append(
+            dict(
+                segmentation=[shape.polygon.ravel().tolist()],
+                area=round(polygon_area(shape.polygon), 4),
+                iscrowd=0,
+                bbox=[round(float(v), 2) for v in (left, top, right - left, bottom - top)],
+                category_id=ids[of_shape[shape.kind]],
+            )
+        )
+    return picture, objects

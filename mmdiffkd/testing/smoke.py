@@ -1,0 +1,149 @@
+"""Turn any config into one that answers "does it run?" in about a minute, offline."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict
+
+from mmengine.config import Config, ConfigDict
+from mmengine.dist import barrier, get_world_size, is_main_process
+
+from .mini_coco import make_mini_coco
+
+_BATCH_SIZE = 2
+_ITERATIONS = 2
+_LONGEST_SIDE = 160
+
+# Data set type -> what makes a miniature of it.
+_MAKERS: Dict[str, Callable] = {'CocoDataset': make_mini_coco}
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_EVALUATORS = ('val_evaluator', 'test_evaluator')
+
+
+def make_smoke_config(cfg: Config) -> Config:
+    """A copy of ``cfg`` that trains two iterations, validates once and saves one checkpoint.
+
+    A miniature data set of the config's own kind is made under the work directory, images
+    shrink, weights are random, the batch is 2. Model, losses, optimizer, hooks and evaluation
+    stay the config's own.
+
+    Args:
+        cfg: A complete training config with ``work_dir``.
+
+    Returns:
+        The changed copy; its work directory is ``smoke`` below the one given.
+
+    Raises:
+        ValueError: If there is no miniature of the config's data set.
+    """
+    cfg = Config(cfg.to_dict(), filename=cfg.filename)
+    cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
+    _use_miniature_data(cfg)
+    for loader in _LOADERS:
+        _shrink_loader(cfg.get(loader))
+    _forget_weights(cfg)
+    _shorten_schedule(cfg)
+    return cfg
+
+
+def _use_miniature_data(cfg: Config) -> None:
+    dataset = _innermost_dataset(cfg.train_dataloader.dataset)
+    kind = str(dataset.type).rpartition('.')[-1]
+    if kind not in _MAKERS:
+        raise ValueError(
+            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(_MAKERS)})'
+        )
+    root = Path(cfg.work_dir, 'data')
+    if is_main_process():
+        images = _BATCH_SIZE * _ITERATIONS * get_world_size()
+        make_mini_coco_at = _MAKERS[kind]
+        make_mini_coco_at(root, num_train=images, num_val=2)
+    barrier()
+    old_root = dataset.get('data_root', '')
+
+    def move(text: str) -> str:
+        inside = old_root and text.startswith(old_root)
+        return f'{root}/{text[len(old_root) :].lstrip("/")}' if inside else text
+
+    for key in (*_LOADERS, *_EVALUATORS):
+        if cfg.get(key) is not None:
+            cfg[key] = _map_strings(cfg[key], move)
+
+
+def _innermost_dataset(dataset: ConfigDict) -> ConfigDict:
+    """The data set inside wrappers such as ``RepeatDataset``."""
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _map_strings(value: Any, function: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return function(value)
+    if isinstance(value, dict):
+        return ConfigDict({key: _map_strings(item, function) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return type(value)(_map_strings(item, function) for item in value)
+    return value
+
+
+def _shrink_loader(loader: Any) -> None:
+    if loader is None:
+        return
+    loader.num_workers = 0
+    loader.persistent_workers = False
+    if loader.get('batch_size', 1) > 1:
+        loader.batch_size = _BATCH_SIZE
+    dataset = loader.dataset
+    while True:
+        for transform in dataset.get('pipeline', ()):
+            for key in ('scale', 'scales', 'img_scale'):
+                if transform.get(key) is not None:
+                    transform[key] = _shrink_scale(transform[key])
+        if 'times' in dataset:
+            dataset.times = 1
+        if 'dataset' not in dataset:
+            break
+        dataset = dataset.dataset
+
+
+def _shrink_scale(scale: Any) -> Any:
+    """Scale (width, height), or each of a list of them, down to the longest side allowed."""
+    if isinstance(scale, (list, tuple)) and all(isinstance(item, (list, tuple)) for item in scale):
+        return [_shrink_scale(item) for item in scale]
+    if isinstance(scale, (list, tuple)) and max(scale) > _LONGEST_SIDE:
+        ratio = _LONGEST_SIDE / max(scale)
+        return tuple(max(1, round(side * ratio)) for side in scale)
+    return scale
+
+
+def _forget_weights(cfg: Config) -> None:
+    """Random weights everywhere, so that nothing is downloaded."""
+    cfg.load_from = None
+    if cfg.model.get('teacher') is not None:
+        cfg.model.teacher.checkpoint = 'random'
+
+    def visit(value: Any) -> None:
+        if isinstance(value, dict):
+            init = value.get('init_cfg')
+            if isinstance(init, dict) and init.get('type') == 'Pretrained':
+                value['init_cfg'] = None
+            for item in value.values():
+                visit(item)
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+
+    visit(cfg.model)
+
+
+def _shorten_schedule(cfg: Config) -> None:
+    if cfg.train_cfg.get('by_epoch', cfg.train_cfg.get('type') != 'IterBasedTrainLoop'):
+        # The miniature has just the images of the wanted iterations.
+        cfg.train_cfg.update(max_epochs=1, val_interval=1)
+        interval = 1
+    else:
+        cfg.train_cfg.update(max_iters=_ITERATIONS, val_interval=_ITERATIONS)
+        interval = _ITERATIONS
+    cfg.train_cfg.pop('dynamic_intervals', None)
+    cfg.default_hooks.checkpoint.interval = interval
+    cfg.default_hooks.logger.interval = 1

@@ -1,0 +1,99 @@
+"""A host in miniature: models with the interface of mmdet, mmseg and mmpretrain."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+from torch import nn
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """Backbone, two-level neck, and a convolution that both levels share."""
+
+    def __init__(self, width=8, num_classes=3, levels=2, dropout=0.0, data_preprocessor=None):
+        super().__init__(data_preprocessor=data_preprocessor or dict(type='ImgDataPreprocessor'))
+        self.backbone = nn.Sequential(
+            nn.Conv2d(3, width, 3, padding=1, stride=2),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+        )
+        self.neck = ToyNeck(width, levels)
+        self.head = nn.Module()
+        self.head.cls = nn.Conv2d(width, num_classes, 1)
+        self.modes = []
+
+    def extract_feat(self, inputs):
+        self.modes.append('extract_feat')
+        return self.neck(self.backbone(inputs))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.modes.append(mode)
+        logits = [self.head.cls(level) for level in self.extract_feat(inputs)]
+        if mode == 'loss':
+            return dict(loss_task=sum(level.square().mean() for level in logits))
+        return logits
+
+
+class ToyNeck(nn.Module):
+    def __init__(self, width, levels):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(levels))
+
+    def forward(self, x):
+        return tuple(
+            conv(nn.functional.avg_pool2d(x, 2**level)) for level, conv in enumerate(self.convs)
+        )
+
+
+@pytest.fixture
+def toy_teacher(tmp_path):
+    """Config and checkpoint of a toy teacher wider than the student."""
+    model = dict(type='ToyModel', width=12, dropout=0.5)
+    path = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict=MODELS.build(copy.deepcopy(model)).state_dict()), path)
+    return dict(config=model, checkpoint=str(path))
+
+
+@pytest.fixture
+def toy_config(toy_teacher):
+    """A distiller config with one pair per kind: denoised maps, plain maps, logits."""
+    return dict(
+        type='mmdiffkd.DiffKDDistiller',
+        student=dict(type='ToyModel', width=8),
+        teacher=toy_teacher,
+        pairs=dict(
+            fpn=dict(
+                student='neck',
+                teacher='neck',
+                head=dict(type='DiffKDHead', ae_channels=6),
+                loss=dict(type='MSELoss', loss_weight=2.0),
+            ),
+            stem=dict(
+                student='backbone',
+                teacher='backbone',
+                head=dict(type='AlignHead'),
+                loss=dict(type='L1Loss'),
+            ),
+            logits=dict(
+                student='head.cls',
+                teacher='head.cls',
+                loss=dict(type='KLDivLoss', use_sigmoid=True),
+            ),
+        ),
+    )
+
+
+@pytest.fixture
+def toy_distiller(toy_config):
+    torch.manual_seed(0)
+    return MODELS.build(toy_config)
+
+
+@pytest.fixture
+def images():
+    torch.manual_seed(1)
+    return torch.randn(2, 3, 16, 24)

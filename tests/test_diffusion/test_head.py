@@ -1,0 +1,189 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mmdiffkd.diffusion import AlignHead, Denoiser, DiffKDHead, NoiseAdapter
+
+SHAPES = [
+    pytest.param((2, 6, 8), id='map'),
+    pytest.param((1, 5, 9), id='one-image'),
+    pytest.param((2, 1, 1), id='one-pixel'),
+    pytest.param((1, 1, 1), id='one-value-per-channel'),
+]
+
+
+def features(shape, student_channels=4, teacher_channels=6):
+    torch.manual_seed(0)
+    batch, height, width = shape
+    return (
+        torch.randn(batch, student_channels, height, width, requires_grad=True),
+        torch.randn(batch, teacher_channels, height, width, requires_grad=True),
+    )
+
+
+def total(output):
+    losses = (output.refined - output.target).square().mean(), output.loss_diffusion
+    return sum(losses) + (0 if output.loss_ae is None else output.loss_ae)
+
+
+@pytest.mark.parametrize('ae_channels', [None, 3, 10])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_shapes_and_gradients(shape, ae_channels):
+    """Contracts 6 and 8: any map size and batch; every parameter learns, the teacher does not."""
+    student, teacher = features(shape)
+    head = DiffKDHead(4, 6, ae_channels=ae_channels)
+    output = head(student, teacher)
+    width = ae_channels or 6
+    assert output.refined.shape == output.target.shape == output.aligned.shape
+    assert output.refined.shape[1] == width
+    assert output.gamma.shape == (shape[0],)
+    assert ((output.gamma > 0) & (output.gamma < 1)).all()
+    assert not output.target.requires_grad and not output.gamma.requires_grad
+    assert (output.loss_ae is None) == (ae_channels is None)
+    total(output).backward()
+    assert [name for name, p in head.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in head.parameters())
+    assert student.grad.isfinite().all()
+    assert teacher.grad is None
+
+
+def test_vectors():
+    """Contract 6: logits as 1x1 maps."""
+    student, teacher = features((3, 1, 1))
+    output = DiffKDHead(4, 6, kernel_size=1)(student, teacher)
+    total(output).backward()
+    assert output.refined.shape == (3, 6, 1, 1)
+    assert student.grad.abs().sum() > 0
+
+
+def test_autoencoder_learns_from_reconstruction_alone():
+    """Contract 8: neither the distance nor the noise prediction reaches the encoder."""
+    student, teacher = features((2, 6, 8))
+    head = DiffKDHead(4, 6, ae_channels=3)
+    output = head(student, teacher)
+    ((output.refined - output.target).square().mean() + output.loss_diffusion).backward()
+    assert all(p.grad is None for p in head.autoencoder.parameters())
+    for module in (head.align, head.noise_adapter, head.denoiser, head.projection):
+        assert all(p.grad is not None for p in module.parameters())
+    head.zero_grad()
+    head(student, teacher).loss_ae.backward()
+    assert all(p.grad is not None for p in head.autoencoder.parameters())
+
+
+def test_distance_reaches_the_student_through_every_step():
+    """Contract 8: with K steps the denoiser runs K times on the way, and all carry gradient."""
+    student, teacher = features((2, 4, 4))
+    head = DiffKDHead(4, 6, num_steps=3)
+    rows = []
+    head.denoiser.time_embedding.weight.register_hook(
+        lambda grad: rows.extend(grad.abs().sum(1).nonzero().flatten().tolist())
+    )
+    (head.refine(head.align(student))[0] - teacher.detach()).square().mean().backward()
+    assert sorted(rows) == [step.timestep for step in reversed(head.steps)]
+
+
+def test_weights_scale_their_losses():
+    student, teacher = features((2, 4, 4))
+    plain = DiffKDHead(4, 6, ae_channels=3)
+    weighted = DiffKDHead(4, 6, ae_channels=3, diffusion_weight=3.0, ae_weight=0.5)
+    weighted.load_state_dict(plain.state_dict())
+    first, second = (
+        head(student, teacher, torch.Generator().manual_seed(5)) for head in (plain, weighted)
+    )
+    torch.testing.assert_close(second.loss_diffusion, 3 * first.loss_diffusion)
+    torch.testing.assert_close(second.loss_ae, 0.5 * first.loss_ae)
+    torch.testing.assert_close(second.refined, first.refined)
+
+
+def test_randomness_comes_from_where_it_should():
+    """Contract 10: the default generator, or the one given; nothing is seeded."""
+    student, teacher = features((2, 4, 4))
+    head = DiffKDHead(4, 6).eval()
+
+    def refined(generator=None):
+        return head(student, teacher, generator).refined
+
+    torch.manual_seed(3)
+    first = refined()
+    assert not torch.equal(first, refined())
+    torch.manual_seed(3)
+    assert torch.equal(first, refined())
+    state = torch.get_rng_state()
+    given = [refined(torch.Generator().manual_seed(7)) for _ in range(2)]
+    assert torch.equal(*given)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    """Contract 9: convolutions in half, schedule and losses in float32."""
+    student, teacher = features((2, 6, 8))
+    head = DiffKDHead(4, 6, ae_channels=3)
+    seen = []
+    head.denoiser.register_forward_hook(
+        lambda _, args, output: seen.append((args[0].dtype, output.dtype))
+    )
+    with torch.autocast('cpu', dtype=dtype):
+        output = head(student, teacher)
+    assert set(seen) == {(torch.float32, dtype)}
+    for value in (output.refined, output.target, output.loss_diffusion, output.loss_ae):
+        assert value.dtype == torch.float32
+    assert output.gamma.dtype == torch.float32
+
+
+def test_tables_stay_out_of_the_state_dict():
+    assert not [key for key in DiffKDHead(4, 6).state_dict() if 'scale' in key]
+
+
+def test_embedding_covers_long_chains():
+    head = DiffKDHead(2, 2, num_train_timesteps=2000)
+    assert head.denoiser.time_embedding.num_embeddings == 2000
+    assert DiffKDHead(2, 2).denoiser.time_embedding.num_embeddings == 1280
+
+
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_timesteps_as_integer_or_tensor(kernel_size):
+    size = 1 if kernel_size == 1 else 4
+    denoiser = Denoiser(6, kernel_size).eval()
+    x = torch.randn(3, 6, size, size)
+    torch.testing.assert_close(denoiser(x, 17), denoiser(x, torch.tensor([17, 17, 17])))
+
+
+def test_gamma_is_per_image():
+    adapter = NoiseAdapter(16).eval()
+    x = torch.randn(4, 16, 5, 5)
+    torch.testing.assert_close(adapter(x)[2:3], adapter(x[2:3]))
+
+
+def test_align_head():
+    student, teacher = features((2, 6, 8))
+    head = AlignHead(4, 6)
+    output = head(student, teacher)
+    torch.testing.assert_close(output.refined, head.align(student))
+    torch.testing.assert_close(output.target, teacher.detach())
+    assert output.loss_diffusion is output.loss_ae is output.gamma is None
+    assert not output.target.requires_grad
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(kernel_size=5), dict(ae_channels=0), dict(num_steps=0), dict(num_steps=501)]
+)
+def test_wrong_arguments_are_named(wrong):
+    name, value = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=f'{name}.*{value}'):
+        DiffKDHead(4, 6, **wrong)
+
+
+def test_needs_torch_alone():
+    """The diffusion part can be used, and timed, where no OpenMMLab library is installed."""
+    code = (
+        'import sys\n'
+        "hosts = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')\n"
+        'sys.modules.update(dict.fromkeys(hosts))\n'
+        'from mmdiffkd.diffusion import DiffKDHead\n'
+        'import torch\n'
+        'DiffKDHead(2, 3)(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 4, 4))\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)

@@ -1,0 +1,151 @@
+"""Contract 5: what capture yields, and that nothing of it stays behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmdiffkd.distillers import FeatureCapture, FeaturePath
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.ModuleList([nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True)])
+        self.shared = nn.Conv2d(4, 2, 1)
+        self.pyramid = Pyramid()
+        self.unused = nn.Identity()
+
+    def forward(self, x, fail=False):
+        for layer in self.backbone:
+            x = layer(x)
+        nested = self.pyramid(x=x)
+        if fail:
+            raise RuntimeError('forward failed')
+        return [self.shared(level) for level in nested[0]]
+
+
+class Pyramid(nn.Module):
+    def forward(self, x):
+        return (x, x[..., ::2]), {'extra': x}
+
+
+def hooks_of(model):
+    return [
+        hook
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+        for hook in hooks
+    ]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return Model()
+
+
+@pytest.fixture
+def x():
+    return torch.randn(2, 3, 4, 6)
+
+
+def run(model, x, *paths):
+    with FeatureCapture(model, paths) as features:
+        model(x)
+    return [features[path] for path in paths]
+
+
+def test_shared_module_yields_one_tensor_per_call_in_order(model, x):
+    (calls,) = run(model, x, 'shared')
+    assert [tuple(t.shape) for t in calls] == [(2, 2, 4, 6), (2, 2, 4, 3)]
+
+
+def test_index_picks_an_output(model, x):
+    levels, last = run(model, x, 'pyramid[0]', 'pyramid[0][-1]')
+    assert len(levels) == 2 and len(last) == 1
+    assert torch.equal(levels[-1], last[0])
+
+
+def test_input_of_a_module(model, x):
+    first, keyword = run(model, x, 'shared:input', 'pyramid:input')
+    assert [t.shape[-1] for t in first] == [6, 3]
+    assert keyword[0].shape == (2, 4, 4, 6)
+
+
+def test_later_in_place_operations_do_not_change_what_was_captured(model, x):
+    (captured,) = run(model, x, 'backbone.0')
+    assert torch.equal(captured[0], model.backbone[0](x))
+    assert (captured[0] < 0).any()
+
+
+def test_gradient_flows_through_what_was_captured(model, x):
+    (captured,) = run(model, x, 'backbone.0')
+    captured[0].sum().backward()
+    assert model.backbone[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('fail', [False, True])
+def test_hooks_and_buffers_go_also_when_the_forward_raises(model, x, fail):
+    capture = FeatureCapture(model, ['shared', 'pyramid:input'])
+    features = None
+    try:
+        with capture as features:
+            assert hooks_of(model)
+            model(x, fail=fail)
+    except RuntimeError:
+        assert fail
+    assert hooks_of(model) == []
+    assert capture._features == {}
+    assert bool(features) != fail
+
+
+def test_can_be_used_again(model, x):
+    capture = FeatureCapture(model, ['shared'])
+    for _ in range(2):
+        with capture as features:
+            model(x)
+        assert len(features['shared']) == 2
+
+
+def test_module_that_did_not_run_is_an_error(model, x):
+    with (
+        pytest.raises(RuntimeError, match="teacher path 'unused' yielded nothing"),
+        FeatureCapture(model, ['unused'], role='teacher'),
+    ):
+        model(x)
+
+
+def test_typo_lists_the_closest_names(model):
+    with pytest.raises(ValueError, match="student path 'pyramit'.*'pyramid'"):
+        FeatureCapture(model, ['pyramit'], role='student')
+
+
+def test_hopeless_name_lists_the_top_level(model):
+    with pytest.raises(ValueError, match="'backbone', 'shared', 'pyramid'"):
+        FeatureCapture(model, ['zzzzzzz'])
+
+
+@pytest.mark.parametrize('path', ['', 'a[', 'a[x]', 'a:output', 'a[0]b', None, 3])
+def test_malformed_paths(path):
+    with pytest.raises(ValueError, match='is not of the form'):
+        FeaturePath.parse(path)
+
+
+def test_parse():
+    assert FeaturePath.parse('head.fc:input') == ('head.fc:input', 'head.fc', (), True)
+    assert FeaturePath.parse('backbone[-1]') == ('backbone[-1]', 'backbone', (-1,), False)
+
+
+@pytest.mark.parametrize(
+    ('path', 'message'),
+    [
+        ('pyramid', 'a tuple of tuple, dict; choose a part'),
+        ('pyramid[7]', r'\[7\] does not apply to a tuple'),
+        ('shared[0]', r'\[0\] does not apply to a tensor of shape \(2, 2, 4, 6\)'),
+        ('pyramid[1]', 'yields a dict'),
+    ],
+)
+def test_output_that_is_no_feature(model, x, path, message):
+    with pytest.raises(ValueError, match=message):
+        run(model, x, path)
+    assert hooks_of(model) == []

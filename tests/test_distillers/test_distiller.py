@@ -1,0 +1,284 @@
+"""Contracts 4, 7 and 8, the log, and wrong configs."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmengine.runner import save_checkpoint
+from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
+
+from mmdiffkd.checkpoint import load_file, weights_of
+
+
+def test_log(toy_distiller, images):
+    losses = toy_distiller(images, mode='loss')
+    assert list(losses) == [
+        'loss_task',
+        'loss_kd_fpn',
+        'loss_diff_fpn',
+        'loss_ae_fpn',
+        'dist_before_fpn',
+        'dist_after_fpn',
+        'gamma_fpn',
+        'loss_kd_stem',
+        'dist_before_stem',
+        'dist_after_stem',
+        'loss_kd_logits',
+        'dist_before_logits',
+        'dist_after_logits',
+    ]
+    total, _ = toy_distiller.parse_losses(losses)
+    torch.testing.assert_close(total, sum(v for k, v in losses.items() if k.startswith('loss')))
+    assert not any(v.requires_grad for k, v in losses.items() if not k.startswith('loss'))
+
+
+def test_loss_is_summed_over_maps_and_weighted(toy_config, images):
+    pair = toy_config['pairs']['logits']
+    pair['loss'] = dict(type='MSELoss', loss_weight=3.0)
+    toy_config['pairs'] = dict(logits=pair)
+    distiller = MODELS.build(toy_config).eval()
+    teacher = distiller.teacher.model(images)
+    student = distiller.student(images)
+    expected = 3 * sum((s - t).square().mean() for s, t in zip(student, teacher))
+    torch.testing.assert_close(distiller(images, mode='loss')['loss_kd_logits'], expected)
+
+
+def test_student_s_losses_are_untouched(toy_distiller, images):
+    toy_distiller.eval()
+    expected = toy_distiller.student(images, mode='loss')['loss_task']
+    assert torch.equal(toy_distiller(images, mode='loss')['loss_task'], expected)
+
+
+def test_every_parameter_gets_a_gradient(toy_distiller, images):
+    """Contract 8: DDP runs without find_unused_parameters."""
+    loss, _ = toy_distiller.parse_losses(toy_distiller(images, mode='loss'))
+    loss.backward()
+    assert [n for n, p in toy_distiller.named_parameters() if p.grad is None] == []
+
+
+def test_distillation_reaches_the_student(toy_distiller, images):
+    toy_distiller(images, mode='loss')['loss_kd_fpn'].backward()
+    for module in (toy_distiller.student.backbone, toy_distiller.student.neck):
+        assert all(p.grad is not None for p in module.parameters())
+
+
+def test_one_head_per_map_with_the_right_channels(toy_distiller):
+    """Contract 7: no channel count stands in the config."""
+    heads = toy_distiller.pairs['fpn'].heads
+    assert len(heads) == 2
+    for head in heads:
+        assert head.align.weight.shape[:2] == (6, 8)
+        assert head.autoencoder.decoder.weight.shape[:2] == (12, 6)
+
+
+def test_building_disturbs_nothing(toy_config):
+    """Contract 7: weights, BN statistics, modes and random state are as without a dry forward."""
+    torch.manual_seed(0)
+    student = MODELS.build(toy_config['student'])
+    teacher = MODELS.build(toy_config['teacher']['config'])
+    plain = student.state_dict(), teacher.state_dict()
+    del teacher
+    torch.manual_seed(0)
+    toy_config['teacher']['checkpoint'] = 'random'
+    toy_config['pairs'] = dict(logits=toy_config['pairs']['logits'])
+    before = torch.get_rng_state
+    distiller = MODELS.build(toy_config)
+    after_build = before()
+    for ours, expected in zip((distiller.student, distiller.teacher.model), plain):
+        for key, value in ours.state_dict().items():
+            assert torch.equal(value, expected[key]), key
+    assert all(module.training for module in distiller.student.modules())
+    torch.manual_seed(0)
+    MODELS.build(toy_config['student'])
+    MODELS.build(toy_config['teacher']['config'])
+    assert torch.equal(after_build, torch.get_rng_state())
+
+
+def test_caller_s_config_is_not_changed(toy_config):
+    before = copy.deepcopy(toy_config)
+    MODELS.build(toy_config)
+    assert toy_config == before
+
+
+def test_data_preprocessor_is_the_student_s(toy_config):
+    given = dict(type='ImgDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3)
+    distiller = MODELS.build(dict(toy_config, data_preprocessor=given))
+    assert distiller.data_preprocessor is distiller.student.data_preprocessor
+    assert distiller.data_preprocessor.mean.flatten().tolist() == [1.0] * 3
+    assert sum(m is distiller.data_preprocessor for m in distiller.modules()) == 1
+
+
+@pytest.mark.parametrize('batch', [1, 3])
+@pytest.mark.parametrize('size', [(8, 8), (17, 40)])
+def test_batch_and_image_sizes(toy_distiller, batch, size):
+    """Contract 6."""
+    loss, _ = toy_distiller.parse_losses(toy_distiller(torch.randn(batch, 3, *size), mode='loss'))
+    loss.backward()
+    assert loss.isfinite()
+
+
+def test_maps_of_other_sizes_are_resized(toy_config, images):
+    toy_config['pairs'] = dict(
+        mixed=dict(
+            student='neck[0]',
+            teacher='neck[1]',
+            head=dict(type='DiffKDHead'),
+            loss=dict(type='MSELoss'),
+        )
+    )
+    distiller = MODELS.build(toy_config)
+    seen = []
+    distiller.pairs['mixed'].loss.register_forward_hook(
+        lambda _, args, output: seen.append([tuple(x.shape) for x in args])
+    )
+    distiller(images, mode='loss')['loss_kd_mixed'].backward()
+    assert seen == [[(2, 12, 4, 6), (2, 12, 4, 6)]]
+
+
+class TestCheckpoint:
+    """Contract 4."""
+
+    def test_names(self, toy_distiller):
+        state = toy_distiller.state_dict()
+        ours = [key for key in state if key.startswith('distill.')]
+        student = [key for key in state if not key.startswith('distill.')]
+        assert student == list(toy_distiller.student.state_dict())
+        assert all(key.startswith('distill.pairs.') for key in ours) and ours
+
+    def test_round_trip(self, toy_distiller, toy_config):
+        other = MODELS.build(toy_config)
+        result = other.load_state_dict(toy_distiller.state_dict(), strict=True)
+        assert not result.missing_keys and not result.unexpected_keys
+        expected = toy_distiller.state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in other.state_dict().items())
+
+    def test_round_trip_with_mmengine_s_own_loader(self, toy_distiller, toy_config):
+        other = MODELS.build(toy_config)
+        mmengine_load_state_dict(other, toy_distiller.state_dict(), strict=True)
+        expected = toy_distiller.state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in other.state_dict().items())
+
+    def test_goes_into_the_plain_student(self, toy_distiller, toy_config):
+        student = MODELS.build(toy_config['student'])
+        result = student.load_state_dict(toy_distiller.state_dict(), strict=False)
+        assert not result.missing_keys
+        assert all(key.startswith('distill.') for key in result.unexpected_keys)
+        expected = toy_distiller.student.state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in student.state_dict().items())
+
+    def test_plain_student_goes_into_the_distiller(self, toy_distiller, toy_config):
+        student = MODELS.build(toy_config['student'])
+        result = toy_distiller.load_state_dict(student.state_dict(), strict=False)
+        assert all(key.startswith('pairs.') for key in result.missing_keys)
+        assert not result.unexpected_keys
+        expected = student.state_dict()
+        actual = toy_distiller.student.state_dict()
+        assert all(torch.equal(v, expected[k]) for k, v in actual.items())
+
+    def test_copies_have_the_same_names(self, toy_distiller):
+        clone = copy.deepcopy(toy_distiller)
+        assert list(clone.state_dict()) == list(toy_distiller.state_dict())
+        clone.load_state_dict(toy_distiller.state_dict(), strict=True)
+
+    def test_below_a_prefix(self, toy_distiller):
+        wrapper = torch.nn.Sequential(toy_distiller)
+        state = wrapper.state_dict()
+        assert '0.backbone.0.weight' in state and not [k for k in state if 'student' in k]
+        wrapper.load_state_dict(state, strict=True)
+
+    def test_module_versions_are_kept(self, toy_distiller, tmp_path):
+        metadata = toy_distiller.state_dict()._metadata
+        assert metadata['backbone.1'] == toy_distiller.student.state_dict()._metadata['backbone.1']
+
+    def test_export(self, toy_distiller, toy_config, tmp_path):
+        path = tmp_path / 'epoch_1.pth'
+        save_checkpoint(dict(meta={}, state_dict=toy_distiller.state_dict()), str(path))
+        MODELS.build(toy_config['student']).load_state_dict(
+            weights_of(load_file(path)), strict=True
+        )
+
+
+class TestInheriting:
+    def test_weights_are_copied_after_initialisation(self, toy_config):
+        toy_config['student']['width'] = 12
+        toy_config['init_from_teacher'] = ['neck', 'head.cls']
+        distiller = MODELS.build(toy_config)
+        distiller.init_weights()
+        teacher = distiller.teacher.model.state_dict()
+        for key, value in distiller.student.state_dict().items():
+            if key.startswith(('neck', 'head.cls')):
+                assert torch.equal(value, teacher[key]), key
+        assert not torch.equal(
+            distiller.student.backbone[0].weight, teacher['backbone.0.weight']
+        )
+
+    def test_from_another_name(self, toy_config):
+        toy_config['student']['width'] = 12
+        toy_config['init_from_teacher'] = {'neck.convs.0': 'neck.convs.1'}
+        distiller = MODELS.build(toy_config)
+        distiller.init_weights()
+        expected = distiller.teacher.model.neck.convs[1].weight
+        assert torch.equal(distiller.student.neck.convs[0].weight, expected)
+
+    @pytest.mark.parametrize(
+        ('names', 'message'),
+        [
+            (['neck'], "'neck' of the teacher differ in 4 weights: convs.0.bias"),
+            (['nck'], "the student has no module 'nck'"),
+            ('neck', "must be a list or a dict, got 'neck'"),
+        ],
+    )
+    def test_errors(self, toy_config, names, message):
+        toy_config['init_from_teacher'] = names
+        with pytest.raises(ValueError, match='init_from_teacher.*' + message):
+            MODELS.build(toy_config)
+
+
+def change(config, path, value):
+    *parents, last = path
+    for key in parents:
+        config = config[key]
+    if value is KeyError:
+        del config[last]
+    else:
+        config[last] = value
+
+
+FPN = ('pairs', 'fpn')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        (('teacher', 'checkpoint'), KeyError, "teacher: 'checkpoint' is required"),
+        (('teacher', 'checkpoint'), None, "teacher: 'checkpoint' is required"),
+        (('teacher', 'checkpont'), 'x', "teacher: unknown key 'checkpont'; did you mean 'check"),
+        (('teacher', 'config'), 'nowhere.py', "teacher.config: no file 'nowhere.py'"),
+        (('teacher', 'config'), 'mmdet::nowhere.py', "teacher.config: 'mmdet::nowhere.py' cannot"),
+        (('teacher', 'config'), 'nolib::a.py', 'needs nolib, which is not installed'),
+        (('teacher', 'config'), dict(width=3), "teacher.config: a model dict needs a 'type'"),
+        (('teacher', 'config', 'type'), 'TooModel', "teacher.config: cannot build 'TooModel'"),
+        (('student', 'widht'), 3, "student: cannot build 'ToyModel'.*widht"),
+        (('pairs',), {}, 'pairs must be a dict with at least one pair'),
+        ((*FPN, 'weight'), 1.0, "pairs.fpn: unknown key 'weight'"),
+        ((*FPN, 'loss'), KeyError, "pairs.fpn: 'loss' is required"),
+        ((*FPN, 'student'), 'nekc', "student path 'nekc': .* the closest are .*'neck'"),
+        ((*FPN, 'teacher'), 'nekc', "teacher path 'nekc': .* the closest are .*'neck'"),
+        ((*FPN, 'student'), 'neck[0]', r"pairs.fpn: student path 'neck\[0\]' yields 1 maps, .* 2"),
+        ((*FPN, 'student'), 'neck[', 'is not of the form'),
+        ((*FPN, 'head', 'nmu_steps'), 5, "pairs.fpn.head .*'nmu_steps'; did you mean 'num_steps'"),
+        ((*FPN, 'head', 'num_steps'), 0, 'pairs.fpn.head .DiffKDHead.: num_steps must be'),
+        ((*FPN, 'head'), dict(type='DifKDHead'), "no 'DifKDHead' in the registry; did you mean 'D"),
+        ((*FPN, 'head'), 'DiffKDHead', "pairs.fpn.head must be a dict with a 'type'"),
+        ((*FPN, 'head'), None, r'pairs.fpn: without a head .* \[\(8, 12\), \(8, 12\)\]'),
+        ((*FPN, 'loss', 'type'), 'MSLoss', "no 'MSLoss' in the registry; did you mean 'MSELoss'"),
+        ((*FPN, 'loss', 'weight'), 2, "pairs.fpn.loss .MSELoss.: unknown key 'weight'"),
+        (('pairs', 'loss_x'), {}, 'must be an identifier without "loss" in it'),
+    ],
+)
+def test_wrong_configs_are_refused_at_build_time(toy_config, path, value, message):
+    """Contract 12."""
+    change(toy_config, path, value)
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(toy_config)

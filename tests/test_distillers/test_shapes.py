@@ -1,0 +1,39 @@
+"""Contract 6."""
+
+import pytest
+import torch
+
+from mmdiffkd.distillers.shapes import resize_like, to_map, token_grid
+
+
+def test_maps_and_vectors():
+    x = torch.randn(2, 3, 4, 5)
+    assert to_map(x, (32, 32)) is x
+    assert to_map(torch.randn(2, 7), (32, 32)).shape == (2, 7, 1, 1)
+
+
+@pytest.mark.parametrize('extra', [0, 1, 2])
+@pytest.mark.parametrize('size', [(224, 224), (64, 160), (160, 64), (32, 16)])
+def test_tokens_become_maps_row_by_row(size, extra):
+    height, width = (side // 16 for side in size)
+    expected = torch.randn(2, 5, height, width)
+    tokens = expected.flatten(2).transpose(1, 2)
+    tokens = torch.cat([torch.full((2, extra, 5), 99.0), tokens], dim=1)
+    assert torch.equal(to_map(tokens, size), expected)
+
+
+def test_tokens_of_an_image_that_the_patches_do_not_divide():
+    assert token_grid(7 * 4, (100, 50)) == (0, 7, 4)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match='997 tokens fit no patch grid of a 64x160 image'):
+        token_grid(997, (64, 160))
+    with pytest.raises(ValueError, match=r'got shape \(1, 2, 3, 4, 5\)'):
+        to_map(torch.zeros(1, 2, 3, 4, 5), (32, 32))
+
+
+def test_resize():
+    x, reference = torch.full((1, 2, 3, 5), 7.0), torch.zeros(1, 9, 6, 4)
+    assert resize_like(reference, reference) is reference
+    assert torch.equal(resize_like(x, reference), torch.full((1, 2, 6, 4), 7.0))

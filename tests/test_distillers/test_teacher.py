@@ -1,0 +1,185 @@
+"""Contracts 1, 2 and 3."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS
+
+from mmdiffkd.checkpoint import CheckpointError
+from mmdiffkd.distillers import ConfigError, FrozenTeacher
+
+def bytes_of(model):
+    return {key: value.numpy().tobytes() for key, value in model.state_dict().items()}
+
+
+def step(distiller, images):
+    optimizer = torch.optim.SGD(distiller.parameters(), lr=0.1)
+    loss, _ = distiller.parse_losses(distiller(images, mode='loss'))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
+def test_never_trained(toy_distiller, images):
+    teacher = toy_distiller.teacher.model
+    before = bytes_of(teacher)
+    for mode in (True, False, True):
+        toy_distiller.train(mode)
+        assert not any(module.training for module in teacher.modules())
+    student_before = bytes_of(toy_distiller.student)
+    for _ in range(3):
+        step(toy_distiller, images)
+    assert bytes_of(teacher) == before
+    assert bytes_of(toy_distiller.student) != student_before
+    assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+
+
+def test_features_are_those_of_eval_mode(toy_distiller, images):
+    """The teacher has dropout of 0.5; two forwards agree only without it."""
+    first, second = (toy_distiller.teacher.features(images)['backbone'] for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert not first[0].requires_grad
+
+
+def test_never_saved_and_never_optimised(toy_distiller):
+    teacher = {id(p) for p in toy_distiller.teacher.model.parameters()}
+    assert teacher.isdisjoint(id(p) for p in toy_distiller.parameters())
+    shapes = [tuple(p.shape) for p in toy_distiller.teacher.model.backbone[0].parameters()]
+    assert shapes == [(12, 3, 3, 3), (12,)]
+    student = toy_distiller.state_dict()
+    assert tuple(student['backbone.0.weight'].shape) == (8, 3, 3, 3)
+    assert not [key for key in student if 'teacher' in key]
+
+
+def test_moves_and_casts_with_the_distiller(toy_distiller):
+    dtype = lambda: next(toy_distiller.teacher.model.parameters()).dtype  # noqa: E731
+    toy_distiller.double()
+    assert dtype() == torch.float64
+    toy_distiller.half()
+    assert dtype() == torch.float16
+    toy_distiller.to(torch.float32)
+    assert dtype() == torch.float32
+    toy_distiller.to('meta')
+    assert next(toy_distiller.teacher.model.parameters()).is_meta
+
+
+def test_ema_shares_the_teacher(toy_distiller, images):
+    ema = ExponentialMovingAverage(toy_distiller, momentum=0.5)
+    assert ema.module.teacher is toy_distiller.teacher
+    assert ema.module.student is not toy_distiller.student
+    assert not [key for key in ema.state_dict() if 'teacher' in key]
+    step(toy_distiller, images)
+    ema.update_parameters(toy_distiller)
+    ema.module(images, mode='loss')
+
+
+def test_copy_captures_from_its_own_student(toy_distiller, images):
+    clone = copy.deepcopy(toy_distiller)
+    clone.student.neck.convs[0].weight.data.zero_()
+    clone(images, mode='loss')['loss_kd_fpn'].backward()
+    assert all(p.grad is None for p in toy_distiller.parameters())
+    assert clone.student.backbone[0].weight.grad is not None
+
+
+@pytest.mark.parametrize(
+    ('paths', 'modes'),
+    [
+        (['neck'], ['extract_feat']),
+        (['backbone.1', 'neck'], ['extract_feat']),
+        (['neck', 'head.cls'], ['tensor', 'extract_feat']),
+    ],
+)
+def test_runs_no_further_than_needed(toy_teacher, images, paths, modes):
+    teacher = FrozenTeacher(**toy_teacher)
+    teacher.prepare(paths, teacher.model.data_preprocessor)
+    teacher.features(images)
+    assert teacher.model.modes == modes
+
+
+def test_never_in_loss_mode(toy_distiller, images):
+    toy_distiller(images, mode='loss')
+    assert 'loss' not in toy_distiller.teacher.model.modes
+    assert 'loss' in toy_distiller.student.modes
+
+
+@pytest.mark.parametrize('mode', ['predict', 'tensor'])
+def test_is_not_run_at_inference(toy_distiller, images, mode):
+    toy_distiller.teacher.model.modes.clear()
+    expected = toy_distiller.eval().student(images, mode=mode)
+    for ours, theirs in zip(toy_distiller(images, mode=mode), expected):
+        assert torch.equal(ours, theirs)
+    assert toy_distiller.teacher.model.modes == []
+
+
+def test_weights_are_the_checkpoint_s(toy_teacher):
+    saved = torch.load(toy_teacher['checkpoint'])['state_dict']
+    loaded = FrozenTeacher(**toy_teacher).model.state_dict()
+    assert all(torch.equal(saved[key], loaded[key]) for key in saved)
+
+
+def test_a_distiller_s_checkpoint_can_be_a_teacher(toy_distiller, tmp_path):
+    """The student of one run teaches the next."""
+    path = tmp_path / 'distilled.pth'
+    torch.save(dict(state_dict=toy_distiller.state_dict()), path)
+    teacher = FrozenTeacher(dict(type='ToyModel', width=8), str(path))
+    expected = toy_distiller.student.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in teacher.model.state_dict().items())
+
+
+def test_random_warns(toy_teacher, monkeypatch):
+    messages = []
+    monkeypatch.setattr(
+        'mmdiffkd.distillers.teacher.print_log', lambda text, *level: messages.append((text, level))
+    )
+    FrozenTeacher(toy_teacher['config'], 'random')
+    ((text, (_, level)),) = messages
+    assert 'random weights' in text and level == logging.WARNING
+
+
+class TestWrongWeights:
+    def refused(self, toy_teacher, message, **changes):
+        with pytest.raises((CheckpointError, ConfigError)) as caught:
+            FrozenTeacher(**{**toy_teacher, **changes})
+        assert 'teacher.' in str(caught.value)
+        assert message in str(caught.value)
+        return str(caught.value)
+
+    def test_no_such_file(self, toy_teacher):
+        self.refused(toy_teacher, "no file 'nowhere.pth'", checkpoint='nowhere.pth')
+
+    def test_other_architecture(self, toy_teacher):
+        config = dict(type='ToyModel', width=12, levels=1)
+        message = self.refused(toy_teacher, '2 unexpected: neck.convs.1', config=config)
+        assert 'another architecture' in message
+
+    def test_missing_keys(self, toy_teacher):
+        config = dict(type='ToyModel', width=12, levels=3)
+        self.refused(toy_teacher, '2 missing: neck.convs.2.bias', config=config)
+
+    def test_other_class_count(self, toy_teacher):
+        config = dict(type='ToyModel', width=12, num_classes=5)
+        message = self.refused(toy_teacher, 'another number of classes', config=config)
+        assert 'head.cls.weight (3, 12, 1, 1), model has (5, 12, 1, 1)' in message
+
+    def test_known_exceptions(self, toy_teacher):
+        config = dict(type='ToyModel', width=12, num_classes=5)
+        FrozenTeacher(config, toy_teacher['checkpoint'], ignore_keys=['^head.cls'])
+
+    def test_no_checkpoint_at_all(self, toy_teacher, tmp_path):
+        path = tmp_path / 'note.txt'
+        path.write_text('hello')
+        self.refused(toy_teacher, 'cannot be read as weights', checkpoint=str(path))
+
+    def test_file_without_weights(self, toy_teacher, tmp_path):
+        path = tmp_path / 'empty.pth'
+        torch.save(dict(state_dict={}), path)
+        self.refused(toy_teacher, 'holds no weights', checkpoint=str(path))
+
+    def test_zoo_needs_a_library_s_config(self, toy_teacher):
+        self.refused(toy_teacher, 'names a library', checkpoint='zoo')
+
+    def test_checkpoint_of_a_wrong_type(self, toy_teacher):
+        self.refused(toy_teacher, 'must be a path', checkpoint=3)

@@ -9,7 +9,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmdiffkd.apis import add_config_arguments, build_runner, join_cpu_processes, load_config
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
@@ -43,7 +45,8 @@ def build_student_runner(cfg: Config, checkpoint: str) -> Runner:
     if 'student' in cfg.model:
         cfg.model, _ = model_config(cfg.model.student, 'student')
     runner = build_runner(cfg)
-    load_strictly(runner.model, weights_of(load_file(checkpoint)), f'checkpoint {checkpoint!r}')
+    weights = weights_of(load_file(checkpoint))
+    load_strictly(unwrapped(runner), weights, f'checkpoint {checkpoint!r}')
     return runner
 
 
@@ -55,8 +58,13 @@ def build_teacher_runner(cfg: Config, checkpoint: str) -> Runner:
     teacher['checkpoint'] = checkpoint or teacher['checkpoint']
     cfg.model, _ = model_config(teacher['config'], 'teacher.config')
     runner = build_runner(cfg)
-    load_teacher_weights(runner.model, **teacher)
+    load_teacher_weights(unwrapped(runner), **teacher)
     return runner
+
+
+def unwrapped(runner: Runner) -> nn.Module:
+    """The runner's model without DDP around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def main() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+
 from mmdiffkd.apis import add_config_arguments, build_runner, join_cpu_processes, load_config
-from mmdiffkd.hooks import InterruptHook
+from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
 from mmdiffkd.testing import make_smoke_config
 
 
@@ -41,6 +43,8 @@ def parse_args() -> argparse.Namespace:
 def apply_flags(cfg, args: argparse.Namespace) -> None:
     """Write the training flags into the config."""
     if args.amp:
+        if not torch.cuda.is_available():
+            raise SystemExit('--amp needs a GPU: mmengine trains in mixed precision on none else')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -63,6 +67,8 @@ def main() -> None:
         cfg = make_smoke_config(cfg)
     runner = build_runner(cfg)
     runner.register_hook(InterruptHook())
+    if not torch.cuda.is_available():
+        runner.register_hook(TrimMemoryHook())
     try:
         runner.train()
     except KeyboardInterrupt:

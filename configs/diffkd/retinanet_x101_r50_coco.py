@@ -9,6 +9,8 @@
 #
 # Settings   [det] detection configs that two of the paper's authors published: pairs, weights,
 #            learning rate, warm-up, gradient clipping.
+#            [ours] The warm-up starts at a tenth of the learning rate (its start is not
+#            published).
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py'
 
 model = dict(
@@ -35,7 +37,7 @@ model = dict(
 )
 
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=1000),
+    dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=1000),
     dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1),
 ]
 optim_wrapper = dict(optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_type=2))

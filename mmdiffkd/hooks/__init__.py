@@ -1,5 +1,6 @@
 """What happens during training."""
 
 from .interrupt import InterruptHook
+from .memory import TrimMemoryHook
 
-__all__ = ['InterruptHook']
+__all__ = ['InterruptHook', 'TrimMemoryHook']

@@ -8,6 +8,7 @@ from typing import Dict, Optional
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmdiffkd.registry import HOOKS
@@ -46,9 +47,11 @@ class InterruptHook(Hook):
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('InterruptHook: not in the main thread, signals are left alone')
             return
-        optimizer = runner.optim_wrapper.optimizer
-        optimizer.register_step_pre_hook(lambda *_: self._weights.acquire() and None)
-        optimizer.register_step_post_hook(lambda *_: self._weights.release())
+        wrapper = runner.optim_wrapper
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        for optimizer in (wrapper.optimizer for wrapper in wrappers):
+            optimizer.register_step_pre_hook(lambda *_: self._weights.acquire() and None)
+            optimizer.register_step_post_hook(lambda *_: self._weights.release())
         os.register_at_fork(after_in_child=self._leave_workers_alone)
         self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         # Python runs a handler only between two bytecodes, and one backward pass is a single

@@ -37,7 +37,7 @@ def make_mini_coco(
     root: Union[str, Path],
     num_train: int = 8,
     num_val: int = 4,
-    image_size: Tuple[int, int] = (288, 64),
+    image_size: Tuple[int, int] = (384, 56),
     num_classes: int = 5,
     max_objects: int = 5,
     seed: int = 0,

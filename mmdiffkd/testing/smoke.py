@@ -1,7 +1,7 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -10,7 +10,8 @@ from .mini_coco import make_mini_coco
 
 _BATCH_SIZE = 2
 _ITERATIONS = 2
-_LONGEST_SIDE = 160
+# Width and height of the images, in pixels.
+_IMAGE_SIZE = (160, 112)
 
 # Data set type -> what makes a miniature of it.
 _MAKERS: Dict[str, Callable] = {'CocoDataset': make_mini_coco}
@@ -19,7 +20,7 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
 
 
-def make_smoke_config(cfg: Config) -> Config:
+def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) -> Config:
     """A copy of ``cfg`` that trains two iterations, validates once and saves one checkpoint.
 
     A miniature data set of the config's own kind is made under the work directory, images
@@ -28,6 +29,7 @@ def make_smoke_config(cfg: Config) -> Config:
 
     Args:
         cfg: A complete training config with ``work_dir``.
+        image_size: Width and height of the images in pixels.
 
     Returns:
         The changed copy; its work directory is ``smoke`` below the one given.
@@ -37,15 +39,15 @@ def make_smoke_config(cfg: Config) -> Config:
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
-    _use_miniature_data(cfg)
+    _use_miniature_data(cfg, image_size)
     for loader in _LOADERS:
-        _shrink_loader(cfg.get(loader))
+        _shrink_loader(cfg.get(loader), max(image_size))
     _forget_weights(cfg)
     _shorten_schedule(cfg)
     return cfg
 
 
-def _use_miniature_data(cfg: Config) -> None:
+def _use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> None:
     dataset = _innermost_dataset(cfg.train_dataloader.dataset)
     kind = str(dataset.type).rpartition('.')[-1]
     if kind not in _MAKERS:
@@ -55,8 +57,7 @@ def _use_miniature_data(cfg: Config) -> None:
     root = Path(cfg.work_dir, 'data')
     if is_main_process():
         images = _BATCH_SIZE * _ITERATIONS * get_world_size()
-        make_mini_coco_at = _MAKERS[kind]
-        make_mini_coco_at(root, num_train=images, num_val=2)
+        _MAKERS[kind](root, num_train=images, num_val=2, image_size=image_size)
     barrier()
     old_root = dataset.get('data_root', '')
 
@@ -86,7 +87,7 @@ def _map_strings(value: Any, function: Callable[[str], str]) -> Any:
     return value
 
 
-def _shrink_loader(loader: Any) -> None:
+def _shrink_loader(loader: Any, longest_side: int) -> None:
     if loader is None:
         return
     loader.num_workers = 0
@@ -98,7 +99,7 @@ def _shrink_loader(loader: Any) -> None:
         for transform in dataset.get('pipeline', ()):
             for key in ('scale', 'scales', 'img_scale'):
                 if transform.get(key) is not None:
-                    transform[key] = _shrink_scale(transform[key])
+                    transform[key] = _shrink_scale(transform[key], longest_side)
         if 'times' in dataset:
             dataset.times = 1
         if 'dataset' not in dataset:
@@ -106,14 +107,11 @@ def _shrink_loader(loader: Any) -> None:
         dataset = dataset.dataset
 
 
-def _shrink_scale(scale: Any) -> Any:
-    """Scale (width, height), or each of a list of them, down to the longest side allowed."""
-    if isinstance(scale, (list, tuple)) and all(isinstance(item, (list, tuple)) for item in scale):
-        return [_shrink_scale(item) for item in scale]
-    if isinstance(scale, (list, tuple)) and max(scale) > _LONGEST_SIDE:
-        ratio = _LONGEST_SIDE / max(scale)
-        return tuple(max(1, round(side * ratio)) for side in scale)
-    return scale
+def _shrink_scale(scale: Any, longest_side: int) -> Any:
+    """Cap both sides of a scale (width, height), or of each of a list of them."""
+    if isinstance(scale, (list, tuple)):
+        return type(scale)(_shrink_scale(item, longest_side) for item in scale)
+    return min(scale, longest_side)
 
 
 def _forget_weights(cfg: Config) -> None:

@@ -209,9 +209,7 @@ class TestInheriting:
         for key, value in distiller.student.state_dict().items():
             if key.startswith(('neck', 'head.cls')):
                 assert torch.equal(value, teacher[key]), key
-        assert not torch.equal(
-            distiller.student.backbone[0].weight, teacher['backbone.0.weight']
-        )
+        assert not torch.equal(distiller.student.backbone[0].weight, teacher['backbone.0.weight'])
 
     def test_from_another_name(self, toy_config):
         toy_config['student']['width'] = 12

@@ -36,9 +36,7 @@ def prepared(cfg):
 @pytest.mark.parametrize('student', [RGB, CAFFE, RAW])
 @pytest.mark.parametrize('teacher', [RGB, CAFFE, RAW])
 def test_teacher_gets_what_its_own_preprocessing_would_give(student, teacher):
-    converter = InputConverter(
-        *(InputFormat.of(preprocessor(cfg)) for cfg in (student, teacher))
-    )
+    converter = InputConverter(*(InputFormat.of(preprocessor(cfg)) for cfg in (student, teacher)))
     before = prepared(student)
     converted = converter(before, samples())
     torch.testing.assert_close(converted, prepared(teacher), rtol=1e-5, atol=1e-3)
@@ -55,9 +53,7 @@ def test_identity_costs_nothing():
 def test_without_data_samples_all_is_image():
     converter = InputConverter(*(InputFormat.of(preprocessor(cfg)) for cfg in (RGB, CAFFE)))
     x = prepared(RGB)[:1, :, :40, :60]
-    torch.testing.assert_close(
-        converter(x), prepared(CAFFE)[:1, :, :40, :60], rtol=1e-5, atol=1e-3
-    )
+    torch.testing.assert_close(converter(x), prepared(CAFFE)[:1, :, :40, :60], rtol=1e-5, atol=1e-3)
 
 
 class Recorder(torch.nn.Module):

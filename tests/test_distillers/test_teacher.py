@@ -6,10 +6,10 @@ import logging
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
-from mmengine.registry import MODELS
 
 from mmdiffkd.checkpoint import CheckpointError
 from mmdiffkd.distillers import ConfigError, FrozenTeacher
+
 
 def bytes_of(model):
     return {key: value.numpy().tobytes() for key, value in model.state_dict().items()}

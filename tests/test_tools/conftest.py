@@ -1,0 +1,89 @@
+"""A tiny distillation run, and ways to start the tools as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmdiffkd.testing import make_mini_coco
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Small enough for seconds: 16 images, batch 4, two epochs.
+TINY = """
+_base_ = '{base}'
+data_root = '{data}/'
+model = {model}
+train_dataloader = dict(
+    batch_size=4, num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+val_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=2, val_interval=1)
+default_hooks = dict(
+    logger=dict(interval=1),
+    checkpoint=dict(interval=1, max_keep_ckpts=-1, save_best='coco/bbox_mAP', rule='greater'))
+{more}
+"""
+
+
+@pytest.fixture(scope='session')
+def mini_coco(tmp_path_factory):
+    return make_mini_coco(
+        tmp_path_factory.mktemp('coco') / 'coco', num_train=16, num_val=4, image_size=(96, 64)
+    )
+
+
+@pytest.fixture(scope='session')
+def write_config(mini_coco, tmp_path_factory):
+    """Write a tiny config on top of one of the quickstart's; returns its path."""
+
+    # Every box counts, or there would be nothing to evaluate after so few iterations.
+    student = dict(test_cfg=dict(score_thr=0.0))
+    models = dict(student=student, diffkd=dict(student=student, teacher=dict(checkpoint='random')))
+    bases = dict(student='retinanet_student', diffkd='diffkd_retinanet')
+
+    def write(kind='diffkd', more=''):
+        path = tmp_path_factory.mktemp('config') / f'tiny_{kind}.py'
+        path.write_text(
+            TINY.format(
+                base=ROOT / 'configs' / 'quickstart' / f'{bases[kind]}_mini-coco.py',
+                data=mini_coco,
+                model=models[kind],
+                more=more,
+            )
+        )
+        return path
+
+    return write
+
+
+@pytest.fixture(scope='session')
+def environment():
+    # One thread: the tests themselves run in parallel.
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
+
+
+@pytest.fixture(scope='session')
+def run(environment):
+    """Run a tool to its end; returns what it printed."""
+
+    def run_tool(*arguments, expect=0, cwd=ROOT):
+        command = [str(argument) for argument in arguments]
+        if command[0].endswith('.py'):
+            command.insert(0, sys.executable)
+        result = subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert result.returncode == expect, result.stdout[-5000:]
+        return result.stdout
+
+    return run_tool

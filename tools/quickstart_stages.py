@@ -1,0 +1,133 @@
+"""Steps of the quickstart that are done once, and their child processes."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional, Sequence
+
+MARKER = 'quickstart.json'
+
+
+class Stages:
+    """Runs steps that fill one directory each, and skips those that are finished.
+
+    A step's directory holds a marker file from the first moment and is called finished by it in
+    the last, so an interrupted step is done again and a directory of somebody else is not
+    touched. A step is also done again if one before it was, or if its settings have changed.
+
+    Args:
+        total: Number of steps, for the headers.
+        fresh: Do every step again.
+    """
+
+    def __init__(self, total: int, fresh: bool) -> None:
+        self.total = total
+        self.fresh = fresh
+        self.count = 0
+        self.previous = ''
+        self.started = time.monotonic()
+
+    def run(
+        self, title: str, directory: Path, settings: Dict[str, Any], work: Callable[[], None]
+    ) -> None:
+        """Do one step, unless it is finished.
+
+        Args:
+            title: For the header.
+            directory: Emptied before the step; holds all that the step makes.
+            settings: JSON values; other settings than last time mean that the step is done again.
+            work: Does it.
+
+        Raises:
+            FileExistsError: ``directory`` holds something that no quickstart has put there.
+        """
+        self.count += 1
+        print(f'[{self.count}/{self.total}] {title}', flush=True)
+        settings = json.loads(json.dumps(dict(settings, previous=self.previous)))
+        marker = directory / MARKER
+        found = json.loads(marker.read_text()) if marker.is_file() else {}
+        if found.get('finished') and found['settings'] == settings and not self.fresh:
+            print('      finished before; --fresh does it again', flush=True)
+        else:
+            self._clear(directory)
+            marker.write_text(json.dumps(dict(settings=settings, finished='')))
+            start = time.monotonic()
+            work()
+            # When it was finished tells this run of the step from any other.
+            found = dict(settings=settings, finished=str(time.time_ns()))
+            complete = marker.with_suffix('.complete')
+            complete.write_text(json.dumps(found))
+            complete.replace(marker)
+            print(f'      done in {time.monotonic() - start:.0f} s', flush=True)
+        self.previous = found['finished']
+
+    def seconds(self) -> float:
+        """Time since the first step."""
+        return time.monotonic() - self.started
+
+    @staticmethod
+    def _clear(directory: Path) -> None:
+        if (directory / MARKER).is_file():
+            shutil.rmtree(directory)
+        elif directory.exists() and any(directory.iterdir()):
+            raise FileExistsError(
+                f'{directory} holds files that no quickstart has made; '
+                'nothing was touched. Choose another --work-dir.'
+            )
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def run_logged(
+    arguments: Sequence[Any], log: Path, show: Callable[[str], Optional[str]] = str
+) -> None:
+    """Run a Python script, keep all that it prints in a file and show some of it.
+
+    Args:
+        arguments: The script and its arguments.
+        log: File for the whole output.
+        show: Makes of a line what is to be shown, or None.
+
+    Raises:
+        RuntimeError: The script failed; its last lines have been printed.
+    """
+    command = [sys.executable, *map(str, arguments)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open('w') as file,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            shown = show(line.rstrip())
+            if shown:
+                print(f'      {shown}', flush=True)
+    if process.returncode:
+        print(''.join(log.read_text().splitlines(keepends=True)[-30:]), file=sys.stderr)
+        raise RuntimeError(f'{Path(arguments[0]).name} failed, see {log}')
+
+
+def show_progress(line: str) -> Optional[str]:
+    """Of mmengine's log, one line per epoch and the metrics, without the details."""
+    kind = re.search(r'Epoch\((train|val|test)\)', line)
+    if not kind:
+        return None
+    values = dict(re.findall(r'(\S+): +(\S+)', line[kind.end() :]))
+    if kind[1] != 'train':
+        if 'coco/bbox_mAP' not in values:  # a line on the way
+            return None
+        return f'AP {values["coco/bbox_mAP"]}   AP50 {values["coco/bbox_mAP_50"]}'
+    epoch, step, steps = re.search(r'\[ *(\d+)\]\[ *(\d+)/(\d+)\]', line).groups()
+    if step != steps:
+        return None
+    losses = '   '.join(f'{key} {value}' for key, value in values.items() if 'loss' in key)
+    return (
+        f'epoch {epoch:>2}   {1000 * float(values["time"]):.0f} ms per step   '
+        f'{values["eta"]} left   {losses}'
+    )

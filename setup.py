@@ -27,7 +27,6 @@ setup(
     # the host libraries, so neither is forced here.
     install_requires=['numpy', 'torch>=2.6'],
     classifiers=[
-        'License :: OSI Approved :: Apache Software License',
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],

@@ -10,7 +10,7 @@ from typing import Dict, Iterable, List, Union
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
+from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer
 from torch import Tensor, nn
 
@@ -90,12 +90,12 @@ def _shorten(text: str, length: int = 200) -> str:
 def fetch(location: str) -> Path:
     """A local path for ``location``: itself, or the cached download if it is a URL.
 
-    With several processes the first downloads and the others wait.
+    With several processes the first of each machine downloads and the others wait.
     """
     if not re.match(r'https?://', location):
         return Path(location)
     cached = Path(torch.hub.get_dir()) / 'checkpoints' / location.rsplit('/', 1)[-1]
-    if get_rank() == 0 and not cached.is_file():
+    if get_local_rank() == 0 and not cached.is_file():
         cached.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(location, str(cached))

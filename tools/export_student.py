@@ -13,8 +13,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from mmengine.config import Config
 
 from mmdiffkd.checkpoint import load_file, weights_of
+from mmdiffkd.distillers.build import student_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,19 +24,32 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='written while distilling')
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
+    )
+    parser.add_argument(
         '--force', action='store_true', help='overwrite the output file if there is one'
     )
     return parser.parse_args()
+
+
+def student_run_config(text: str) -> str:
+    """The run's config with the student alone as its model, for inferencers that read it."""
+    cfg = Config.fromstring(text, '.py')
+    cfg.model = student_config(cfg.model)
+    return cfg.pretty_text
 
 
 def main() -> None:
     args = parse_args()
     if args.out.exists() and not args.force:
         sys.exit(f'error: {args.out} exists; --force overwrites it')
-    checkpoint = load_file(args.checkpoint)
+    checkpoint = load_file(args.checkpoint, trust=args.trust_checkpoint)
     weights = weights_of(checkpoint)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(meta=checkpoint.get('meta', {}), state_dict=weights), args.out)
+    meta = dict(checkpoint.get('meta') or {})
+    if 'cfg' in meta:
+        meta['cfg'] = student_run_config(meta['cfg'])
+    torch.save(dict(meta=meta, state_dict=weights), args.out)
     megabytes = [Path(path).stat().st_size / 2**20 for path in (args.checkpoint, args.out)]
     print(
         f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '

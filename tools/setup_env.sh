@@ -15,7 +15,7 @@ _mmdiffkd_venv=${MMDIFFKD_VENV:-$_mmdiffkd_root/.venv}
 _mmdiffkd_find_python() {
     local candidate
     for candidate in python3.11 python3.12 python3.10 python3 python; do
-        if "$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$candidate"
             return 0
         fi

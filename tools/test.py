@@ -4,6 +4,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from mmdiffkd.apis import add_config_arguments, build_runner, join_cpu_processes, load_config
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
-from mmdiffkd.distillers.build import model_config
+from mmdiffkd.distillers.build import model_config, student_config
 from mmdiffkd.distillers.teacher import load_teacher_weights
 
 
@@ -28,6 +29,9 @@ def parse_args() -> argparse.Namespace:
         help="of the distiller or of the student; with --teacher the config's own by default",
     )
     parser.add_argument('--teacher', action='store_true', help='evaluate the teacher instead')
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
+    )
     parser.add_argument('--out', help='file for the predictions (.pkl), for offline evaluation')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder in the work directory for pictures')
@@ -40,22 +44,22 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_student_runner(cfg: Config, checkpoint: str) -> Runner:
+def build_student_runner(cfg: Config, checkpoint: str, trust: bool) -> Runner:
     """A runner of the plain student, with the student's weights of ``checkpoint``."""
-    if 'student' in cfg.model:
-        cfg.model, _ = model_config(cfg.model.student, 'student')
+    cfg.model = student_config(cfg.model)
     runner = build_runner(cfg)
-    weights = weights_of(load_file(checkpoint))
+    weights = weights_of(load_file(checkpoint, trust))
     load_strictly(unwrapped(runner), weights, f'checkpoint {checkpoint!r}')
     return runner
 
 
-def build_teacher_runner(cfg: Config, checkpoint: str) -> Runner:
+def build_teacher_runner(cfg: Config, checkpoint: Optional[str], trust: bool) -> Runner:
     """A runner of the plain teacher, with ``checkpoint`` or what the config names."""
     if 'teacher' not in cfg.model:
         raise SystemExit(f'--teacher: {cfg.filename} is no distillation config')
     teacher = dict(cfg.model.teacher)
     teacher['checkpoint'] = checkpoint or teacher['checkpoint']
+    teacher['trust_checkpoint'] = trust or teacher.get('trust_checkpoint', False)
     cfg.model, _ = model_config(teacher['config'], 'teacher.config')
     runner = build_runner(cfg)
     load_teacher_weights(unwrapped(runner), **teacher)
@@ -73,14 +77,16 @@ def main() -> None:
     join_cpu_processes(cfg)
     # The checkpoint's weights are the averaged ones already.
     cfg.custom_hooks = [
-        hook for hook in cfg.get('custom_hooks') or () if not hook['type'].endswith('EMAHook')
+        hook
+        for hook in cfg.get('custom_hooks') or ()
+        if not getattr(hook['type'], '__name__', hook['type']).endswith('EMAHook')
     ]
     if args.show or args.show_dir:
         cfg.default_hooks.visualization.update(
             draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir
         )
     build = build_teacher_runner if args.teacher else build_student_runner
-    runner = build(cfg, args.checkpoint)
+    runner = build(cfg, args.checkpoint, args.trust_checkpoint)
     if args.out is not None:
         runner.test_evaluator.metrics.append(DumpResults(args.out))
     runner.test()

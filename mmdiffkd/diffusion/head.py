@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmdiffkd.precision import at_least_float32
+
 from .autoencoder import LinearAutoencoder
 from .ddim import add_noise, ddim_denoise, ddim_steps, linear_alphas_cumprod
 from .denoiser import Denoiser
-from .layers import at_least_float32, conv_bn
+from .layers import conv_bn
 from .noise_adapter import NoiseAdapter
 
 
@@ -99,6 +101,9 @@ class DiffKDHead(nn.Module):
             )
         if ae_channels is not None and ae_channels < 1:
             raise ValueError(f'ae_channels must be a positive integer or None, got {ae_channels!r}')
+        for name, value in (('reduction', reduction), ('adapter_reduction', adapter_reduction)):
+            if value < 1:
+                raise ValueError(f'{name} must be a positive integer, got {value!r}')
         self.diffusion_weight = diffusion_weight
         self.ae_weight = ae_weight
 

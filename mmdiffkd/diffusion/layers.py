@@ -54,8 +54,3 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.block(x)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """``x`` in float32 if autocast left it in half precision, else unchanged."""
-    return x.float() if x.dtype.itemsize < 4 else x

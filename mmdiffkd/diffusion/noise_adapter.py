@@ -3,7 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Bottleneck, at_least_float32, conv_bn, conv_bn_relu
+from mmdiffkd.precision import at_least_float32
+
+from .layers import Bottleneck, conv_bn, conv_bn_relu
 
 
 class NoiseAdapter(nn.Module):

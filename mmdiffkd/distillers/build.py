@@ -8,14 +8,19 @@ import difflib
 import inspect
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope, Registry
-from torch import nn
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
 
 from mmdiffkd.registry import MODELS
+
+from .capture import FeaturePath
+
+# Modules that every host's `extract_feat` runs.
+_FEATURE_MODULES = ('backbone', 'neck')
 
 
 class ConfigError(ValueError):
@@ -46,7 +51,7 @@ def check_keys(cfg: Any, accepted: Iterable[str], required: Iterable[str], where
             raise ConfigError(f'{where}: {key!r} is required')
 
 
-def build_component(cfg: Any, where: str, registry: Registry = MODELS, **filled_in) -> nn.Module:
+def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
     """Build a head or a loss, checking its type and its arguments first.
 
     Names without a scope are looked up in mmdiffkd before the other libraries, so that
@@ -55,7 +60,6 @@ def build_component(cfg: Any, where: str, registry: Registry = MODELS, **filled_
     Args:
         cfg: Dict with ``type``.
         where: The config key, for errors.
-        registry: Where types without a scope are looked up.
         filled_in: Arguments that the distiller knows better than a config; those that the class
             does not take are left out.
     """
@@ -63,10 +67,10 @@ def build_component(cfg: Any, where: str, registry: Registry = MODELS, **filled_
         raise ConfigError(f"{where} must be a dict with a 'type', got {cfg!r}")
     cfg = copy.deepcopy(dict(cfg))
     kind = cfg.pop('type')
-    cls = kind if inspect.isclass(kind) else registry.get(kind)
+    cls = kind if inspect.isclass(kind) else MODELS.get(kind)
     if cls is None:
-        registry.import_from_location()
-        known = sorted(registry.module_dict)
+        MODELS.import_from_location()
+        known = sorted(MODELS.module_dict)
         raise ConfigError(
             f'{where}: no {kind!r} in the registry{suggest(kind, known)} '
             f'(mmdiffkd has {", ".join(known)}; name those of other libraries as '
@@ -77,7 +81,7 @@ def build_component(cfg: Any, where: str, registry: Registry = MODELS, **filled_
     accepted = [name for name in parameters if name not in filled_in]
     if not takes_any:
         check_keys(cfg, accepted, (), f'{where} ({cls.__name__})')
-    arguments = {key: value for key, value in filled_in.items() if key in parameters}
+    arguments = {k: v for k, v in filled_in.items() if takes_any or k in parameters}
     try:
         return cls(**{**arguments, **cfg})
     except (TypeError, ValueError) as error:
@@ -92,6 +96,11 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
         where: The config key, for errors.
         with_weights: Also look up the library's published weight, as ``cfg.model_path``.
     """
+    if not isinstance(location, (str, Path)):
+        raise ConfigError(
+            f'{where} must be a model dict, a path or a name like '
+            f"'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', got {location!r}"
+        )
     if '::' in str(location):
         library = str(location).partition('::')[0]
         if find_spec(library) is None:
@@ -135,6 +144,20 @@ def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:
     return model, cfg.get('default_scope')
 
 
+def student_config(model: Dict) -> Dict:
+    """The plain student's model dict, from a distiller's or a plain one.
+
+    Args:
+        model: The ``model`` of a config.
+    """
+    if 'student' not in model:
+        return model
+    student, _ = model_config(model['student'], 'student')
+    if model.get('data_preprocessor') is not None:
+        student.setdefault('data_preprocessor', model['data_preprocessor'])
+    return student
+
+
 def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:
     """Build a host library's model without initialising or loading weights.
 
@@ -152,3 +175,25 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
         except Exception as error:
             # Whatever a host's constructor raises, the reader needs to know which model it was.
             raise ConfigError(f'{where}: cannot build {model["type"]!r}: {error}') from error
+
+
+def run_for_features(
+    model: nn.Module,
+    paths: Iterable[str],
+    inputs: Tensor,
+    data_samples: Optional[Sequence] = None,
+) -> None:
+    """Run a host's model no further than the captured paths need.
+
+    Args:
+        model: A detector, segmentor or classifier.
+        paths: The module paths being captured. Backbone and neck need ``extract_feat`` alone,
+            anything else the host's ``mode='tensor'``.
+        inputs: Prepared images, (N, C, H, W).
+        data_samples: What the host's forward takes beside them.
+    """
+    modules = [FeaturePath.parse(path).module.partition('.')[0] for path in paths]
+    if hasattr(model, 'extract_feat') and all(name in _FEATURE_MODULES for name in modules):
+        model.extract_feat(inputs)
+    else:
+        model(inputs, data_samples, mode='tensor')

@@ -1,8 +1,9 @@
 """Capture: from module paths to the tensors of one forward."""
 
 import difflib
+import functools
 import re
-from typing import Dict, Iterable, List, NamedTuple, Tuple, Union
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
 
 from torch import Tensor, nn
 
@@ -47,9 +48,10 @@ class FeatureCapture:
         features['neck']                    # one tensor per level
         features['bbox_head.retina_cls']    # one tensor per call of the shared module
 
-    Hooks exist only inside the ``with`` block and are removed also when the forward raises.
-    Tensors are copied when they are captured, because a later in-place operation (the ReLU after a
-    batch norm) would change them.
+    The modules' ``forward`` is wrapped inside the ``with`` block only, also when it raises. Hooks
+    would miss the hosts' direct calls, such as ``self.bbox_head.forward(x)``. Tensors are copied
+    when they are captured, because a later in-place operation (the ReLU after a batch norm) would
+    change them.
 
     Args:
         model: The model that will run.
@@ -62,33 +64,40 @@ class FeatureCapture:
 
     def __init__(self, model: nn.Module, paths: Iterable[str], role: str = 'model') -> None:
         self.role = role
-        self.model_name = type(model).__name__
-        self.paths = [FeaturePath.parse(path) for path in dict.fromkeys(paths)]
-        modules = dict(model.named_modules())
-        self._modules = [self._find(modules, path) for path in self.paths]
+        self.model = model
+        self.paths = [FeaturePath.parse(path) for path in paths]
         self._features: Dict[str, List[Tensor]] = {}
-        self._handles: List = []
+        self._wrapped: List[Tuple[nn.Module, Optional[Callable]]] = []
+        names = dict(model.named_modules(remove_duplicate=False))
+        for path in self.paths:
+            if path.module not in names:
+                raise ValueError(self._unknown(path, names))
 
-    def _find(self, modules: Dict[str, nn.Module], path: FeaturePath) -> nn.Module:
-        if path.module in modules:
-            return modules[path.module]
-        close = difflib.get_close_matches(path.module, modules, n=_MAX_SUGGESTIONS, cutoff=0.5)
-        close = close or [name for name in modules if name and '.' not in name]
-        raise ValueError(
-            f'{self.role} path {path.text!r}: {self.model_name} has no module {path.module!r}; '
-            f'the closest are {", ".join(map(repr, close))}'
+    def _unknown(self, path: FeaturePath, names: Iterable[str]) -> str:
+        close = difflib.get_close_matches(path.module, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
+        close = close or [name for name in names if name and '.' not in name]
+        return (
+            f'{self.role} path {path.text!r}: {type(self.model).__name__} has no module '
+            f'{path.module!r}; the closest are {", ".join(map(repr, close))}'
         )
 
     def __enter__(self) -> Dict[str, List[Tensor]]:
         self._features = {path.text: [] for path in self.paths}
-        for path, module in zip(self.paths, self._modules):
-            self._handles.append(self._register(path, module))
+        by_module: Dict[str, Set[FeaturePath]] = {}
+        for path in self.paths:
+            by_module.setdefault(path.module, set()).add(path)
+        for name, paths in by_module.items():
+            # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
+            self._wrap(self.model.get_submodule(name), paths)
         return self._features
 
     def __exit__(self, error_type, error, traceback) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        for module, previous in reversed(self._wrapped):
+            if previous is None:
+                del module.forward
+            else:
+                module.forward = previous
+        self._wrapped.clear()
         features, self._features = self._features, {}
         if error_type is not None:
             features.clear()
@@ -96,17 +105,27 @@ class FeatureCapture:
         for text, tensors in features.items():
             if not tensors:
                 raise RuntimeError(
-                    f'{self.role} path {text!r} yielded nothing: {self.model_name} did not run '
-                    f'this module in its forward'
+                    f'{self.role} path {text!r} yielded nothing: {type(self.model).__name__} did '
+                    f'not run this module in its forward'
                 )
 
-    def _register(self, path: FeaturePath, module: nn.Module):
-        if path.from_input:
-            return module.register_forward_pre_hook(
-                lambda _, args, kwargs: self._store(path, [*args, *kwargs.values()][0]),
-                with_kwargs=True,
-            )
-        return module.register_forward_hook(lambda _, args, output: self._store(path, output))
+    def _wrap(self, module: nn.Module, paths: Iterable[FeaturePath]) -> None:
+        forward = module.forward
+
+        @functools.wraps(forward)
+        def capturing_forward(*args, **kwargs):
+            for path in paths:
+                if path.from_input:
+                    self._store(path, [*args, *kwargs.values()][0])
+            output = forward(*args, **kwargs)
+            for path in paths:
+                if not path.from_input:
+                    self._store(path, output)
+            return output
+
+        # On the instance, where it hides the class's own until it is deleted.
+        self._wrapped.append((module, vars(module).get('forward')))
+        module.forward = capturing_forward
 
     def _store(self, path: FeaturePath, value) -> None:
         for index in path.indices:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mmdiffkd.checkpoint import DISTILL_PREFIX
 from mmdiffkd.registry import MODELS
 
-from .build import ConfigError, build_model, check_keys
+from .build import ConfigError, build_model, check_keys, run_for_features
 from .capture import FeatureCapture
-from .pair import DistillPair, maps_of
-from .teacher import FrozenTeacher, run_for_features
+from .pair import DistillPair
+from .shapes import maps_of
+from .teacher import FrozenTeacher
 
 STUDENT_PREFIX = 'student.'
 
@@ -98,12 +99,37 @@ class DiffKDDistiller(BaseModel):
         teacher_features = self.teacher.features(inputs, data_samples)
         with self._capture as student_features:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
-        image_size = tuple(inputs.shape[-2:])
-        for name, (student_path, teacher_path) in self._paths.items():
-            student_maps = maps_of(student_features[student_path], image_size)
-            teacher_maps = maps_of(teacher_features[teacher_path], image_size)
-            losses.update(self.pairs[name](student_maps, teacher_maps))
+        for name, pair in self.pairs.items():
+            student_path, teacher_path = self._paths[name]
+            student_maps = self._maps(name, student_features[student_path], inputs)
+            teacher_maps = self._maps(name, teacher_features[teacher_path], inputs)
+            if self.training and torch.is_grad_enabled():
+                _check_gradient(name, student_path, student_maps)
+            losses.update(pair(student_maps, teacher_maps))
         return losses
+
+    @staticmethod
+    def _maps(name: str, features: Sequence[Tensor], inputs: Tensor) -> List[Tensor]:
+        """The captured features as maps, one entry per image in each."""
+        maps = maps_of(features, tuple(inputs.shape[-2:]))
+        for feature in maps:
+            if len(feature) != len(inputs):
+                raise ValueError(
+                    f'pairs.{name}: a feature has {len(feature)} entries for {len(inputs)} images. '
+                    f'Modules that run on proposals or queries see other ones in student and '
+                    f'teacher and cannot be matched'
+                )
+        return maps
+
+    def __getattr__(self, name: str) -> Any:
+        # Hooks of the hosts reach into the runner's model: mmdet's YOLOXModeSwitchHook, for
+        # example, sets `model.bbox_head.use_l1`.
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == 'student' or name.startswith('__'):
+                raise
+            return getattr(self.student, name)
 
     def init_weights(self) -> None:
         """Initialise the student as its config says, then copy what it inherits."""
@@ -118,19 +144,23 @@ class DiffKDDistiller(BaseModel):
             )
 
     def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
-        """Build the heads for the shapes seen in one forward of a blank image."""
-        with _undisturbed(self.student), torch.no_grad():
-            image = torch.zeros(1, 3, _DRY_IMAGE_SIZE, _DRY_IMAGE_SIZE)
-            samples = [_blank_sample()]
-            teacher_features = self.teacher.features(image, samples)
-            with self._capture as student_features:
+        """Build the heads for the shapes seen in one forward of a blank image, and try them."""
+        image = torch.zeros(1, 3, _DRY_IMAGE_SIZE, _DRY_IMAGE_SIZE)
+        samples = [_blank_sample()]
+        with _undisturbed(self.student):
+            with _blaming('teacher'):
+                teacher_features = self.teacher.features(image, samples)
+            with _blaming('student'), self._capture as student_features:
                 run_for_features(self.student, student_features, image, samples)
-        size = (_DRY_IMAGE_SIZE, _DRY_IMAGE_SIZE)
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
-            student_maps = maps_of(student_features[cfg['student']], size)
-            teacher_maps = maps_of(teacher_features[cfg['teacher']], size)
-            self.pairs[name] = DistillPair.from_config(name, cfg, student_maps, teacher_maps)
+            with _blaming(f'pairs.{name}'):
+                student_maps = self._maps(name, student_features[cfg['student']], image)
+                teacher_maps = self._maps(name, teacher_features[cfg['teacher']], image)
+                pair = DistillPair.from_config(name, cfg, student_maps, teacher_maps)
+                with _undisturbed(pair):
+                    pair(student_maps, teacher_maps)
+            self.pairs[name] = pair
 
     def _apply(self, fn, *args, **kwargs) -> 'DiffKDDistiller':
         # The teacher is no submodule but goes to every device and precision with the distiller.
@@ -148,6 +178,8 @@ def _check_pairs(pairs: Any) -> None:
                 f'pairs: {name!r} must be an identifier without "loss" in it, because it becomes '
                 f'part of the names in the log'
             )
+        if hasattr(nn.ModuleDict(), name):
+            raise ConfigError(f'pairs: {name!r} cannot name a pair, torch uses it itself')
         check_keys(cfg, DistillPair.KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
 
 
@@ -181,16 +213,40 @@ def _inherited_modules(
 
 @contextmanager
 def _undisturbed(model: nn.Module):
-    """Run a model in eval mode and leave modes, buffers and random state as they were."""
+    """Run a model once, and leave modes, buffers and random state as they were."""
     modes = [(module, module.training) for module in model.modules()]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     model.eval()
     try:
-        with torch.random.fork_rng(devices):
+        with torch.no_grad(), torch.random.fork_rng(devices):
             yield
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _blaming(where: str):
+    """Say which part of the config it was that failed in the dry forward."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Whatever a model or a head raises when it is given what it cannot work with.
+        raise ConfigError(
+            f'{where}: the dry forward of a blank {_DRY_IMAGE_SIZE}x{_DRY_IMAGE_SIZE} image '
+            f'failed: {error}'
+        ) from error
+
+
+def _check_gradient(name: str, path: str, maps: Sequence[Tensor]) -> None:
+    if not any(feature.requires_grad for feature in maps):
+        raise RuntimeError(
+            f'pairs.{name}: no gradient flows into student path {path!r}, the student would learn '
+            f'nothing from this pair. Is the module frozen (frozen_stages), or inside activation '
+            f'checkpointing (with_cp)?'
+        )
 
 
 def _blank_sample() -> BaseDataElement:

@@ -1,16 +1,17 @@
 """One place where student and teacher are matched: captured maps -> heads -> loss."""
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.diffusion import AlignHead, DiffKDHead, HeadOutput
+from mmdiffkd.precision import at_least_float32
 from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_component
-from .shapes import resize_like, to_map
+from .shapes import resize_like
 
 # mmdiffkd.diffusion needs torch alone, so its heads are registered here.
 MODELS.register_module(module=AlignHead)
@@ -108,7 +109,9 @@ class DistillPair(nn.Module):
         resized = [resize_like(s, t) for s, t in zip(student_maps, teacher_maps)]
         if self.heads:
             return [head(s, t) for head, s, t in zip(self.heads, resized, teacher_maps)]
-        return [HeadOutput(s, t, s.detach()) for s, t in zip(resized, teacher_maps)]
+        # Losses of other libraries do not leave half precision by themselves.
+        upcast = [(at_least_float32(s), at_least_float32(t)) for s, t in zip(resized, teacher_maps)]
+        return [HeadOutput(s, t, s.detach()) for s, t in upcast]
 
     @torch.no_grad()
     def _diagnostics(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:
@@ -120,11 +123,6 @@ class DistillPair(nn.Module):
         if gammas:
             scalars[f'gamma_{self.name}'] = _mean(gammas)
         return scalars
-
-
-def maps_of(features: Sequence[Tensor], image_size: Tuple[int, int]) -> List[Tensor]:
-    """Captured features as maps (N, C, H, W); see :func:`~.shapes.to_map`."""
-    return [to_map(feature, image_size) for feature in features]
 
 
 def _mean(scalars) -> Tensor:

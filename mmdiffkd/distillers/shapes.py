@@ -1,6 +1,6 @@
 """Bring captured features to the one shape that heads and losses work on, (N, C, H, W)."""
 
-from typing import Tuple
+from typing import List, Sequence, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -67,3 +67,8 @@ def resize_like(feature: Tensor, reference: Tensor) -> Tensor:
     if feature.shape[-2:] == reference.shape[-2:]:
         return feature
     return F.interpolate(feature, reference.shape[-2:], mode='bilinear', align_corners=False)
+
+
+def maps_of(features: Sequence[Tensor], image_size: Tuple[int, int]) -> List[Tensor]:
+    """All features as maps, see :func:`to_map`."""
+    return [to_map(feature, image_size) for feature in features]

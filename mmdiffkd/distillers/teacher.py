@@ -1,6 +1,7 @@
 """The teacher: loaded strictly, never trained, never saved, run no further than needed."""
 
 import logging
+import re
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 import torch
@@ -9,34 +10,9 @@ from torch import Tensor, nn
 
 from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, load_strictly, weights_of
 
-from .build import ConfigError, build_model, load_config
-from .capture import FeatureCapture, FeaturePath
+from .build import ConfigError, build_model, load_config, run_for_features
+from .capture import FeatureCapture
 from .preprocessing import InputConverter, InputFormat
-
-# Modules that every host's `extract_feat` runs.
-_FEATURE_MODULES = ('backbone', 'neck')
-
-
-def run_for_features(
-    model: nn.Module,
-    paths: Iterable[str],
-    inputs: Tensor,
-    data_samples: Optional[Sequence] = None,
-) -> None:
-    """Run a host's model no further than the captured paths need.
-
-    Args:
-        model: A detector, segmentor or classifier.
-        paths: The module paths being captured. Backbone and neck need ``extract_feat`` alone,
-            anything else the host's ``mode='tensor'``.
-        inputs: Prepared images, (N, C, H, W).
-        data_samples: What the host's forward takes beside them.
-    """
-    modules = [FeaturePath.parse(path).module.partition('.')[0] for path in paths]
-    if hasattr(model, 'extract_feat') and all(name in _FEATURE_MODULES for name in modules):
-        model.extract_feat(inputs)
-    else:
-        model(inputs, data_samples, mode='tensor')
 
 
 class FrozenTeacher:
@@ -68,6 +44,7 @@ class FrozenTeacher:
         ignore_keys: Sequence[str] = (),
         trust_checkpoint: bool = False,
     ) -> None:
+        _check_patterns(ignore_keys)
         self.model = build_model(config, 'teacher.config')
         if checkpoint == 'random':
             print_log(
@@ -150,6 +127,18 @@ def load_teacher_weights(
     except CheckpointError as error:
         raise CheckpointError(f'teacher.{error}') from error
     print_log(f'Teacher {type(model).__name__} loaded from {location}', 'current')
+
+
+def _check_patterns(ignore_keys: Any) -> None:
+    if not isinstance(ignore_keys, (list, tuple)):
+        raise ConfigError(f'teacher.ignore_keys must be a list of patterns, got {ignore_keys!r}')
+    for pattern in ignore_keys:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise ConfigError(
+                f'teacher.ignore_keys: {pattern!r} is no regular expression: {error}'
+            ) from error
 
 
 def _published_weight(config: Any) -> str:

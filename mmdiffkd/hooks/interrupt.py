@@ -70,6 +70,18 @@ class InterruptHook(Hook):
                 self._save(runner, completed=runner.iter + 1)
             raise KeyboardInterrupt
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal came; errors after it are its consequences."""
+        return self._requested.is_set()
+
+    def save_unfinished(self, runner: Runner) -> None:
+        """Save after an error that the signal caused, such as another process leaving first."""
+        self._iteration_over.set()
+        # Held by nobody else now, unless it is the optimizer that was torn out of its step.
+        if is_main_process() and self._weights.acquire(blocking=False):
+            self._save(runner, completed=runner.iter)
+
     def after_train(self, runner: Runner) -> None:
         """Give the signals back."""
         if self._previous:
@@ -90,6 +102,9 @@ class InterruptHook(Hook):
         if self._requested.is_set():
             raise KeyboardInterrupt
         self._requested.set()
+        # A signal to the whole process group (torchrun, scancel) ends the data loading workers as
+        # well; torch would raise about it in the middle of the iteration.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if is_main_process():
             print(
                 f'\n{signal.Signals(number).name}: saving a checkpoint after this iteration; '

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmdiffkd.diffusion.layers import at_least_float32
+from mmdiffkd.precision import at_least_float32
 
 
 class WeightedDistance(nn.Module):

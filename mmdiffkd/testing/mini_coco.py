@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
@@ -41,6 +41,7 @@ def make_mini_coco(
     num_classes: int = 5,
     max_objects: int = 5,
     seed: int = 0,
+    classes: Optional[Sequence[str]] = None,
 ) -> Path:
     """Write a small synthetic detection data set in the layout of COCO 2017.
 
@@ -62,6 +63,7 @@ def make_mini_coco(
             :data:`CATEGORY_SHAPES`, 1 to 8.
         max_objects: Most objects in a picture; every picture has at least one.
         seed: Any non-negative integer.
+        classes: Category names to use instead of COCO's 80; the shapes are dealt out to them.
 
     Returns:
         ``root`` as an absolute path.
@@ -77,7 +79,11 @@ def make_mini_coco(
     for side in image_size:
         _check_range('image_size', side, int(_MIN_SIDE / _SHRINK) + 1, 4096)
     scene = dict(
-        image_size=tuple(image_size), num_classes=num_classes, max_objects=max_objects, seed=seed
+        image_size=tuple(image_size),
+        num_classes=num_classes,
+        max_objects=max_objects,
+        seed=seed,
+        classes=None if classes is None else list(classes),
     )
 
     def write(directory: Path) -> None:
@@ -136,15 +142,26 @@ def _write_split(
         licenses=[dict(id=1, name='none', url='')],
         images=images,
         annotations=annotations,
-        categories=COCO_CATEGORIES,
+        categories=_categories(scene['classes']),
     )
     target = directory / 'annotations' / f'instances_{split}2017.json'
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(content))
 
 
+def _categories(classes: Optional[Sequence[str]]) -> List[dict]:
+    if classes is None:
+        return COCO_CATEGORIES
+    return [dict(supercategory='none', id=i, name=name) for i, name in enumerate(classes, 1)]
+
+
 def _make_picture(
-    image_id: int, image_size: Tuple[int, int], num_classes: int, max_objects: int, seed: int
+    image_id: int,
+    image_size: Tuple[int, int],
+    num_classes: int,
+    max_objects: int,
+    seed: int,
+    classes: Optional[Sequence[str]],
 ) -> Tuple[np.ndarray, List[dict]]:
     """One picture, (H, W, 3) uint8, and the annotations of its objects without ids."""
     # Seeding by picture keeps a picture the same whatever the size of its data set.
@@ -152,7 +169,10 @@ def _make_picture(
     width, height = (int(round(side * rng.uniform(_SHRINK, 1))) for side in image_size)
     categories = list(CATEGORY_SHAPES)[:num_classes]
     of_shape = {CATEGORY_SHAPES[name]: name for name in categories}
-    ids = {category['name']: category['id'] for category in COCO_CATEGORIES}
+    if classes is None:
+        ids = {category['name']: category['id'] for category in COCO_CATEGORIES}
+    else:
+        ids = {name: i % len(classes) + 1 for i, name in enumerate(categories)}
     picture, shapes = draw_scene(
         rng, (width, height), list(of_shape), int(rng.integers(1, max_objects + 1))
     )

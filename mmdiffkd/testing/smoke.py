@@ -1,10 +1,12 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
+
+from mmdiffkd.distillers.build import student_config
 
 from .mini_coco import make_mini_coco
 
@@ -13,8 +15,22 @@ _ITERATIONS = 2
 # Width and height of the images, in pixels.
 _IMAGE_SIZE = (160, 112)
 
-# Data set type -> what makes a miniature of it.
-_MAKERS: Dict[str, Callable] = {'CocoDataset': make_mini_coco}
+
+class _Miniature(NamedTuple):
+    """How a type of data set is replaced: its maker, and where the maker puts each split."""
+
+    make: Callable
+    train: Dict
+    val: Dict
+
+
+def _coco_split(name: str) -> Dict:
+    return dict(ann_file=f'annotations/instances_{name}.json', data_prefix=dict(img=f'{name}/'))
+
+
+_MINIATURES = dict(
+    CocoDataset=_Miniature(make_mini_coco, _coco_split('train2017'), _coco_split('val2017'))
+)
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -49,25 +65,31 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
 
 def _use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> None:
     dataset = _innermost_dataset(cfg.train_dataloader.dataset)
-    kind = str(dataset.type).rpartition('.')[-1]
-    if kind not in _MAKERS:
+    kind = getattr(dataset.type, '__name__', dataset.type).rpartition('.')[-1]
+    if kind not in _MINIATURES:
         raise ValueError(
-            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(_MAKERS)})'
+            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(_MINIATURES)})'
         )
+    miniature = _MINIATURES[kind]
     root = Path(cfg.work_dir, 'data')
     if is_main_process():
-        images = _BATCH_SIZE * _ITERATIONS * get_world_size()
-        _MAKERS[kind](root, num_train=images, num_val=2, image_size=image_size)
+        miniature.make(
+            root,
+            num_train=_BATCH_SIZE * _ITERATIONS * get_world_size(),
+            num_val=2,
+            image_size=image_size,
+            classes=(dataset.get('metainfo') or {}).get('classes'),
+        )
     barrier()
-    old_root = dataset.get('data_root', '')
-
-    def move(text: str) -> str:
-        inside = old_root and text.startswith(old_root)
-        return f'{root}/{text[len(old_root) :].lstrip("/")}' if inside else text
-
-    for key in (*_LOADERS, *_EVALUATORS):
+    for key in _LOADERS:
         if cfg.get(key) is not None:
-            cfg[key] = _map_strings(cfg[key], move)
+            split = miniature.train if key == 'train_dataloader' else miniature.val
+            _innermost_dataset(cfg[key].dataset).update(data_root=f'{root}/', **split)
+    for key in _EVALUATORS:
+        evaluators = cfg.get(key) or []
+        for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
+            if 'ann_file' in evaluator:
+                evaluator.ann_file = str(root / miniature.val['ann_file'])
 
 
 def _innermost_dataset(dataset: ConfigDict) -> ConfigDict:
@@ -75,16 +97,6 @@ def _innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     while 'dataset' in dataset:
         dataset = dataset.dataset
     return dataset
-
-
-def _map_strings(value: Any, function: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return function(value)
-    if isinstance(value, dict):
-        return ConfigDict({key: _map_strings(item, function) for key, item in value.items()})
-    if isinstance(value, (list, tuple)):
-        return type(value)(_map_strings(item, function) for item in value)
-    return value
 
 
 def _shrink_loader(loader: Any, longest_side: int) -> None:
@@ -117,14 +129,17 @@ def _shrink_scale(scale: Any, longest_side: int) -> Any:
 def _forget_weights(cfg: Config) -> None:
     """Random weights everywhere, so that nothing is downloaded."""
     cfg.load_from = None
-    if cfg.model.get('teacher') is not None:
+    if 'student' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
+        # It may be given by a name or a path.
+        cfg.model.student = student_config(cfg.model)
 
     def visit(value: Any) -> None:
         if isinstance(value, dict):
-            init = value.get('init_cfg')
-            if isinstance(init, dict) and init.get('type') == 'Pretrained':
-                value['init_cfg'] = None
+            inits = value.get('init_cfg')
+            for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+                if isinstance(init, dict) and init.get('type') == 'Pretrained':
+                    value['init_cfg'] = None
             for item in value.values():
                 visit(item)
         elif isinstance(value, (list, tuple)):

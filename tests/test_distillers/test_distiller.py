@@ -246,6 +246,40 @@ def change(config, path, value):
 FPN = ('pairs', 'fpn')
 
 
+def test_host_hooks_reach_the_student(toy_distiller):
+    """mmdet's YOLOXModeSwitchHook sets `model.bbox_head.use_l1`."""
+    assert toy_distiller.head is toy_distiller.student.head
+    assert not hasattr(toy_distiller, 'nothing_of_the_kind')
+    assert copy.deepcopy(toy_distiller).head is not toy_distiller.head
+
+
+def test_pair_without_gradient_is_refused(toy_distiller, images):
+    toy_distiller.student.backbone.requires_grad_(False)
+    toy_distiller.student.neck.requires_grad_(False)
+    with pytest.raises(RuntimeError, match="pairs.fpn: no gradient .* student path 'neck'"):
+        toy_distiller(images, mode='loss')
+
+
+def test_other_number_of_entries_than_images_is_refused(toy_distiller, images):
+    """What runs on proposals sees other ones in student and teacher."""
+    toy_distiller.student.neck.forward = lambda x: (x[:1].repeat(5, 1, 1, 1),) * 2
+    with pytest.raises(ValueError, match='pairs.fpn: a feature has 5 entries for 2 images'):
+        toy_distiller(images, mode='loss')
+
+
+def test_losses_of_other_libraries_get_float32(toy_config, images):
+    """Contract 9, without a head."""
+    toy_config['pairs'] = dict(logits=toy_config['pairs']['logits'])
+    distiller = MODELS.build(toy_config)
+    seen = []
+    distiller.pairs['logits'].loss.register_forward_hook(
+        lambda _, args, output: seen.extend(x.dtype for x in args)
+    )
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        distiller(images, mode='loss')
+    assert set(seen) == {torch.float32}
+
+
 @pytest.mark.parametrize(
     ('path', 'value', 'message'),
     [
@@ -273,6 +307,14 @@ FPN = ('pairs', 'fpn')
         ((*FPN, 'loss', 'type'), 'MSLoss', "no 'MSLoss' in the registry; did you mean 'MSELoss'"),
         ((*FPN, 'loss', 'weight'), 2, "pairs.fpn.loss .MSELoss.: unknown key 'weight'"),
         (('pairs', 'loss_x'), {}, 'must be an identifier without "loss" in it'),
+        (('pairs', 'keys'), {}, "'keys' cannot name a pair"),
+        (('teacher', 'ignore_keys'), '^neck', 'teacher.ignore_keys must be a list'),
+        (('teacher', 'ignore_keys'), ['('], 'teacher.ignore_keys: .* no regular expression'),
+        (('student',), None, 'student must be a model dict, a path or a name'),
+        ((*FPN, 'student'), ['neck'], 'is not of the form'),
+        ((*FPN, 'head', 'reduction'), 0, 'pairs.fpn.head .DiffKDHead.: reduction must be'),
+        ((*FPN, 'head', 'kernel_size'), 1, 'pairs.fpn: the dry forward .* failed'),
+        ((*FPN, 'head'), dict(type='MSELoss'), 'pairs.fpn: the dry forward .* failed'),
     ],
 )
 def test_wrong_configs_are_refused_at_build_time(toy_config, path, value, message):

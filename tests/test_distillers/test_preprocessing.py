@@ -3,7 +3,7 @@
 import pytest
 import torch
 from mmengine.model import ImgDataPreprocessor
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.distillers.preprocessing import InputConverter, InputFormat
@@ -83,3 +83,38 @@ def test_converter_moves_with_the_distiller(toy_config):
     distiller = MODELS.build(toy_config).double()
     assert distiller.teacher.converter.scale.dtype == torch.float64
     assert next(distiller.teacher.model.parameters()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ('library', 'student', 'teacher'),
+    [
+        (
+            'mmdet',
+            dict(type='DetDataPreprocessor', pad_size_divisor=32, **RGB),
+            dict(type='DetDataPreprocessor', pad_size_divisor=32, **CAFFE),
+        ),
+        (
+            'mmpretrain',
+            dict(type='ClsDataPreprocessor', mean=RGB['mean'], std=RGB['std'], to_rgb=True),
+            dict(type='ClsDataPreprocessor', mean=CAFFE['mean'], std=CAFFE['std'], to_rgb=False),
+        ),
+    ],
+)
+def test_preprocessors_of_the_hosts(library, student, teacher):
+    host = pytest.importorskip(library)
+    if library == 'mmdet':
+        from mmdet.structures import DetDataSample as Sample
+    else:
+        from mmpretrain.structures import DataSample as Sample
+    with DefaultScope.overwrite_default_scope(host.__name__):
+        built = [MODELS.build(dict(cfg)) for cfg in (student, teacher)]
+
+    def batch(module):
+        data_samples = [Sample(metainfo=sample.metainfo) for sample in samples()]
+        data = module(dict(inputs=images(), data_samples=data_samples))
+        return data['inputs'], data['data_samples']
+
+    converter = InputConverter(*(InputFormat.of(module) for module in built))
+    torch.testing.assert_close(
+        converter(*batch(built[0])), batch(built[1])[0], rtol=1e-5, atol=1e-3
+    )

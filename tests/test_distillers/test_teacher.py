@@ -2,13 +2,16 @@
 
 import copy
 import logging
+from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
 
 from mmdiffkd.checkpoint import CheckpointError
 from mmdiffkd.distillers import ConfigError, FrozenTeacher
+from mmdiffkd.distillers.teacher import load_teacher_weights
 
 
 def bytes_of(model):
@@ -73,7 +76,8 @@ def test_ema_shares_the_teacher(toy_distiller, images):
     assert not [key for key in ema.state_dict() if 'teacher' in key]
     step(toy_distiller, images)
     ema.update_parameters(toy_distiller)
-    ema.module(images, mode='loss')
+    with torch.no_grad():
+        ema.module(images, mode='loss')
 
 
 def test_copy_captures_from_its_own_student(toy_distiller, images):
@@ -183,3 +187,20 @@ class TestWrongWeights:
 
     def test_checkpoint_of_a_wrong_type(self, toy_teacher):
         self.refused(toy_teacher, 'must be a path', checkpoint=3)
+
+
+def test_zoo_weights_of_the_shipped_configs(monkeypatch):
+    """Each teacher of the configs has a published weight; what would be fetched is looked at."""
+    pytest.importorskip('mmdet')
+    configs = sorted((Path(__file__).parents[2] / 'configs' / 'diffkd').glob('*.py'))
+    assert len(configs) >= 6
+    for path in configs:
+        teacher = Config.fromfile(path).model.teacher
+        assert teacher.checkpoint == 'zoo'
+        fetched = []
+        monkeypatch.setattr(
+            'mmdiffkd.distillers.teacher.fetch', lambda url, seen=fetched: seen.append(url)
+        )
+        with pytest.raises(TypeError):  # nothing was fetched
+            load_teacher_weights(None, teacher.config, 'zoo')
+        assert fetched[0].startswith('https://') and fetched[0].endswith('.pth'), path

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import os
 import re
 import signal
 import subprocess
@@ -136,6 +137,9 @@ def test_exported_student_loads_strictly_and_predicts_the_same(
     assert out.stat().st_size < source.stat().st_size / 3
     assert 'exists' in run('tools/export_student.py', source, out, expect=1)
 
+    model = Config.fromstring(exported['meta']['cfg'], '.py').model
+    assert model == Config.fromfile(student_config).model
+
     student = assert_is_student_checkpoint(out, student_config)
     student.load_state_dict(exported['state_dict'], strict=True)
     assert student.dataset_meta['classes'][0] == 'sports ball'
@@ -193,7 +197,7 @@ def test_resume_restores_everything_and_the_teacher_stays(write_config, tmp_path
             assert value.numpy().tobytes() == after[key].numpy().tobytes(), key
 
 
-def start(command, environment, log):
+def start(command, environment, log, **options):
     with log.open('w') as stream:
         return subprocess.Popen(
             [str(argument) for argument in command],
@@ -201,6 +205,7 @@ def start(command, environment, log):
             env=environment,
             stdout=stream,
             stderr=subprocess.STDOUT,
+            **options,
         )
 
 
@@ -231,6 +236,24 @@ def test_interrupted_run_leaves_a_checkpoint(
     output = run(*command[1:-1], '--resume', '--cfg-options', 'train_cfg.max_epochs=3')
     assert f'iter: {completed}' in output
     assert (tmp_path / 'epoch_3.pth').is_file()
+
+
+def test_signal_to_the_process_group(write_config, student_config, environment, tmp_path):
+    """Schedulers signal the data loading workers as well."""
+    config = write_config(more='train_dataloader.update(num_workers=2, persistent_workers=True)')
+    log = tmp_path / 'log.txt'
+    process = start(
+        [sys.executable, 'tools/train.py', config, '--work-dir', tmp_path,
+         '--cfg-options', 'train_cfg.max_epochs=1000'],
+        environment,
+        log,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for(log, r'Epoch\(train\)\s+\[2\]', process)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=60) == 130, log.read_text()[-5000:]
+    (path,) = tmp_path.glob('interrupted_iter_*.pth')
+    assert_is_student_checkpoint(path, student_config)
 
 
 def test_two_cpu_processes(write_config, student_config, run, tmp_path):

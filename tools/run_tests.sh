@@ -9,5 +9,7 @@ source tools/setup_env.sh
 ruff check .
 ruff format --check .
 # One process per core, each with one thread: threads of two processes would wait for each other.
+# (nproc itself prints OMP_NUM_THREADS where that is set.)
+cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=1
-exec python -m pytest -n "$(nproc)" "$@"
+exec python -m pytest -n "$cores" "$@"

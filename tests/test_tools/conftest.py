@@ -1,6 +1,7 @@
 """A tiny distillation run, and ways to start the tools as a user does."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -61,14 +62,22 @@ def write_config(mini_coco, tmp_path_factory):
     return write
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture
 def environment():
-    # One thread: the tests themselves run in parallel.
-    return {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': '-1'}
+    """One thread, because the tests run in parallel, and a port of one's own."""
+    return make_environment()
+
+
+def make_environment():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    cpu = dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='-1', PORT=str(port))
+    return {**os.environ, **cpu}
 
 
 @pytest.fixture(scope='session')
-def run(environment):
+def run():
     """Run a tool to its end; returns what it printed."""
 
     def run_tool(*arguments, expect=0, cwd=ROOT):
@@ -78,7 +87,7 @@ def run(environment):
         result = subprocess.run(
             command,
             cwd=cwd,
-            env=environment,
+            env=make_environment(),
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -276,7 +276,7 @@ def test_interrupted_processes_leave_a_checkpoint(
     process = start(
         ['bash', 'tools/dist_train.sh', write_config(), 2, '--work-dir', tmp_path,
          '--cfg-options', 'train_cfg.max_epochs=1000'],
-        {**environment, 'PORT': '29517'},
+        environment,
         log,
     )  # fmt: skip
     wait_for(log, r'Epoch\(train\)\s+\[2\]', process)

@@ -78,8 +78,9 @@ class InterruptHook(Hook):
     def save_unfinished(self, runner: Runner) -> None:
         """Save after an error that the signal caused, such as another process leaving first."""
         self._iteration_over.set()
-        # Held by nobody else now, unless it is the optimizer that was torn out of its step.
-        if is_main_process() and self._weights.acquire(blocking=False):
+        # The watching thread may be writing and must end before the process does. If the optimizer
+        # was torn out of its step, the lock stays shut and the weights are not worth saving.
+        if is_main_process() and self._weights.acquire(timeout=self.grace_seconds):
             self._save(runner, completed=runner.iter)
 
     def after_train(self, runner: Runner) -> None:

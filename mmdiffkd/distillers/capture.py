@@ -1,13 +1,17 @@
-"""Capture: from module paths to the tensors of one forward."""
+"""Capture: from module paths to the tensors of one forward, and back in."""
 
 import difflib
 import functools
+import inspect
 import re
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple, Union
+from contextlib import ExitStack, contextmanager
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from torch import Tensor, nn
 
-_PATH = re.compile(r'(?P<module>[^\[\]:]+)(?P<indices>(\[-?\d+\])*)(?P<input>:input)?')
+_PATH = re.compile(
+    r'(?P<module>[^\[\]:]+)(?P<indices>(\[-?\d+\])*)(?P<input>:input(\[(?P<argument>\w+)\])?)?'
+)
 _MAX_SUGGESTIONS = 5
 
 
@@ -18,24 +22,31 @@ class FeaturePath(NamedTuple):
         text: As written in the config.
         module: Dotted name of a submodule.
         indices: Applied one after the other to the module's output (or input) if it is nested.
-        from_input: Read the module's first argument instead of its output.
+        argument: Position (as ``'0'``) or name of the argument to read instead of the module's
+            output, or None for the output.
     """
 
     text: str
     module: str
     indices: Tuple[int, ...]
-    from_input: bool
+    argument: Optional[str]
 
     @classmethod
     def parse(cls, text: str) -> 'FeaturePath':
-        """Parse ``'neck'``, ``'backbone[-1]'`` or ``'head.fc:input'``."""
+        """Parse ``'neck'``, ``'backbone[-1]'``, ``'head.fc:input'`` or ``'head:input[rois]'``."""
         match = _PATH.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(
-                f"module path {text!r} is not of the form 'neck', 'backbone[-1]' or 'head.fc:input'"
+                f"module path {text!r} is not of the form 'neck', 'backbone[-1]', 'head.fc:input' "
+                f"or 'head.fc:input[name or position]'"
             )
         indices = tuple(int(index) for index in re.findall(r'-?\d+', match['indices'] or ''))
-        return cls(text, match['module'], indices, match['input'] is not None)
+        argument = None if match['input'] is None else match['argument'] or '0'
+        return cls(text, match['module'], indices, argument)
+
+
+class _AllCaptured(BaseException):
+    """Leaves a forward whose rest nobody needs; no error, so hosts must not catch it as one."""
 
 
 class FeatureCapture:
@@ -58,6 +69,10 @@ class FeatureCapture:
         paths: What :meth:`FeaturePath.parse` accepts.
         role: Named in errors, ``'student'`` or ``'teacher'``.
 
+    Attributes:
+        stop_after: Path to number of tensors. If not empty, the block is left as soon as every
+            path has yielded that many: the rest of the forward does not run.
+
     Raises:
         ValueError: If a path is malformed or names no module; the closest names are listed.
     """
@@ -65,69 +80,66 @@ class FeatureCapture:
     def __init__(self, model: nn.Module, paths: Iterable[str], role: str = 'model') -> None:
         self.role = role
         self.model = model
-        self.paths = [FeaturePath.parse(path) for path in paths]
+        self.paths = list(dict.fromkeys(resolve_path(model, path, role) for path in paths))
+        self.stop_after: Dict[str, int] = {}
         self._features: Dict[str, List[Tensor]] = {}
-        self._wrapped: List[Tuple[nn.Module, Optional[Callable]]] = []
-        names = dict(model.named_modules(remove_duplicate=False))
-        for path in self.paths:
-            if path.module not in names:
-                raise ValueError(self._unknown(path, names))
-
-    def _unknown(self, path: FeaturePath, names: Iterable[str]) -> str:
-        close = difflib.get_close_matches(path.module, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
-        close = close or [name for name in names if name and '.' not in name]
-        return (
-            f'{self.role} path {path.text!r}: {type(self.model).__name__} has no module '
-            f'{path.module!r}; the closest are {", ".join(map(repr, close))}'
-        )
+        self._wrapped = ExitStack()
 
     def __enter__(self) -> Dict[str, List[Tensor]]:
         self._features = {path.text: [] for path in self.paths}
-        by_module: Dict[str, Set[FeaturePath]] = {}
+        by_module: Dict[str, List[FeaturePath]] = {}
         for path in self.paths:
-            by_module.setdefault(path.module, set()).add(path)
+            by_module.setdefault(path.module, []).append(path)
         for name, paths in by_module.items():
             # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
-            self._wrap(self.model.get_submodule(name), paths)
+            module = self.model.get_submodule(name)
+            self._wrapped.enter_context(_wrapped_forward(module, self._capturing(paths)))
         return self._features
 
-    def __exit__(self, error_type, error, traceback) -> None:
-        for module, previous in reversed(self._wrapped):
-            if previous is None:
-                del module.forward
-            else:
-                module.forward = previous
-        self._wrapped.clear()
+    def __exit__(self, error_type, error, traceback) -> bool:
+        self._wrapped.close()
         features, self._features = self._features, {}
+        if error_type is _AllCaptured:
+            return True
         if error_type is not None:
             features.clear()
-            return
+            return False
         for text, tensors in features.items():
             if not tensors:
                 raise RuntimeError(
                     f'{self.role} path {text!r} yielded nothing: {type(self.model).__name__} did '
                     f'not run this module in its forward'
                 )
+        return False
 
-    def _wrap(self, module: nn.Module, paths: Iterable[FeaturePath]) -> None:
-        forward = module.forward
+    def _capturing(self, paths: Iterable[FeaturePath]) -> Callable[[Callable], Callable]:
+        def wrap(forward: Callable) -> Callable:
+            @functools.wraps(forward)
+            def capturing_forward(*args, **kwargs):
+                for path in paths:
+                    if path.argument is not None:
+                        where = f'{self.role} path {path.text!r}'
+                        place = _locate(forward, args, kwargs, path.argument, where)
+                        given = {**dict(enumerate(args)), **kwargs}
+                        self._store(path, given[place])
+                self._stop_if_complete()
+                output = forward(*args, **kwargs)
+                for path in paths:
+                    if path.argument is None:
+                        self._store(path, output)
+                self._stop_if_complete()
+                return output
 
-        @functools.wraps(forward)
-        def capturing_forward(*args, **kwargs):
-            for path in paths:
-                if path.from_input:
-                    self._store(path, [*args, *kwargs.values()][0])
-            output = forward(*args, **kwargs)
-            for path in paths:
-                if not path.from_input:
-                    self._store(path, output)
-            return output
+            return capturing_forward
 
-        # On the instance, where it hides the class's own until it is deleted.
-        self._wrapped.append((module, vars(module).get('forward')))
-        module.forward = capturing_forward
+        return wrap
 
-    def _store(self, path: FeaturePath, value) -> None:
+    def _stop_if_complete(self) -> None:
+        counts = self.stop_after
+        if counts and all(len(self._features[text]) >= n for text, n in counts.items()):
+            raise _AllCaptured
+
+    def _store(self, path: FeaturePath, value: Any) -> None:
         for index in path.indices:
             if not isinstance(value, (tuple, list)) or not -len(value) <= index < len(value):
                 raise ValueError(
@@ -142,6 +154,105 @@ class FeatureCapture:
                 f"with an index, as in '{path.module}[0]', or another module"
             )
         self._features[path.text] += [tensor.clone() for tensor in tensors]
+
+
+@contextmanager
+def replaced_input(
+    model: nn.Module, path: FeaturePath, values: Iterable[Tensor], role: str = 'model'
+) -> Iterator[None]:
+    """Give a module other values for one of its arguments, inside the ``with`` block.
+
+    Args:
+        model: The model that will run.
+        path: An input path, such as that of ``'roi_extractor:input[rois]'``.
+        values: One per call of the module, in order.
+        role: Named in errors.
+
+    Raises:
+        RuntimeError: If the module is called more often than there are values, or not at all.
+    """
+    where = f'{role} path {path.text!r}'
+    remaining = iter(values)
+    used = 0
+
+    def wrap(forward: Callable) -> Callable:
+        @functools.wraps(forward)
+        def fed_forward(*args, **kwargs):
+            nonlocal used
+            place = _locate(forward, args, kwargs, path.argument, where)
+            given = {**dict(enumerate(args)), **kwargs}
+            if not isinstance(given[place], Tensor):
+                raise ValueError(
+                    f'{where}: only a tensor can be replaced, this is {_describe(given[place])}'
+                )
+            value = next(remaining, None)
+            if value is None:
+                raise RuntimeError(f'{where}: called more often than there are values for it')
+            used += 1
+            given[place] = value
+            return forward(
+                *(given[i] for i in range(len(args))), **{name: given[name] for name in kwargs}
+            )
+
+        return fed_forward
+
+    with _wrapped_forward(model.get_submodule(path.module), wrap):
+        try:
+            yield
+        except _AllCaptured:
+            if used:
+                raise
+    if not used:
+        raise RuntimeError(f'{where}: the module did not run before the captured ones were done')
+
+
+def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePath:
+    """Parse a path and check that the model has its module.
+
+    Raises:
+        ValueError: If it is malformed or names no module; the closest names are listed.
+    """
+    path = FeaturePath.parse(text)
+    names = dict(model.named_modules(remove_duplicate=False))
+    if path.module not in names:
+        close = difflib.get_close_matches(path.module, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
+        close = close or [name for name in names if name and '.' not in name]
+        raise ValueError(
+            f'{role} path {path.text!r}: {type(model).__name__} has no module '
+            f'{path.module!r}; the closest are {", ".join(map(repr, close))}'
+        )
+    return path
+
+
+def _locate(forward: Callable, args: tuple, kwargs: dict, argument: str, where: str):
+    """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``."""
+    names = list(inspect.signature(forward).parameters)
+    if argument.isdigit():
+        given = [*range(len(args)), *kwargs]
+        if int(argument) < len(given):
+            return given[int(argument)]
+    elif argument in kwargs:
+        return argument
+    elif argument in names and names.index(argument) < len(args):
+        return names.index(argument)
+    raise ValueError(
+        f'{where}: no argument {argument!r} was given; the module takes {", ".join(names)}'
+    )
+
+
+@contextmanager
+def _wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Put a wrapper around a module's ``forward``, and take it away again."""
+    previous = vars(module).get('forward')
+    # On the instance, where it hides the class's own until it is deleted.
+    module.forward = wrap(module.forward)
+    try:
+        yield
+    finally:
+        if previous is None:
+            del module.forward
+        else:
+            module.forward = previous
 
 
 def _is_sequence_of_tensors(value) -> bool:

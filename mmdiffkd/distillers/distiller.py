@@ -1,28 +1,21 @@
 """The distiller: what a config names and what the runner trains."""
 
-from contextlib import contextmanager
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
-from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmdiffkd.checkpoint import DISTILL_PREFIX
 from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_model, check_keys, run_for_features
-from .capture import FeatureCapture
+from .capture import FeatureCapture, FeaturePath, resolve_path
+from .dry_run import blaming, blank_batch, undisturbed
+from .inherit import inherit, inherited_modules
+from .naming import checkpoint_name, from_checkpoint_names, to_checkpoint_names
 from .pair import DistillPair
 from .shapes import maps_of
 from .teacher import FrozenTeacher
-
-STUDENT_PREFIX = 'student.'
-
-# Side in pixels of the blank image of the dry forward. Every stem and patch size of the host
-# libraries divides it or copes with it.
-_DRY_IMAGE_SIZE = 224
 
 
 @MODELS.register_module()
@@ -38,7 +31,10 @@ class DiffKDDistiller(BaseModel):
         teacher: ``config`` and ``checkpoint``, and optionally ``ignore_keys`` and
             ``trust_checkpoint``; see :class:`FrozenTeacher`.
         pairs: Name to ``dict(student=path, teacher=path, head=..., loss=...)``. Paths are what
-            :class:`FeatureCapture` takes; without ``head`` the raw features are compared.
+            :class:`FeatureCapture` takes; without ``head`` the raw features are compared. A pair
+            on what runs on proposals or queries says with ``teacher_inputs=dict(student=path,
+            teacher=path)``, or a list of such, which inputs the teacher's modules get from the
+            student's; it holds for the teacher's whole forward.
         init_from_teacher: Parts of the student that start from the teacher's weights: module
             names that both have, or a dict from student to teacher names.
         data_preprocessor: Used if ``student`` names none (mmpretrain's configs keep it beside
@@ -65,15 +61,19 @@ class DiffKDDistiller(BaseModel):
         del self._modules['data_preprocessor']
         self.teacher = FrozenTeacher(**teacher)
         self.teacher.prepare([cfg['teacher'] for cfg in pairs.values()], self.data_preprocessor)
-        self._capture = FeatureCapture(
-            self.student, [cfg['student'] for cfg in pairs.values()], role='student'
-        )
         self._paths = {name: (cfg['student'], cfg['teacher']) for name, cfg in pairs.items()}
+        self._fed_pairs = {name for name, cfg in pairs.items() if cfg.get('teacher_inputs')}
+        self._replacements = _replacements(pairs, self.teacher.model)
+        self._capture = FeatureCapture(
+            self.student,
+            [*(student for student, _ in self._paths.values()), *self._replacements.values()],
+            role='student',
+        )
         self._build_pairs(pairs)
-        self._inherited = _inherited_modules(init_from_teacher, self.student, self.teacher.model)
+        self._inherited = inherited_modules(init_from_teacher, self.student, self.teacher.model)
 
-        self._register_state_dict_hook(_to_checkpoint_names)
-        self._register_load_state_dict_pre_hook(_from_checkpoint_names)
+        self._register_state_dict_hook(to_checkpoint_names)
+        self._register_load_state_dict_pre_hook(from_checkpoint_names)
 
     @property
     def data_preprocessor(self) -> nn.Module:
@@ -96,30 +96,53 @@ class DiffKDDistiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
-        teacher_features = self.teacher.features(inputs, data_samples)
+        if not self._replacements:
+            # First, while no activations of the student are kept for its backward.
+            teacher_features = self.teacher.features(inputs, data_samples)
         with self._capture as student_features:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
+        if self._replacements:
+            teacher_features = self._feed_teacher(student_features, inputs, data_samples)
         for name, pair in self.pairs.items():
-            student_path, teacher_path = self._paths[name]
-            student_maps = self._maps(name, student_features[student_path], inputs)
-            teacher_maps = self._maps(name, teacher_features[teacher_path], inputs)
+            student_maps, teacher_maps = self._maps(
+                name, student_features, teacher_features, inputs
+            )
             if self.training and torch.is_grad_enabled():
-                _check_gradient(name, student_path, student_maps)
+                _check_gradient(name, self._paths[name][0], student_maps)
             losses.update(pair(student_maps, teacher_maps))
         return losses
 
-    @staticmethod
-    def _maps(name: str, features: Sequence[Tensor], inputs: Tensor) -> List[Tensor]:
-        """The captured features as maps, one entry per image in each."""
-        maps = maps_of(features, tuple(inputs.shape[-2:]))
-        for feature in maps:
-            if len(feature) != len(inputs):
+    def _feed_teacher(
+        self, student_features: Dict, inputs: Tensor, data_samples: Optional[Sequence]
+    ) -> Dict[str, List[Tensor]]:
+        """The teacher's features with the student's inputs where pairs ask for it."""
+        values = {path: student_features[text] for path, text in self._replacements.items()}
+        return self.teacher.features(inputs, data_samples, values)
+
+    def _maps(
+        self, name: str, student_features: Dict, teacher_features: Dict, inputs: Tensor
+    ) -> Tuple[List[Tensor], List[Tensor]]:
+        """A pair's captured features of student and teacher as maps, checked to correspond."""
+        student_path, teacher_path = self._paths[name]
+        image_size = tuple(inputs.shape[-2:])
+        student_maps = maps_of(student_features[student_path], image_size)
+        teacher_maps = maps_of(teacher_features[teacher_path], image_size)
+        for feature in (*student_maps, *teacher_maps):
+            if name in self._fed_pairs:
+                if len(feature) != len(teacher_maps[0]):
+                    raise ValueError(
+                        f'pairs.{name}: features of {len(feature)} and {len(teacher_maps[0])} '
+                        f"entries; teacher_inputs must make the teacher's module run on what the "
+                        f"student's runs on"
+                    )
+            elif len(feature) != len(inputs):
                 raise ValueError(
                     f'pairs.{name}: a feature has {len(feature)} entries for {len(inputs)} images. '
                     f'Modules that run on proposals or queries see other ones in student and '
-                    f'teacher and cannot be matched'
+                    f"teacher; say with teacher_inputs which inputs the teacher's get from the "
+                    f"student's"
                 )
-        return maps
+        return student_maps, teacher_maps
 
     def __getattr__(self, name: str) -> Any:
         # Hooks of the hosts reach into the runner's model: mmdet's YOLOXModeSwitchHook, for
@@ -134,33 +157,60 @@ class DiffKDDistiller(BaseModel):
     def init_weights(self) -> None:
         """Initialise the student as its config says, then copy what it inherits."""
         super().init_weights()
-        for student_name, teacher_name in self._inherited.items():
-            weights = self.teacher.model.get_submodule(teacher_name).state_dict()
-            self.student.get_submodule(student_name).load_state_dict(weights)
-            print_log(
-                f"student.{student_name}: {len(weights)} tensors copied from the teacher's "
-                f'{teacher_name}',
-                'current',
-            )
+        inherit(self._inherited, self.student, self.teacher.model)
+
+    def named_parameters(
+        self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[Tuple[str, nn.Parameter]]:
+        """As in ``nn.Module``, under the names of the state dict.
+
+        The hosts' optimizer constructors decide by names that begin with ``backbone.``.
+        """
+        for name, parameter in super().named_parameters('', recurse, remove_duplicate):
+            yield prefix + ('.' if prefix else '') + checkpoint_name(name), parameter
+
+    def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
+        """Depth of a parameter and number of layers, for mmpretrain's layer-wise decay.
+
+        Heads of pairs count as what comes behind the student's backbone.
+
+        Args:
+            param_name: As made up from the names of submodules, ``student.backbone...``.
+        """
+        return self.student.get_layer_depth(checkpoint_name(param_name))
 
     def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
-        image = torch.zeros(1, 3, _DRY_IMAGE_SIZE, _DRY_IMAGE_SIZE)
-        samples = [_blank_sample()]
-        with _undisturbed(self.student):
-            with _blaming('teacher'):
-                teacher_features = self.teacher.features(image, samples)
-            with _blaming('student'), self._capture as student_features:
+        image, samples = blank_batch()
+        with undisturbed(self.student):
+            with blaming('student'), self._capture as student_features:
                 run_for_features(self.student, student_features, image, samples)
+            with blaming('teacher'):
+                teacher_features = self._dry_teacher(student_features, image, samples)
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
-            with _blaming(f'pairs.{name}'):
-                student_maps = self._maps(name, student_features[cfg['student']], image)
-                teacher_maps = self._maps(name, teacher_features[cfg['teacher']], image)
-                pair = DistillPair.from_config(name, cfg, student_maps, teacher_maps)
-                with _undisturbed(pair):
-                    pair(student_maps, teacher_maps)
+            with blaming(f'pairs.{name}'):
+                maps = self._maps(name, student_features, teacher_features, image)
+                pair = DistillPair.from_config(name, cfg, *maps)
+                with undisturbed(pair):
+                    pair(*maps)
             self.pairs[name] = pair
+
+    def _dry_teacher(
+        self, student_features: Dict, image: Tensor, samples: Sequence
+    ) -> Dict[str, List[Tensor]]:
+        """The teacher's features of a blank image; also finds out where it may stop."""
+        plain = [path for name, (_, path) in self._paths.items() if name not in self._fed_pairs]
+        features = self.teacher.features(image, samples, paths=plain) if plain else {}
+        counts = {path: len(tensors) for path, tensors in features.items()}
+        for name in self._fed_pairs:
+            student_path, teacher_path = self._paths[name]
+            # Behind replaced inputs hosts may fail, having lost track of whose proposals these are.
+            counts.setdefault(teacher_path, len(student_features[student_path]))
+        self.teacher.capture.stop_after = counts
+        if self._replacements:
+            features = self._feed_teacher(student_features, image, samples)
+        return features
 
     def _apply(self, fn, *args, **kwargs) -> 'DiffKDDistiller':
         # The teacher is no submodule but goes to every device and precision with the distiller.
@@ -183,61 +233,29 @@ def _check_pairs(pairs: Any) -> None:
         check_keys(cfg, DistillPair.KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
 
 
-def _inherited_modules(
-    names: Union[Sequence[str], Dict[str, str]], student: nn.Module, teacher: nn.Module
-) -> Dict[str, str]:
-    """Check ``init_from_teacher`` and return it as a dict from student to teacher names."""
-    if isinstance(names, str):
-        raise ConfigError(f'init_from_teacher must be a list or a dict, got {names!r}')
-    pairs = dict(names) if isinstance(names, dict) else {name: name for name in names}
-    for student_name, teacher_name in pairs.items():
-        shapes: List[Dict] = []
-        for role, model, name in (
-            ('student', student, student_name),
-            ('teacher', teacher, teacher_name),
-        ):
-            modules = dict(model.named_modules())
-            if name not in modules:
-                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}')
-            shapes.append({k: tuple(v.shape) for k, v in modules[name].state_dict().items()})
-        differing = sorted(
-            key for key in {*shapes[0], *shapes[1]} if shapes[0].get(key) != shapes[1].get(key)
-        )
-        if differing:
-            raise ConfigError(
-                f'init_from_teacher: {student_name!r} of the student and {teacher_name!r} of the '
-                f'teacher differ in {len(differing)} weights: {", ".join(differing[:5])}'
-            )
-    return pairs
-
-
-@contextmanager
-def _undisturbed(model: nn.Module):
-    """Run a model once, and leave modes, buffers and random state as they were."""
-    modes = [(module, module.training) for module in model.modules()]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _blaming(where: str):
-    """Say which part of the config it was that failed in the dry forward."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        # Whatever a model or a head raises when it is given what it cannot work with.
-        raise ConfigError(
-            f'{where}: the dry forward of a blank {_DRY_IMAGE_SIZE}x{_DRY_IMAGE_SIZE} image '
-            f'failed: {error}'
-        ) from error
+def _replacements(pairs: Dict[str, Dict], teacher: nn.Module) -> Dict[FeaturePath, str]:
+    """From ``teacher_inputs`` of all pairs: the teacher's input path -> the student's."""
+    replacements: Dict[FeaturePath, str] = {}
+    for name, cfg in pairs.items():
+        given = cfg.get('teacher_inputs') or ()
+        for number, entry in enumerate([given] if isinstance(given, dict) else given):
+            where = f'pairs.{name}.teacher_inputs' + ('' if entry is given else f'[{number}]')
+            check_keys(entry, ('student', 'teacher'), ('student', 'teacher'), where)
+            path = resolve_path(teacher, entry['teacher'], role='teacher')
+            for text in entry.values():
+                if FeaturePath.parse(text).argument is None:
+                    raise ConfigError(
+                        f"{where}: {text!r} is no input; write '{text}:input' or "
+                        f"'{text}:input[argument name]'"
+                    )
+            if path.indices:
+                raise ConfigError(f'{where}: {path.text!r} must name a whole argument')
+            if replacements.setdefault(path, entry['student']) != entry['student']:
+                raise ConfigError(
+                    f'{where}: {path.text!r} already gets {replacements[path]!r} from another '
+                    f'pair; the teacher runs only once'
+                )
+    return replacements
 
 
 def _check_gradient(name: str, path: str, maps: Sequence[Tensor]) -> None:
@@ -247,45 +265,3 @@ def _check_gradient(name: str, path: str, maps: Sequence[Tensor]) -> None:
             f'nothing from this pair. Is the module frozen (frozen_stages), or inside activation '
             f'checkpointing (with_cp)?'
         )
-
-
-def _blank_sample() -> BaseDataElement:
-    """A data sample with the meta information that host models read in a plain forward."""
-    size = (_DRY_IMAGE_SIZE, _DRY_IMAGE_SIZE)
-    return BaseDataElement(
-        metainfo=dict(
-            img_shape=size,
-            ori_shape=size,
-            pad_shape=size,
-            batch_input_shape=size,
-            scale_factor=(1.0, 1.0),
-        )
-    )
-
-
-def _to_checkpoint_names(module: nn.Module, state_dict: Dict, prefix: str, _) -> None:
-    """State-dict hook: ``student.x`` becomes ``x``, anything else of ours ``distill.x``."""
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        name = key[len(prefix) :]
-        if name.startswith(STUDENT_PREFIX):
-            name = name[len(STUDENT_PREFIX) :]
-        else:
-            name = DISTILL_PREFIX + name
-        state_dict[prefix + name] = state_dict.pop(key)
-    # Module versions, by which a plain student's load hooks recognise old layouts.
-    versions = getattr(state_dict, '_metadata', {})
-    student_prefix = prefix + STUDENT_PREFIX
-    for key in [key for key in versions if (key + '.').startswith(student_prefix)]:
-        name = prefix + key[len(student_prefix) :]
-        versions[name.rstrip('.')] = versions[key]
-
-
-def _from_checkpoint_names(state_dict: Dict, prefix: str, *_) -> None:
-    """Load pre-hook, the inverse of :func:`_to_checkpoint_names`."""
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        name = key[len(prefix) :]
-        if name.startswith(DISTILL_PREFIX):
-            name = name[len(DISTILL_PREFIX) :]
-        else:
-            name = STUDENT_PREFIX + name
-        state_dict[prefix + name] = state_dict.pop(key)

@@ -27,7 +27,7 @@ class DistillPair(nn.Module):
         loss: Distance between refined and target maps, ``(N, C, H, W) x 2 -> scalar``.
     """
 
-    KEYS = ('student', 'teacher', 'head', 'loss')
+    KEYS = ('student', 'teacher', 'head', 'loss', 'teacher_inputs')
 
     def __init__(self, name: str, heads: Sequence[nn.Module], loss: nn.Module) -> None:
         super().__init__()

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from contextlib import ExitStack
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, load_strictly, weights_of
 
 from .build import ConfigError, build_model, load_config, run_for_features
-from .capture import FeatureCapture
+from .capture import FeatureCapture, FeaturePath, replaced_input
 from .preprocessing import InputConverter, InputFormat
 
 
@@ -74,19 +75,32 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def features(
-        self, inputs: Tensor, data_samples: Optional[Sequence] = None
+        self,
+        inputs: Tensor,
+        data_samples: Optional[Sequence] = None,
+        replacements: Optional[Mapping[FeaturePath, Sequence[Tensor]]] = None,
+        paths: Optional[Iterable[str]] = None,
     ) -> Dict[str, List[Tensor]]:
         """Run the teacher on the student's batch.
 
         Args:
             inputs: Images prepared for the student, (N, C, H, W).
             data_samples: The student's data samples.
+            replacements: Per input path of the teacher, what its module gets instead, one tensor
+                per call.
+            paths: What to capture, if not what :meth:`prepare` said.
 
         Returns:
             Per path the captured tensors, without gradient.
         """
         inputs = self.converter(inputs, data_samples)
-        with self.capture as features:
+        capture = self.capture
+        if paths is not None:
+            capture = FeatureCapture(self.model, paths, role='teacher')
+        # The capture is outermost: it receives what ends the forward early.
+        with capture as features, ExitStack() as fed:
+            for path, values in (replacements or {}).items():
+                fed.enter_context(replaced_input(self.model, path, values, role='teacher'))
             run_for_features(self.model, features, inputs, data_samples)
         return features
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mmdiffkd.distillers import FeatureCapture, FeaturePath
+from mmdiffkd.distillers.capture import replaced_input
 
 
 class Model(nn.Module):
@@ -153,9 +154,71 @@ def test_malformed_paths(path):
         FeaturePath.parse(path)
 
 
-def test_parse():
-    assert FeaturePath.parse('head.fc:input') == ('head.fc:input', 'head.fc', (), True)
-    assert FeaturePath.parse('backbone[-1]') == ('backbone[-1]', 'backbone', (-1,), False)
+@pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        ('neck', ('neck', (), None)),
+        ('backbone[-1]', ('backbone', (-1,), None)),
+        ('head.fc:input', ('head.fc', (), '0')),
+        ('head[1][0]:input[2]', ('head', (1, 0), '2')),
+        ('roi_head.extractor.0:input[rois]', ('roi_head.extractor.0', (), 'rois')),
+    ],
+)
+def test_parse(text, expected):
+    assert FeaturePath.parse(text) == (text, *expected)
+
+
+def test_argument_by_name_and_by_position(model, x):
+    """However the caller passes it."""
+    named, first = run(model, x, 'shared:input[input]', 'shared:input[0]')
+    (keyword,) = run(model, x, 'pyramid:input[x]')
+    assert torch.equal(named[0], first[0]) and torch.equal(named[0], keyword[0])
+
+
+def test_argument_that_is_not_given(model, x):
+    with pytest.raises(ValueError, match="no argument 'y' was given; the module takes x"):
+        run(model, x, 'pyramid:input[y]')
+
+
+def test_stops_when_all_is_captured(model, x):
+    capture = FeatureCapture(model, ['pyramid[0]', 'backbone.0'])
+    capture.stop_after = {'pyramid[0]': 2, 'backbone.0': 1}
+    ran = []
+    model.shared.register_forward_hook(lambda *_: ran.append(True))
+    with capture as features:
+        model(x)
+    assert not ran and wrapped(model) == []
+    assert [len(features[path]) for path in capture.stop_after] == [2, 1]
+
+
+def test_stops_only_after_the_last_call(model, x):
+    capture = FeatureCapture(model, ['shared'])
+    capture.stop_after = {'shared': 2}
+    with capture as features:
+        model(x)
+    assert len(features['shared']) == 2
+
+
+@pytest.mark.parametrize(('module', 'argument'), [('shared', '0'), ('pyramid', 'x')])
+def test_replaced_input(model, x, module, argument):
+    path = FeaturePath.parse(f'{module}:input[{argument}]')
+    other = torch.zeros(2, 4, 2, 2)
+    with (
+        FeatureCapture(model, [f'{module}:input']) as features,
+        replaced_input(model, path, [other, other]),
+    ):
+        model(x)
+    assert torch.equal(features[f'{module}:input'][0], other)
+    assert wrapped(model) == []
+
+
+def test_replaced_input_needs_a_value_per_call(model, x):
+    path = FeaturePath.parse('shared:input')
+    with (
+        pytest.raises(RuntimeError, match='called more often than there are values'),
+        replaced_input(model, path, [torch.zeros(2, 4, 2, 2)]),
+    ):
+        model(x)
 
 
 @pytest.mark.parametrize(

@@ -322,3 +322,12 @@ def test_wrong_configs_are_refused_at_build_time(toy_config, path, value, messag
     change(toy_config, path, value)
     with pytest.raises(ValueError, match=message):
         MODELS.build(toy_config)
+
+
+def test_parameters_have_the_names_of_checkpoints(toy_distiller):
+    """The hosts' optimizer constructors decide by names that begin with `backbone.`."""
+    names = [name for name, _ in toy_distiller.named_parameters()]
+    assert set(names) <= set(toy_distiller.state_dict())
+    assert 'backbone.0.weight' in names and 'distill.pairs.fpn.heads.0.align.weight' in names
+    assert next(toy_distiller.named_parameters(prefix='module'))[0] == 'module.backbone.0.weight'
+    assert len(names) == len(list(toy_distiller.parameters()))

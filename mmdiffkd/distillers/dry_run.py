@@ -1,0 +1,56 @@
+"""Run a model once on a blank image, to see what it yields."""
+
+from contextlib import contextmanager
+from typing import List, Tuple
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from .build import ConfigError
+
+# Side in pixels. Every stem and patch size of the host libraries divides it or copes with it.
+_IMAGE_SIZE = 224
+
+
+def blank_batch() -> Tuple[Tensor, List[BaseDataElement]]:
+    """One blank image, (1, 3, H, W), and a data sample with what host models read of it."""
+    size = (_IMAGE_SIZE, _IMAGE_SIZE)
+    sample = BaseDataElement(
+        metainfo=dict(
+            img_shape=size,
+            ori_shape=size,
+            pad_shape=size,
+            batch_input_shape=size,
+            scale_factor=(1.0, 1.0),
+        )
+    )
+    return torch.zeros(1, 3, *size), [sample]
+
+
+@contextmanager
+def undisturbed(model: nn.Module):
+    """Run a model once, and leave modes, buffers and random state as they were."""
+    modes = [(module, module.training) for module in model.modules()]
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    model.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def blaming(where: str):
+    """Say which part of the config it was that failed in the dry forward."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Whatever a model or a head raises when it is given what it cannot work with.
+        raise ConfigError(
+            f'{where}: the dry forward of a blank {_IMAGE_SIZE}x{_IMAGE_SIZE} image failed: {error}'
+        ) from error

@@ -1,0 +1,40 @@
+"""Names: the student's weights have the student's own, everything else ``distill.``."""
+
+from typing import Dict
+
+from torch import nn
+
+from mmdiffkd.checkpoint import DISTILL_PREFIX
+
+STUDENT_PREFIX = 'student.'
+
+
+def checkpoint_name(name: str) -> str:
+    """The name in checkpoints of a distiller's parameter or buffer."""
+    if name.startswith(STUDENT_PREFIX):
+        return name[len(STUDENT_PREFIX) :]
+    return DISTILL_PREFIX + name
+
+
+def to_checkpoint_names(module: nn.Module, state_dict: Dict, prefix: str, _) -> None:
+    """State-dict hook: ``student.x`` becomes ``x``, anything else of ours ``distill.x``."""
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        name = checkpoint_name(key[len(prefix) :])
+        state_dict[prefix + name] = state_dict.pop(key)
+    # Module versions, by which a plain student's load hooks recognise old layouts.
+    versions = getattr(state_dict, '_metadata', {})
+    student_prefix = prefix + STUDENT_PREFIX
+    for key in [key for key in versions if (key + '.').startswith(student_prefix)]:
+        name = prefix + key[len(student_prefix) :]
+        versions[name.rstrip('.')] = versions[key]
+
+
+def from_checkpoint_names(state_dict: Dict, prefix: str, *_) -> None:
+    """Load pre-hook, the inverse of :func:`to_checkpoint_names`."""
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        name = key[len(prefix) :]
+        if name.startswith(DISTILL_PREFIX):
+            name = name[len(DISTILL_PREFIX) :]
+        else:
+            name = STUDENT_PREFIX + name
+        state_dict[prefix + name] = state_dict.pop(key)

@@ -1,0 +1,161 @@
+"""Pairs on what runs on proposals: the teacher's module gets the student's."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from tests.conftest import ToyModel
+
+
+class Regions(nn.Module):
+    """Mean feature of each box."""
+
+    def forward(self, maps, boxes):
+        means = [maps[int(i), :, y : y + 4, x : x + 4].mean((1, 2)) for i, x, y in boxes.tolist()]
+        return torch.stack(means)
+
+
+@MODELS.register_module()
+class ToyTwoStage(ToyModel):
+    """Chooses as many random boxes per image as it is told to, and scores them."""
+
+    def __init__(self, num_boxes=3, stages=1, **kwargs):
+        super().__init__(**kwargs)
+        self.num_boxes = num_boxes
+        self.regions = nn.ModuleList(Regions() for _ in range(stages))
+        width = self.head.cls.in_channels
+        self.scores = nn.ModuleList(nn.Linear(width, 4) for _ in range(stages))
+        self.finished = 0
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.modes.append(mode)
+        maps = self.extract_feat(inputs)[0]
+        images = torch.arange(len(inputs)).repeat_interleave(self.num_boxes)
+        self.boxes = torch.cat((images[:, None], torch.randint(0, 4, (len(images), 2))), 1)
+        for regions, scores in zip(self.regions, self.scores):
+            output = scores(regions(maps, boxes=self.boxes))
+            # As the hosts do: by the number of its own boxes.
+            output.split([self.num_boxes] * len(inputs))
+        self.finished += 1
+        if mode == 'loss':
+            return dict(loss_task=output.square().mean())
+        return output
+
+
+@pytest.fixture
+def config():
+    return dict(
+        type='mmdiffkd.DiffKDDistiller',
+        student=dict(type='ToyTwoStage'),
+        teacher=dict(
+            config=dict(type='ToyTwoStage', num_boxes=5, stages=2, width=12), checkpoint='random'
+        ),
+        pairs=dict(
+            fpn=dict(
+                student='neck',
+                teacher='neck',
+                head=dict(type='AlignHead'),
+                loss=dict(type='MSELoss'),
+            ),
+            scores=dict(
+                student='scores.0',
+                teacher='scores.0',
+                teacher_inputs=dict(
+                    student='regions.0:input[boxes]', teacher='regions.0:input[boxes]'
+                ),
+                loss=dict(type='MSELoss'),
+            ),
+        ),
+    )
+
+
+def test_teacher_sees_the_student_s_boxes(config, images):
+    distiller = MODELS.build(config).eval()
+    loss = distiller(images, mode='loss')['loss_kd_scores']
+    boxes, teacher, student = distiller.student.boxes, distiller.teacher.model, distiller.student
+    assert len(boxes) == 6
+    expected = nn.functional.mse_loss(
+        student.scores[0](student.regions[0](student.extract_feat(images)[0], boxes)),
+        teacher.scores[0](teacher.regions[0](teacher.extract_feat(images)[0], boxes)),
+    )
+    torch.testing.assert_close(loss, expected)
+
+
+def test_other_pairs_are_not_affected(config, images):
+    distiller = MODELS.build(config).eval()
+    loss = distiller(images, mode='loss')['loss_kd_fpn']
+    alone = copy.deepcopy(config)
+    del alone['pairs']['scores']
+    other = MODELS.build(alone).eval()
+    other.load_state_dict(distiller.state_dict())
+    other.teacher = distiller.teacher
+    torch.testing.assert_close(loss, other(images, mode='loss')['loss_kd_fpn'])
+
+
+def test_teacher_stops_where_the_captured_modules_are_done(config, images):
+    """Its second stage and what hosts do with their own boxes afterwards never run."""
+    distiller = MODELS.build(config)
+    assert distiller.teacher.model.finished == 0
+    distiller(images, mode='loss')
+    assert distiller.teacher.model.finished == 0
+    assert distiller.student.finished == 2  # the dry forward and the step
+
+
+def test_every_number_of_boxes_trains(config, images):
+    distiller = MODELS.build(config)
+    for number in (1, 4, 7):
+        distiller.student.num_boxes = number
+        loss, _ = distiller.parse_losses(distiller(images, mode='loss'))
+        loss.backward()
+    assert distiller.student.scores[0].weight.grad.abs().sum() > 0
+
+
+def test_without_teacher_inputs_the_remedy_is_named(config, images):
+    del config['pairs']['scores']['teacher_inputs']
+    with pytest.raises(ValueError, match='3 entries for 1 images.*teacher_inputs'):
+        MODELS.build(config)
+
+
+def test_feeding_a_module_too_late_is_refused(config):
+    config['pairs']['scores']['teacher_inputs']['teacher'] = 'regions.1:input[boxes]'
+    with pytest.raises(ValueError, match=r"'regions.1:input\[boxes\]': the module did not run"):
+        MODELS.build(config)
+
+
+def test_features_that_do_not_correspond_are_refused(config):
+    config['pairs']['scores']['student'] = 'neck[0]'
+    with pytest.raises(ValueError, match='pairs.scores: features of 1 and 3 entries'):
+        MODELS.build(config)
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (dict(student='regions.0:input[boxes]'), "teacher_inputs: 'teacher' is required"),
+        ('regions.0:input', 'teacher_inputs.* must be a dict with the keys student, teacher'),
+        (dict(student='regions.0', teacher='regions.0:input'), "'regions.0' is no input; write"),
+        (
+            dict(student='regions.0:input', teacher='regions.0:input[maps]'),
+            'teacher path .* size of tensor|the dry forward',
+        ),
+        (dict(student='regions.0:input[box]', teacher='regions.0:input[1]'), "no argument 'box'"),
+        (dict(student='regions.0:input', teacher='regoins.0:input'), "closest are .*'regions.0'"),
+        (dict(student='regions.0:input', teacher='regions[0]:input'), 'must name a whole argument'),
+        (dict(student='regions.0:input[9]', teacher='regions.0:input'), "no argument '9'"),
+    ],
+)
+def test_wrong_teacher_inputs(config, given, message):
+    config['pairs']['scores']['teacher_inputs'] = given
+    with pytest.raises(ValueError, match=message):
+        MODELS.build(config)
+
+
+def test_two_pairs_cannot_feed_one_input_differently(config):
+    other = copy.deepcopy(config['pairs']['scores'])
+    other['teacher_inputs']['student'] = 'regions.0:input[0]'
+    config['pairs']['others'] = other
+    with pytest.raises(ValueError, match='already gets .* from another pair'):
+        MODELS.build(config)

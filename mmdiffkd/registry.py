@@ -6,12 +6,16 @@ are imported when the first ``X`` is looked up.
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import Registry
 
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmdiffkd',
-    locations=['mmdiffkd.distillers', 'mmdiffkd.losses'],
+    locations=['mmdiffkd.backbones', 'mmdiffkd.distillers', 'mmdiffkd.losses', 'mmdiffkd.necks'],
 )
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.hooks'])
+OPTIMIZERS = Registry(
+    'optimizer', parent=MMENGINE_OPTIMIZERS, scope='mmdiffkd', locations=['mmdiffkd.optimizers']
+)

@@ -97,3 +97,22 @@ def toy_distiller(toy_config):
 def images():
     torch.manual_seed(1)
     return torch.randn(2, 3, 16, 24)
+
+
+SECONDS = 'seconds'
+"""Property under which a test records how long something took, for the table at the end."""
+
+
+def pytest_terminal_summary(terminalreporter):
+    recorded = {
+        report.nodeid.partition('[')[2].rstrip(']'): dict(report.user_properties)[SECONDS]
+        for report in terminalreporter.getreports('passed') + terminalreporter.getreports('failed')
+        if report.when == 'call' and SECONDS in dict(report.user_properties)
+    }
+    if not recorded:
+        return
+    terminalreporter.section('seconds per config, tools/train.py CONFIG --smoke')
+    width = max(map(len, recorded))
+    for name, seconds in sorted(recorded.items()):
+        terminalreporter.line(f'{name:{width}}  {seconds:6.1f}')
+    terminalreporter.line(f'{"all":{width}}  {sum(recorded.values()):6.1f}')

@@ -2,18 +2,36 @@
 
 Example:
     python tools/make_mini_dataset.py coco data/coco --num-train 64 --num-val 16
+
+The places where configs of the host libraries look by default:
+    coco data/coco
+    ade20k data/ade/ADEChallengeData2016
+    cityscapes data/cityscapes
+    imagenet data/imagenet
+    cifar100 data/cifar100
 """
 
 import argparse
+import inspect
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.testing import make_mini_coco  # noqa: E402
+from mmdiffkd.testing import (  # noqa: E402
+    make_mini_ade20k,
+    make_mini_cifar100,
+    make_mini_cityscapes,
+    make_mini_coco,
+    make_mini_imagenet,
+)
 
 MAKERS = {
+    'ade20k': make_mini_ade20k,
+    'cifar100': make_mini_cifar100,
+    'cityscapes': make_mini_cityscapes,
     'coco': make_mini_coco,
+    'imagenet': make_mini_imagenet,
 }
 
 
@@ -27,16 +45,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-train', type=int, help='number of training pictures')
     parser.add_argument('--num-val', type=int, help='number of validation pictures')
     parser.add_argument(
-        '--image-size', type=int, nargs=2, metavar=('W', 'H'), help='picture size in pixels'
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('W', 'H'),
+        help='picture size in pixels (not for cifar100)',
     )
+    parser.add_argument('--num-classes', type=int, help='how many of the real classes occur')
     parser.add_argument('--seed', type=int, help='another seed gives other pictures')
     return parser.parse_args()
 
 
 def main() -> None:
     args = vars(parse_args())
-    maker, directory = MAKERS[args.pop('dataset')], args.pop('directory')
+    dataset, directory = args.pop('dataset'), args.pop('directory')
+    maker = MAKERS[dataset]
     options = {name: value for name, value in args.items() if value is not None}
+    for name in options.keys() - inspect.signature(maker).parameters:
+        sys.exit(f'error: {dataset} has no option --{name.replace("_", "-")}')
     try:
         directory = maker(directory, **options)
     except (FileExistsError, ValueError) as error:

@@ -1,16 +1,15 @@
 """A miniature COCO 2017: the real layout, ids and names; synthetic pictures."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-import cv2
 import numpy as np
-from mmengine.utils import ProgressBar
 
 from .coco_categories import COCO_CATEGORIES
-from .dataset_dir import build_once
+from .making import MAX_PICTURES, build_splits, check_range, check_size, write_image
+from .scenes import smallest_size, vary_size
 from .shapes import draw_scene, polygon_area
 
 CATEGORY_SHAPES = {
@@ -25,12 +24,10 @@ CATEGORY_SHAPES = {
 }
 """The categories that can occur, and the shape that stands for each."""
 
-# Pictures are up to this much smaller than asked for, so that batches need padding.
-_SHRINK = 0.92
 # mmdet's ``filter_cfg=dict(min_size=32)`` drops smaller pictures without a word.
 _MIN_SIDE = 33
 # Picture ids of one split start here, so that the splits share none.
-_FIRST_ID = dict(train=1, val=500001)
+_FIRST_ID = dict(train=1, val=MAX_PICTURES + 1)
 
 
 def make_mini_coco(
@@ -72,54 +69,26 @@ def make_mini_coco(
         ValueError: An argument is out of range.
         FileExistsError: ``root`` holds other data, which is never overwritten.
     """
-    _check_range('num_train', num_train, 1, _FIRST_ID['val'] - 1)
-    _check_range('num_val', num_val, 1, _FIRST_ID['val'] - 1)
-    _check_range('num_classes', num_classes, 1, len(CATEGORY_SHAPES))
-    _check_range('max_objects', max_objects, 1, 50)
-    for side in image_size:
-        _check_range('image_size', side, int(_MIN_SIDE / _SHRINK) + 1, 4096)
+    check_range('num_classes', num_classes, 1, len(CATEGORY_SHAPES))
+    check_range('max_objects', max_objects, 1, 50)
     scene = dict(
-        image_size=tuple(image_size),
+        image_size=check_size(image_size, smallest_size(_MIN_SIDE)),
         num_classes=num_classes,
         max_objects=max_objects,
         seed=seed,
         classes=None if classes is None else list(classes),
     )
-
-    def write(directory: Path) -> None:
-        # In a log file the bar would be one line of many kilobytes.
-        progress = ProgressBar(num_train + num_val) if sys.stdout.isatty() else None
-        for split, count in (('train', num_train), ('val', num_val)):
-            _write_split(directory, split, count, scene, progress.update if progress else None)
-        if progress:
-            print()  # the bar leaves the cursor on its line
-
-    params = dict(dataset='coco', version=1, num_train=num_train, num_val=num_val, **scene)
-    return build_once(root, params, write)
+    return build_splits(root, 'coco', num_train, num_val, scene, partial(_write_split, scene))
 
 
-def _check_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise ValueError(f'{name} must be in {low}..{high}, got {value}')
-
-
-def _write_split(
-    directory: Path,
-    split: str,
-    count: int,
-    scene: Dict[str, Any],
-    when_written: Optional[Callable[[], None]],
-) -> None:
-    """Write the pictures and the annotation file of one split."""
-    folder = directory / f'{split}2017'
-    folder.mkdir()
+def _write_split(scene: Dict[str, Any], directory: Path, split: str, count: int) -> Iterator[None]:
+    """Write the pictures and the annotation file of one split; yield after each picture."""
     images: List[dict] = []
     annotations: List[dict] = []
     for image_id in range(_FIRST_ID[split], _FIRST_ID[split] + count):
         picture, objects = _make_picture(image_id, **scene)
         name = f'{image_id:012d}.jpg'
-        if not cv2.imwrite(str(folder / name), picture, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-            raise OSError(f'cannot write {folder / name}')
+        write_image(directory / f'{split}2017' / name, picture)
         height, width = picture.shape[:2]
         images.append(
             dict(
@@ -135,8 +104,7 @@ def _write_split(
         )
         for number, instance in enumerate(objects):
             annotations.append(dict(instance, image_id=image_id, id=100 * image_id + number))
-        if when_written:
-            when_written()
+        yield
     content = dict(
         info=dict(description='miniature synthetic COCO 2017', version='1.0', year=2017),
         licenses=[dict(id=1, name='none', url='')],
@@ -166,7 +134,7 @@ def _make_picture(
     """One picture, (H, W, 3) uint8, and the annotations of its objects without ids."""
     # Seeding by picture keeps a picture the same whatever the size of its data set.
     rng = np.random.default_rng([seed, image_id])
-    width, height = (int(round(side * rng.uniform(_SHRINK, 1))) for side in image_size)
+    width, height = vary_size(rng, image_size)
     categories = list(CATEGORY_SHAPES)[:num_classes]
     of_shape = {CATEGORY_SHAPES[name]: name for name in categories}
     if classes is None:

@@ -1,36 +1,21 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Tuple
+from typing import Any, Iterator, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 
 from mmdiffkd.distillers.build import student_config
 
-from .mini_coco import make_mini_coco
+from .miniatures import MINIATURES, Miniature
 
-_BATCH_SIZE = 2
 _ITERATIONS = 2
 # Width and height of the images, in pixels.
 _IMAGE_SIZE = (160, 112)
+# Where configs write sizes in pixels: transforms of the pipelines, preprocessors that pad.
+_SIZE_KEYS = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
 
-
-class _Miniature(NamedTuple):
-    """How a type of data set is replaced: its maker, and where the maker puts each split."""
-
-    make: Callable
-    train: Dict
-    val: Dict
-
-
-def _coco_split(name: str) -> Dict:
-    return dict(ann_file=f'annotations/instances_{name}.json', data_prefix=dict(img=f'{name}/'))
-
-
-_MINIATURES = dict(
-    CocoDataset=_Miniature(make_mini_coco, _coco_split('train2017'), _coco_split('val2017'))
-)
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _EVALUATORS = ('val_evaluator', 'test_evaluator')
@@ -40,8 +25,8 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     """A copy of ``cfg`` that trains two iterations, validates once and saves one checkpoint.
 
     A miniature data set of the config's own kind is made under the work directory, images
-    shrink, weights are random, the batch is 2. Model, losses, optimizer, hooks and evaluation
-    stay the config's own.
+    shrink (not those of classifiers), weights are random, the batch is 2 (4 for classifiers).
+    Model, losses, optimizer, hooks and evaluation stay the config's own.
 
     Args:
         cfg: A complete training config with ``work_dir``.
@@ -55,30 +40,38 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
-    _use_miniature_data(cfg, image_size)
-    for loader in _LOADERS:
-        _shrink_loader(cfg.get(loader), max(image_size))
+    miniature = _miniature_of(cfg)
+    _use_miniature_data(cfg, miniature, image_size)
+    for key in _LOADERS:
+        if cfg.get(key) is not None:
+            _shrink_loader(cfg[key], miniature.batch_size)
     _forget_weights(cfg)
+    if miniature.shrinks:
+        _shrink_sizes(cfg, max(image_size))
     _shorten_schedule(cfg)
     return cfg
 
 
-def _use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> None:
+def _miniature_of(cfg: Config) -> Miniature:
     dataset = _innermost_dataset(cfg.train_dataloader.dataset)
     kind = getattr(dataset.type, '__name__', dataset.type).rpartition('.')[-1]
-    if kind not in _MINIATURES:
+    if kind not in MINIATURES:
         raise ValueError(
-            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(_MINIATURES)})'
+            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(MINIATURES)})'
         )
-    miniature = _MINIATURES[kind]
+    return MINIATURES[kind]
+
+
+def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int, int]) -> None:
+    dataset = _innermost_dataset(cfg.train_dataloader.dataset)
     root = Path(cfg.work_dir, 'data')
     if is_main_process():
         miniature.make(
             root,
-            num_train=_BATCH_SIZE * _ITERATIONS * get_world_size(),
+            dataset,
+            num_train=miniature.batch_size * _ITERATIONS * get_world_size(),
             num_val=2,
             image_size=image_size,
-            classes=(dataset.get('metainfo') or {}).get('classes'),
         )
     barrier()
     for key in _LOADERS:
@@ -99,24 +92,37 @@ def _innermost_dataset(dataset: ConfigDict) -> ConfigDict:
     return dataset
 
 
-def _shrink_loader(loader: Any, longest_side: int) -> None:
-    if loader is None:
-        return
+def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
+    """A few images at a time, loaded by the training process itself, each of them once."""
     loader.num_workers = 0
     loader.persistent_workers = False
     if loader.get('batch_size', 1) > 1:
-        loader.batch_size = _BATCH_SIZE
-    dataset = loader.dataset
-    while True:
-        for transform in dataset.get('pipeline', ()):
-            for key in ('scale', 'scales', 'img_scale'):
-                if transform.get(key) is not None:
-                    transform[key] = _shrink_scale(transform[key], longest_side)
-        if 'times' in dataset:
-            dataset.times = 1
-        if 'dataset' not in dataset:
-            break
-        dataset = dataset.dataset
+        loader.batch_size = batch_size
+    for part in _dicts_in(loader.dataset):
+        if 'times' in part:
+            part.times = 1
+
+
+def _shrink_sizes(cfg: Config, longest_side: int) -> None:
+    """Cap all sizes in pixels: those of the pipelines, and those that batches are padded to."""
+    parts = [cfg[key].dataset for key in _LOADERS if cfg.get(key) is not None]
+    models = [cfg.model, cfg.model.get('student', {})]
+    parts += [model.get('data_preprocessor') for model in models]
+    parts += [cfg.get('data_preprocessor')]
+    for part in _dicts_in(parts):
+        for key in _SIZE_KEYS:
+            if part.get(key) is not None:
+                part[key] = _shrink_scale(part[key], longest_side)
+
+
+def _dicts_in(value: Any) -> Iterator[ConfigDict]:
+    """All dicts inside nested dicts and lists, the outermost included."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _dicts_in(item)
 
 
 def _shrink_scale(scale: Any, longest_side: int) -> Any:
@@ -134,19 +140,14 @@ def _forget_weights(cfg: Config) -> None:
         # It may be given by a name or a path.
         cfg.model.student = student_config(cfg.model)
 
-    def visit(value: Any) -> None:
-        if isinstance(value, dict):
-            inits = value.get('init_cfg')
-            for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-                if isinstance(init, dict) and init.get('type') == 'Pretrained':
-                    value['init_cfg'] = None
-            for item in value.values():
-                visit(item)
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                visit(item)
-
-    visit(cfg.model)
+    for part in _dicts_in(cfg.model):
+        inits = part.get('init_cfg')
+        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+            if isinstance(init, dict) and init.get('type') == 'Pretrained':
+                part['init_cfg'] = None
+        # The older way of mmseg's models; timm's models take a flag.
+        if 'pretrained' in part:
+            part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
 
 
 def _shorten_schedule(cfg: Config) -> None:

@@ -64,7 +64,7 @@ def write_config(mini_coco, tmp_path_factory):
 
 @pytest.fixture
 def environment():
-    """One thread, because the tests run in parallel, and a port of one's own."""
+    """One thread, because the tests run in parallel, a port of one's own, and no network."""
     return make_environment()
 
 
@@ -73,7 +73,9 @@ def make_environment():
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     cpu = dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='-1', PORT=str(port))
-    return {**os.environ, **cpu}
+    # Nobody listens there: what tries to download something fails.
+    offline = {f'{scheme}_proxy': 'http://127.0.0.1:9' for scheme in ('http', 'https', 'ftp')}
+    return {**os.environ, **cpu, **offline}
 
 
 @pytest.fixture(scope='session')

@@ -1,0 +1,115 @@
+"""Contract 4 for mmseg and mmpretrain: what distilling writes, the host loads as its student."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.registry import DefaultScope
+
+from .conftest import ROOT
+
+STUDENTS = dict(
+    deeplabv3_r101_pspnet_r18_cityscapes=(
+        'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+    ),
+    resnet34_resnet18_imagenet='mmpretrain::resnet/resnet18_8xb32_in1k.py',
+)
+
+
+@pytest.fixture(scope='session')
+def distilled(run, tmp_path_factory):
+    """Train a shipped config on a miniature; returns the work directory of the named config."""
+    work_dirs = {}
+
+    def distil(name):
+        if name not in work_dirs:
+            work_dirs[name] = tmp_path_factory.mktemp(name)
+            config = ROOT / 'configs' / 'diffkd' / f'{name}.py'
+            run('tools/train.py', config, '--smoke', '--work-dir', work_dirs[name])
+        return work_dirs[name] / 'smoke'
+
+    return distil
+
+
+def student_config(name, folder):
+    """The host's own config of the student, as a file."""
+    path = folder / 'student.py'
+    cfg = get_config(STUDENTS[name])
+    if 'pretrained' in cfg.model:
+        cfg.model.pretrained = None
+    cfg.dump(path)
+    return path
+
+
+def load_in_mmseg(config, checkpoint):
+    from mmseg.apis import init_model
+
+    return init_model(str(config), str(checkpoint), device='cpu')
+
+
+def load_in_mmpretrain(config, checkpoint):
+    from mmpretrain.apis import ImageClassificationInferencer
+
+    return ImageClassificationInferencer(str(config), pretrained=str(checkpoint)).model
+
+
+LOADERS = dict(mmseg=load_in_mmseg, mmpretrain=load_in_mmpretrain)
+
+
+@pytest.mark.parametrize('name', STUDENTS)
+def test_host_loads_every_checkpoint_and_the_export(name, distilled, run, tmp_path):
+    host = STUDENTS[name].partition('::')[0]
+    config = student_config(name, tmp_path)
+    work_dir = distilled(name)
+    exported = tmp_path / 'student.pth'
+    written = sorted(work_dir.glob('*.pth'))
+    assert written
+    run('tools/export_student.py', written[0], exported)
+    for path in (*written, exported):
+        weights = torch.load(path, weights_only=False)['state_dict']
+        with DefaultScope.overwrite_default_scope(host):
+            own = LOADERS[host](config, path).state_dict()
+        assert {key for key in weights if not key.startswith('distill.')} == set(own), path.name
+        assert all(torch.equal(weights[key], value) for key, value in own.items()), path.name
+    assert not [
+        key for key in torch.load(exported, weights_only=False)['state_dict'] if 'dist' in key
+    ]
+
+
+@pytest.mark.parametrize(('name', 'metric'), list(zip(STUDENTS, ('mIoU', 'accuracy/top1'))))
+def test_evaluation_of_the_student_and_the_teacher(name, metric, distilled, run, tmp_path):
+    work_dir = distilled(name)
+    (config,) = work_dir.glob('*.py')
+    (checkpoint,) = [path for path in work_dir.glob('*_[12].pth') if 'best' not in path.name]
+    output = run('tools/test.py', config, checkpoint, '--work-dir', tmp_path / 'student')
+    assert f'{metric}: ' in output
+    # Weights for the teacher: any of its own.
+    teacher = Config.fromfile(config).model.teacher.config
+    weights = tmp_path / 'teacher.pth'
+    torch.save(teacher_weights(teacher), weights)
+    output = run('tools/test.py', config, weights, '--teacher', '--work-dir', tmp_path / 'teacher')
+    assert f'{metric}: ' in output
+
+
+def teacher_weights(config):
+    from mmdiffkd.distillers.build import build_model
+
+    return build_model(config, 'teacher').state_dict()
+
+
+def test_resume(distilled, run):
+    """A segmentor's run, counted in iterations, goes on where it stopped."""
+    work_dir = distilled('deeplabv3_r101_pspnet_r18_cityscapes')
+    (config,) = work_dir.glob('*.py')
+    before = torch.load(work_dir / 'iter_2.pth', weights_only=False)['state_dict']
+    output = run(
+        'tools/train.py', config, '--resume', '--work-dir', work_dir,
+        '--cfg-options', 'train_cfg.max_iters=4',
+    )  # fmt: skip
+    assert 'resumed epoch: 0, iter: 2' in output and 'Iter(train) [4/4]' in output
+    assert 'Iter(train) [1/4]' not in output
+    after = torch.load(Path(work_dir, 'iter_4.pth'), weights_only=False)['state_dict']
+    key = 'distill.pairs.feature.heads.0.align.weight'
+    assert not torch.equal(before[key], after[key])

@@ -112,6 +112,18 @@ class DiffKDDistiller(BaseModel):
             losses.update(pair(student_maps, teacher_maps))
         return losses
 
+    def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
+        """As in mmengine: the sum of all entries with "loss" in their name, and what is logged.
+
+        mmpretrain calls a classifier's own loss ``loss``, as mmengine calls the sum. In the log it
+        is ``loss_task``.
+        """
+        total, log = super().parse_losses(losses)
+        if 'loss' in losses:
+            log['loss_task'] = log['loss']
+            log['loss'] = total
+        return total, log
+
     def _feed_teacher(
         self, student_features: Dict, inputs: Tensor, data_samples: Optional[Sequence]
     ) -> Dict[str, List[Tensor]]:

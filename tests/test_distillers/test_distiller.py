@@ -33,6 +33,17 @@ def test_log(toy_distiller, images):
     assert not any(v.requires_grad for k, v in losses.items() if not k.startswith('loss'))
 
 
+def test_log_shows_the_sum_also_if_the_student_s_loss_is_called_loss(toy_distiller, images):
+    """As mmpretrain's classifiers call theirs."""
+    losses = toy_distiller(images, mode='loss')
+    expected, _ = toy_distiller.parse_losses(losses)
+    task = losses.pop('loss_task')
+    total, log = toy_distiller.parse_losses(dict(losses, loss=task))
+    torch.testing.assert_close(total, expected)
+    assert log['loss'] == total and log['loss_task'] == task
+    assert next(iter(log)) == 'loss'
+
+
 def test_loss_is_summed_over_maps_and_weighted(toy_config, images):
     pair = toy_config['pairs']['logits']
     pair['loss'] = dict(type='MSELoss', loss_weight=3.0)

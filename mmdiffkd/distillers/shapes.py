@@ -63,9 +63,15 @@ def to_map(feature: Tensor, image_size: Tuple[int, int]) -> Tensor:
 
 
 def resize_like(feature: Tensor, reference: Tensor) -> Tensor:
-    """``feature`` (N, C, h, w) resized bilinearly to the height and width of ``reference``."""
+    """``feature`` (N, C, h, w) resized to the height and width of ``reference``.
+
+    Bilinearly, or by its mean if ``reference`` has a single value per channel, as vectors have:
+    bilinear interpolation would then look at the centre alone.
+    """
     if feature.shape[-2:] == reference.shape[-2:]:
         return feature
+    if reference.shape[-2:] == (1, 1):
+        return feature.mean((2, 3), keepdim=True)
     return F.interpolate(feature, reference.shape[-2:], mode='bilinear', align_corners=False)
 
 

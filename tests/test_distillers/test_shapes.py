@@ -37,3 +37,8 @@ def test_resize():
     x, reference = torch.full((1, 2, 3, 5), 7.0), torch.zeros(1, 9, 6, 4)
     assert resize_like(reference, reference) is reference
     assert torch.equal(resize_like(x, reference), torch.full((1, 2, 6, 4), 7.0))
+
+
+def test_a_vector_is_compared_with_the_mean():
+    x = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert resize_like(x, torch.zeros(1, 9, 1, 1)).item() == 5.5

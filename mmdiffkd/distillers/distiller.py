@@ -10,7 +10,7 @@ from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_model, check_keys, run_for_features
 from .capture import FeatureCapture, FeaturePath, resolve_path
-from .dry_run import blaming, blank_batch, undisturbed
+from .dry_run import IMAGE_SIDES, blaming, blank_batch, undisturbed
 from .inherit import inherit, inherited_modules
 from .naming import checkpoint_name, from_checkpoint_names, to_checkpoint_names
 from .pair import DistillPair
@@ -193,25 +193,38 @@ class DiffKDDistiller(BaseModel):
 
     def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
-        image, samples = blank_batch()
-        with undisturbed(self.student):
-            with blaming('student'), self._capture as student_features:
-                run_for_features(self.student, student_features, image, samples)
-            with blaming('teacher'):
-                teacher_features = self._dry_teacher(student_features, image, samples)
+        image, student_features, teacher_features = self._dry_forward()
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
-            with blaming(f'pairs.{name}'):
+            with blaming(f'pairs.{name}', image):
                 maps = self._maps(name, student_features, teacher_features, image)
                 pair = DistillPair.from_config(name, cfg, *maps)
                 with undisturbed(pair):
                     pair(*maps)
             self.pairs[name] = pair
 
+    def _dry_forward(self) -> Tuple[Tensor, Dict, Dict]:
+        """A blank image of a size that both models take, and their features of it."""
+        errors = []
+        for side in IMAGE_SIDES:
+            image, samples = blank_batch(side)
+            try:
+                with undisturbed(self.student):
+                    with blaming('student', image), self._capture as student_features:
+                        run_for_features(self.student, student_features, image, samples)
+                    with blaming('teacher', image):
+                        teacher_features = self._dry_teacher(student_features, image, samples)
+            except ConfigError as error:
+                errors.append(error)
+            else:
+                return image, student_features, teacher_features
+        raise errors[0]
+
     def _dry_teacher(
         self, student_features: Dict, image: Tensor, samples: Sequence
     ) -> Dict[str, List[Tensor]]:
         """The teacher's features of a blank image; also finds out where it may stop."""
+        self.teacher.capture.stop_after = {}
         plain = [path for name, (_, path) in self._paths.items() if name not in self._fed_pairs]
         features = self.teacher.features(image, samples, paths=plain) if plain else {}
         counts = {path: len(tensors) for path, tensors in features.items()}

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 from .build import ConfigError
 
-# Side in pixels. Every stem and patch size of the host libraries divides it or copes with it.
-_IMAGE_SIZE = 224
+IMAGE_SIDES = (224, 384, 512)
+"""Sides in pixels to try. Nearly all models take the first; others are made for one size only, or
+need larger ones."""
 
 
-def blank_batch() -> Tuple[Tensor, List[BaseDataElement]]:
-    """One blank image, (1, 3, H, W), and a data sample with what host models read of it."""
-    size = (_IMAGE_SIZE, _IMAGE_SIZE)
+def blank_batch(side: int) -> Tuple[Tensor, List[BaseDataElement]]:
+    """One blank image, (1, 3, side, side), and a data sample with what host models read of it."""
+    size = (side, side)
     sample = BaseDataElement(
         metainfo=dict(
             img_shape=size,
@@ -43,14 +44,15 @@ def undisturbed(model: nn.Module):
 
 
 @contextmanager
-def blaming(where: str):
-    """Say which part of the config it was that failed in the dry forward."""
+def blaming(where: str, image: Tensor):
+    """Say which part of the config it was that failed in the dry forward of ``image``."""
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:
         # Whatever a model or a head raises when it is given what it cannot work with.
+        height, width = image.shape[-2:]
         raise ConfigError(
-            f'{where}: the dry forward of a blank {_IMAGE_SIZE}x{_IMAGE_SIZE} image failed: {error}'
+            f'{where}: the dry forward of a blank {height}x{width} image failed: {error}'
         ) from error

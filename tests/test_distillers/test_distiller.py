@@ -342,3 +342,21 @@ def test_parameters_have_the_names_of_checkpoints(toy_distiller):
     assert 'backbone.0.weight' in names and 'distill.pairs.fpn.heads.0.align.weight' in names
     assert next(toy_distiller.named_parameters(prefix='module'))[0] == 'module.backbone.0.weight'
     assert len(names) == len(list(toy_distiller.parameters()))
+
+
+@pytest.mark.parametrize('side', [384, 512])
+@pytest.mark.parametrize('role', ['student', 'teacher'])
+def test_models_made_for_one_size(toy_config, monkeypatch, role, side):
+    extract_feat = MODELS.get('ToyModel').extract_feat
+    width = 8 if role == 'student' else 12
+
+    def picky_extract_feat(self, inputs):
+        if self.head.cls.in_channels == width:
+            assert inputs.shape[-1] == side, f'{inputs.shape[-1]} pixels'
+        return extract_feat(self, inputs)
+
+    monkeypatch.setattr(MODELS.get('ToyModel'), 'extract_feat', picky_extract_feat)
+    MODELS.build(toy_config)
+    side = 100
+    with pytest.raises(ValueError, match=f'{role}: the dry forward .* 224x224 .* 224 pixels'):
+        MODELS.build(toy_config)

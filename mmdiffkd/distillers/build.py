@@ -199,5 +199,16 @@ def run_for_features(
     modules = [FeaturePath.parse(path).module.partition('.')[0] for path in paths]
     if hasattr(model, 'extract_feat') and all(name in _FEATURE_MODULES for name in modules):
         model.extract_feat(inputs)
+    elif _decodes_with_samples(model):
+        model.decode_head(model.extract_feat(inputs), data_samples)
     else:
         model(inputs, data_samples, mode='tensor')
+
+
+def _decodes_with_samples(model: nn.Module) -> bool:
+    """Whether it is a segmentor whose head needs the data samples (Mask2Former, MaskFormer).
+
+    mmseg's ``mode='tensor'`` does not hand them on.
+    """
+    head = getattr(model, 'decode_head', None)
+    return head is not None and 'batch_data_samples' in inspect.signature(head.forward).parameters

@@ -10,7 +10,8 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 from torch import Tensor, nn
 
 _PATH = re.compile(
-    r'(?P<module>[^\[\]:]+)(?P<indices>(\[-?\d+\])*)(?P<input>:input(\[(?P<argument>\w+)\])?)?'
+    r'(?P<module>[^\[\]:]+)(?P<indices>(\[(-?\d+|-?\d*:-?\d*)\])*)'
+    r'(?P<input>:input(\[(?P<argument>\w+)\])?)?'
 )
 _MAX_SUGGESTIONS = 5
 
@@ -21,26 +22,27 @@ class FeaturePath(NamedTuple):
     Attributes:
         text: As written in the config.
         module: Dotted name of a submodule.
-        indices: Applied one after the other to the module's output (or input) if it is nested.
+        indices: Applied one after the other to the module's output (or input) if it is nested:
+            ``'-1'``, or a slice such as ``'1:'``, which picks the upper levels of a pyramid.
         argument: Position (as ``'0'``) or name of the argument to read instead of the module's
             output, or None for the output.
     """
 
     text: str
     module: str
-    indices: Tuple[int, ...]
+    indices: Tuple[str, ...]
     argument: Optional[str]
 
     @classmethod
     def parse(cls, text: str) -> 'FeaturePath':
-        """Parse ``'neck'``, ``'backbone[-1]'``, ``'head.fc:input'`` or ``'head:input[rois]'``."""
+        """Parse paths such as ``'neck[1:]'``, ``'backbone[-1]'`` or ``'head.fc:input[rois]'``."""
         match = _PATH.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise ValueError(
-                f"module path {text!r} is not of the form 'neck', 'backbone[-1]', 'head.fc:input' "
-                f"or 'head.fc:input[name or position]'"
+                f"module path {text!r} is not of the form 'neck', 'backbone[-1]', 'neck[1:]', "
+                f"'head.fc:input' or 'head.fc:input[name or position]'"
             )
-        indices = tuple(int(index) for index in re.findall(r'-?\d+', match['indices'] or ''))
+        indices = tuple(re.findall(r'\[(.+?)\]', match['indices']))
         argument = None if match['input'] is None else match['argument'] or '0'
         return cls(text, match['module'], indices, argument)
 
@@ -106,11 +108,16 @@ class FeatureCapture:
             return False
         for text, tensors in features.items():
             if not tensors:
-                raise RuntimeError(
-                    f'{self.role} path {text!r} yielded nothing: {type(self.model).__name__} did '
-                    f'not run this module in its forward'
-                )
+                raise RuntimeError(self._nothing(text))
         return False
+
+    def _nothing(self, text: str) -> str:
+        module = self.model.get_submodule(FeaturePath.parse(text).module)
+        reason = f'{type(self.model).__name__} did not run this module in its forward'
+        if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+            names = ', '.join(repr(f'{text}.{name}') for name, _ in module.named_children())
+            reason = f'a {type(module).__name__} never runs itself; name one of {names}'
+        return f'{self.role} path {text!r} yielded nothing: {reason}'
 
     def _capturing(self, paths: Iterable[FeaturePath]) -> Callable[[Callable], Callable]:
         def wrap(forward: Callable) -> Callable:
@@ -141,12 +148,13 @@ class FeatureCapture:
 
     def _store(self, path: FeaturePath, value: Any) -> None:
         for index in path.indices:
-            if not isinstance(value, (tuple, list)) or not -len(value) <= index < len(value):
+            picked = _pick(value, index) if isinstance(value, (tuple, list)) else None
+            if picked is None:
                 raise ValueError(
                     f'{self.role} path {path.text!r}: [{index}] does not apply to '
                     f'{_describe(value)}'
                 )
-            value = value[index]
+            value = picked
         tensors = [value] if isinstance(value, Tensor) else value
         if not _is_sequence_of_tensors(tensors):
             raise ValueError(
@@ -253,6 +261,14 @@ def _wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) ->
             del module.forward
         else:
             module.forward = previous
+
+
+def _pick(values: Union[tuple, list], index: str) -> Any:
+    """The part of ``values`` at an index or a slice, None if there is none."""
+    if ':' in index:
+        start, stop = (int(number) if number else None for number in index.split(':'))
+        return values[start:stop] or None
+    return values[int(index)] if -len(values) <= int(index) < len(values) else None
 
 
 def _is_sequence_of_tensors(value) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -202,6 +203,12 @@ class DiffKDDistiller(BaseModel):
                 with undisturbed(pair):
                     pair(*maps)
             self.pairs[name] = pair
+            shapes = [', '.join('x'.join(map(str, m.shape[1:])) for m in part) for part in maps]
+            print_log(
+                f'pairs.{name}: student {cfg["student"]} ({shapes[0]}) learns from teacher '
+                f'{cfg["teacher"]} ({shapes[1]})',
+                'current',
+            )
 
     def _dry_forward(self) -> Tuple[Tensor, Dict, Dict]:
         """A blank image of a size that both models take, and their features of it."""

@@ -104,7 +104,8 @@ class DistillPair(nn.Module):
         if not len(student_maps) == len(teacher_maps) == expected:
             raise RuntimeError(
                 f'pairs.{self.name}: {len(student_maps)} student and {len(teacher_maps)} teacher '
-                f'maps were captured, {expected} were seen when the distiller was built'
+                f'maps were captured, {expected} were seen when the distiller was built. A module '
+                f'that yields more in training than in evaluation cannot be paired; name one in it'
             )
         resized = [resize_like(s, t) for s, t in zip(student_maps, teacher_maps)]
         if self.heads:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Iterator, Tuple
 
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 
@@ -11,8 +12,11 @@ from mmdiffkd.distillers.build import student_config
 from .miniatures import MINIATURES, Miniature
 
 _ITERATIONS = 2
-# Width and height of the images, in pixels.
-_IMAGE_SIZE = (160, 112)
+# What mmengine's parameter schedulers take for infinity.
+_NO_END = int(1e9)
+# Width and height of the images, in pixels: enough for the 900 places from which DINO and
+# other detectors choose their queries.
+_IMAGE_SIZE = (256, 192)
 # Where configs write sizes in pixels: transforms of the pipelines, preprocessors that pad.
 _SIZE_KEYS = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
 
@@ -26,7 +30,8 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
 
     A miniature data set of the config's own kind is made under the work directory, images
     shrink (not those of classifiers), weights are random, the batch is 2 (4 for classifiers).
-    Model, losses, optimizer, hooks and evaluation stay the config's own.
+    Model, losses, optimizer, hooks and evaluation stay the config's own, except that without a GPU
+    mixed precision is left out.
 
     Args:
         cfg: A complete training config with ``work_dir``.
@@ -49,6 +54,8 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     if miniature.shrinks:
         _shrink_sizes(cfg, max(image_size))
     _shorten_schedule(cfg)
+    if not torch.cuda.is_available():
+        _leave_mixed_precision(cfg)
     return cfg
 
 
@@ -151,7 +158,9 @@ def _forget_weights(cfg: Config) -> None:
 
 
 def _shorten_schedule(cfg: Config) -> None:
-    if cfg.train_cfg.get('by_epoch', cfg.train_cfg.get('type') != 'IterBasedTrainLoop'):
+    by_epoch = cfg.train_cfg.get('by_epoch', cfg.train_cfg.get('type') != 'IterBasedTrainLoop')
+    _pin_scheduler_ends(cfg, by_epoch)
+    if by_epoch:
         # The miniature has just the images of the wanted iterations.
         cfg.train_cfg.update(max_epochs=1, val_interval=1)
         interval = 1
@@ -161,3 +170,25 @@ def _shorten_schedule(cfg: Config) -> None:
     cfg.train_cfg.pop('dynamic_intervals', None)
     cfg.default_hooks.checkpoint.interval = interval
     cfg.default_hooks.logger.interval = 1
+
+
+def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:
+    """Write down where the parameter schedulers end.
+
+    mmengine lets those without an end stop with the training, which is soon to be shorter than
+    many a warm-up.
+    """
+    length = cfg.train_cfg.get('max_epochs' if by_epoch else 'max_iters')
+    for part in _dicts_in(cfg.get('param_scheduler')):
+        if 'type' in part:
+            same_unit = part.get('by_epoch', True) == by_epoch
+            part.setdefault('end', length if same_unit else _NO_END)
+
+
+def _leave_mixed_precision(cfg: Config) -> None:
+    """Train in single precision: mmengine trains in mixed precision on a GPU only."""
+    wrapper = cfg.optim_wrapper
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        wrapper.type = 'OptimWrapper'
+        for key in ('loss_scale', 'dtype', 'use_fsdp'):
+            wrapper.pop(key, None)

@@ -63,6 +63,16 @@ def test_index_picks_an_output(model, x):
     assert torch.equal(levels[-1], last[0])
 
 
+def test_slice_picks_several(model, x):
+    everything, upper = run(model, x, 'pyramid[0]', 'pyramid[0][1:]')
+    assert len(upper) == 1 and torch.equal(upper[0], everything[1])
+
+
+def test_list_of_modules_never_runs_itself(model, x):
+    with pytest.raises(RuntimeError, match="never runs itself; name one of 'backbone.0', 'backb"):
+        run(model, x, 'backbone')
+
+
 def test_input_of_a_module(model, x):
     first, keyword = run(model, x, 'shared:input', 'pyramid:input')
     assert [t.shape[-1] for t in first] == [6, 3]
@@ -158,9 +168,10 @@ def test_malformed_paths(path):
     ('text', 'expected'),
     [
         ('neck', ('neck', (), None)),
-        ('backbone[-1]', ('backbone', (-1,), None)),
+        ('backbone[-1]', ('backbone', ('-1',), None)),
+        ('neck[1:-1][0]', ('neck', ('1:-1', '0'), None)),
         ('head.fc:input', ('head.fc', (), '0')),
-        ('head[1][0]:input[2]', ('head', (1, 0), '2')),
+        ('head[1][0]:input[2]', ('head', ('1', '0'), '2')),
         ('roi_head.extractor.0:input[rois]', ('roi_head.extractor.0', (), 'rois')),
     ],
 )
@@ -226,6 +237,7 @@ def test_replaced_input_needs_a_value_per_call(model, x):
     [
         ('pyramid', 'a tuple of tuple, dict; choose a part'),
         ('pyramid[7]', r'\[7\] does not apply to a tuple'),
+        ('pyramid[2:]', r'\[2:\] does not apply to a tuple'),
         ('shared[0]', r'\[0\] does not apply to a tensor of shape \(2, 2, 4, 6\)'),
         ('pyramid[1]', 'yields a dict'),
     ],

@@ -8,9 +8,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
+from mmengine.registry import MODELS
+from torch import nn
 
 from mmdiffkd.checkpoint import CheckpointError
 from mmdiffkd.distillers import ConfigError, FrozenTeacher
+from mmdiffkd.distillers.build import run_for_features
 from mmdiffkd.distillers.teacher import load_teacher_weights
 
 
@@ -212,3 +215,17 @@ def test_zoo_weights_of_the_shipped_configs(monkeypatch):
         with pytest.raises(TypeError):  # nothing was fetched
             load_teacher_weights(None, teacher.config, 'zoo')
         assert fetched[0].startswith('https://') and fetched[0].endswith('.pth'), path
+
+
+def test_segmentor_s_head_that_needs_the_samples():
+    """mmseg's `mode='tensor'` does not hand them on (Mask2Former)."""
+
+    class Head(nn.Module):
+        def forward(self, x, batch_data_samples):
+            self.samples = batch_data_samples
+
+    model = MODELS.build(dict(type='ToyModel'))
+    model.decode_head = Head()
+    run_for_features(model, ['decode_head'], torch.zeros(1, 3, 8, 8), ['sample'])
+    assert model.decode_head.samples == ['sample']
+    assert model.modes == ['extract_feat']

@@ -12,7 +12,10 @@
 # Settings   [ours] Pairs, heads and weights: the features before the classifier with MSE, the
 #            classifier's scores with the KL of each pixel's classes. The paper's segmentation code
 #            is not published; data and schedule are mmseg's own.
-_base_ = 'mmseg::deeplabv3/deeplabv3_r50-d8_4xb4-160k_ade20k-512x512.py'
+_base_ = [
+    'mmseg::deeplabv3/deeplabv3_r50-d8_4xb4-160k_ade20k-512x512.py',
+    '../_base_/segmentor-pairs.py',
+]
 
 # mmseg has no ADE20K config of this student; these are the settings of its R18-D8 on Cityscapes.
 student = _base_.model
@@ -29,21 +32,7 @@ model = dict(
         config='mmseg::deeplabv3/deeplabv3_r101-d8_4xb4-160k_ade20k-512x512.py',
         checkpoint='zoo',
     ),
-    pairs=dict(
-        feature=dict(
-            student='decode_head.bottleneck',
-            teacher='decode_head.bottleneck',
-            head=dict(type='DiffKDHead'),
-            loss=dict(type='MSELoss', loss_weight=1.0),
-        ),
-        logits=dict(
-            student='decode_head.conv_seg',
-            teacher='decode_head.conv_seg',
-            # So few channels that narrower bottlenecks would save nothing.
-            head=dict(type='DiffKDHead', reduction=1, adapter_reduction=1),
-            loss=dict(type='KLDivLoss', loss_weight=1.0),
-        ),
-    ),
+    pairs=_base_.pairs,
 )
 
 # Nobody reads it; what counts is model.student.

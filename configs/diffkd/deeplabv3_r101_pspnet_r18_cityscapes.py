@@ -12,7 +12,10 @@
 # Settings   [ours] Pairs, heads and weights: the features before the classifier with MSE, the
 #            classifier's scores with the KL of each pixel's classes. The paper's segmentation code
 #            is not published; data and schedule are mmseg's own.
-_base_ = 'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'
+_base_ = [
+    'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+    '../_base_/segmentor-pairs.py',
+]
 
 model = dict(
     _delete_=True,
@@ -22,19 +25,5 @@ model = dict(
         config='mmseg::deeplabv3/deeplabv3_r101-d8_4xb2-80k_cityscapes-512x1024.py',
         checkpoint='zoo',
     ),
-    pairs=dict(
-        feature=dict(
-            student='decode_head.bottleneck',
-            teacher='decode_head.bottleneck',
-            head=dict(type='DiffKDHead'),
-            loss=dict(type='MSELoss', loss_weight=1.0),
-        ),
-        logits=dict(
-            student='decode_head.conv_seg',
-            teacher='decode_head.conv_seg',
-            # So few channels that narrower bottlenecks would save nothing.
-            head=dict(type='DiffKDHead', reduction=1, adapter_reduction=1),
-            loss=dict(type='KLDivLoss', loss_weight=1.0),
-        ),
-    ),
+    pairs=_base_.pairs,
 )

@@ -111,5 +111,5 @@ def test_resume(distilled, run):
     assert 'resumed epoch: 0, iter: 2' in output and 'Iter(train) [4/4]' in output
     assert 'Iter(train) [1/4]' not in output
     after = torch.load(Path(work_dir, 'iter_4.pth'), weights_only=False)['state_dict']
-    key = 'distill.pairs.feature.heads.0.align.weight'
+    key = 'distill.pairs.features.heads.0.align.weight'
     assert not torch.equal(before[key], after[key])

@@ -1,0 +1,17 @@
+# Pairs of segmentors: the features before the classifier, and the classifier's scores.
+# A config takes them as `model.pairs`; that is where to change them on a command line.
+pairs = dict(
+    features=dict(
+        student='decode_head.bottleneck',
+        teacher='decode_head.bottleneck',
+        head=dict(type='DiffKDHead'),
+        loss=dict(type='MSELoss', loss_weight=1.0),
+    ),
+    logits=dict(
+        student='decode_head.conv_seg',
+        teacher='decode_head.conv_seg',
+        # So few channels that narrower bottlenecks would save nothing.
+        head=dict(type='DiffKDHead', reduction=1, adapter_reduction=1),
+        loss=dict(type='KLDivLoss', loss_weight=1.0),
+    ),
+)

@@ -8,6 +8,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import nn
 
+import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd.compat)
+
 
 @MODELS.register_module()
 class ToyModel(BaseModel):

@@ -4,11 +4,13 @@
 #
 # Settings   [ref] optimizer, learning rate and its decay, warm-up, RandAugment m9-mstd0.5, random
 #            erasing 0.2, EMA 0.9999.
-#            [ours] Bicubic resizing, and noise in erased areas, as in mmpretrain's other configs
-#            with these augmentations. No weight decay on biases, norms and other vectors, as in
-#            timm. The decay every 2.4 epochs comes at the next whole epoch and counts from the
-#            first one, warm-up included, as in timm. EMA of batch norm statistics as well; the EMA
-#            weights are evaluated, and are what a checkpoint holds as the student.
+#            [ours] RandAugment picks from the transforms that grow stronger with the magnitude
+#            (m9-mstd0.5-inc1 in timm's words), the only ones that mmpretrain has ready. Bicubic
+#            resizing, and noise in erased areas, as in mmpretrain's other configs with these
+#            augmentations. No weight decay on biases, norms and other vectors, as in timm. The
+#            decay every 2.4 epochs comes at the next whole epoch and counts from the first one,
+#            warm-up included, as in timm. EMA of batch norm statistics as well; the EMA weights
+#            are evaluated, and are what a checkpoint holds as the student.
 _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs32_pil_bicubic.py',
     'mmpretrain::_base_/default_runtime.py',

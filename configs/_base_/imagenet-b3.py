@@ -4,9 +4,10 @@
 #
 # Settings   [ref] optimizer, learning rate, weight decay, cosine to 5e-6, warm-up, RandAugment
 #            m9-mstd0.5, random erasing 0.25, gradient clipping.
-#            [ours] The rest is mmpretrain's for Swin transformers: bicubic resizing, noise in
-#            erased areas, no weight decay on biases, norms, other vectors and position biases; the
-#            cosine goes by epoch.
+#            [ours] The rest is mmpretrain's for Swin transformers: RandAugment picks from the
+#            transforms that grow stronger with the magnitude (m9-mstd0.5-inc1 in timm's words),
+#            bicubic resizing, noise in erased areas, no weight decay on biases, norms, other
+#            vectors and position biases; the cosine goes by epoch.
 _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',

@@ -1,6 +1,6 @@
 # RetinaNet X101 -> RetinaNet R50: DiffKD on the FPN maps, smooth L1 on the predicted boxes.
 #
-# Teacher    mmdet retinanet_x101-64x4d_fpn_ms-640-800-3x_coco, 41.0 AP
+# Teacher    mmdet retinanet_x101-64x4d_fpn_ms-640-800-3x_coco, 41.6 AP
 # Student    mmdet retinanet_r50_fpn_2x_coco, 37.4 AP alone
 # Command    bash tools/dist_train.sh configs/diffkd/retinanet_x101_r50_coco.py 8
 # Batch      8 GPUs x 2 images, 24 epochs

@@ -92,10 +92,12 @@ class FeatureCapture:
         by_module: Dict[str, List[FeaturePath]] = {}
         for path in self.paths:
             by_module.setdefault(path.module, []).append(path)
-        for name, paths in by_module.items():
-            # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
-            module = self.model.get_submodule(name)
-            self._wrapped.enter_context(_wrapped_forward(module, self._capturing(paths)))
+        with ExitStack() as wrapped:
+            for name, paths in by_module.items():
+                # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
+                module = self.model.get_submodule(name)
+                wrapped.enter_context(_wrapped_forward(module, self._capturing(paths)))
+            self._wrapped = wrapped.pop_all()
         return self._features
 
     def __exit__(self, error_type, error, traceback) -> bool:
@@ -177,7 +179,8 @@ def replaced_input(
         role: Named in errors.
 
     Raises:
-        RuntimeError: If the module is called more often than there are values, or not at all.
+        RuntimeError: If the module is called more or less often than there are values. (Less often
+            is all right if the forward is left early, because all is captured.)
     """
     where = f'{role} path {path.text!r}'
     remaining = iter(values)
@@ -210,8 +213,12 @@ def replaced_input(
         except _AllCaptured:
             if used:
                 raise
-    if not used:
-        raise RuntimeError(f'{where}: the module did not run before the captured ones were done')
+            raise RuntimeError(
+                f'{where}: the module did not run before the captured ones were done'
+            ) from None
+    left = sum(1 for _ in remaining)
+    if left:
+        raise RuntimeError(f'{where}: called {used} times, there are {left} more values for it')
 
 
 def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePath:
@@ -235,17 +242,25 @@ def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePat
 def _locate(forward: Callable, args: tuple, kwargs: dict, argument: str, where: str):
     """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``."""
     names = list(inspect.signature(forward).parameters)
-    if argument.isdigit():
-        given = [*range(len(args)), *kwargs]
-        if int(argument) < len(given):
-            return given[int(argument)]
-    elif argument in kwargs:
-        return argument
-    elif argument in names and names.index(argument) < len(args):
-        return names.index(argument)
+    position = int(argument) if argument.isdigit() else None
+    if position is None and argument in names:
+        position = names.index(argument)
+    if position is not None and position < len(args):
+        return position
+    name = argument_name(forward, argument)
+    if name in kwargs:
+        return name
     raise ValueError(
         f'{where}: no argument {argument!r} was given; the module takes {", ".join(names)}'
     )
+
+
+def argument_name(forward: Callable, argument: str) -> str:
+    """The name of an argument that is given by its position or its name."""
+    names = list(inspect.signature(forward).parameters)
+    if argument.isdigit() and int(argument) < len(names):
+        return names[int(argument)]
+    return argument
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_model, check_keys, run_for_features
-from .capture import FeatureCapture, FeaturePath, resolve_path
+from .capture import FeatureCapture
 from .dry_run import IMAGE_SIDES, blaming, blank_batch, undisturbed
 from .inherit import inherit, inherited_modules
 from .naming import checkpoint_name, from_checkpoint_names, to_checkpoint_names
 from .pair import DistillPair
 from .shapes import maps_of
 from .teacher import FrozenTeacher
+from .teacher_inputs import input_replacements
 
 
 @MODELS.register_module()
@@ -64,7 +65,7 @@ class DiffKDDistiller(BaseModel):
         self.teacher.prepare([cfg['teacher'] for cfg in pairs.values()], self.data_preprocessor)
         self._paths = {name: (cfg['student'], cfg['teacher']) for name, cfg in pairs.items()}
         self._fed_pairs = {name for name, cfg in pairs.items() if cfg.get('teacher_inputs')}
-        self._replacements = _replacements(pairs, self.teacher.model)
+        self._replacements = input_replacements(pairs, self.teacher.model)
         self._capture = FeatureCapture(
             self.student,
             [*(student for student, _ in self._paths.values()), *self._replacements.values()],
@@ -263,31 +264,6 @@ def _check_pairs(pairs: Any) -> None:
         if hasattr(nn.ModuleDict(), name):
             raise ConfigError(f'pairs: {name!r} cannot name a pair, torch uses it itself')
         check_keys(cfg, DistillPair.KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
-
-
-def _replacements(pairs: Dict[str, Dict], teacher: nn.Module) -> Dict[FeaturePath, str]:
-    """From ``teacher_inputs`` of all pairs: the teacher's input path -> the student's."""
-    replacements: Dict[FeaturePath, str] = {}
-    for name, cfg in pairs.items():
-        given = cfg.get('teacher_inputs') or ()
-        for number, entry in enumerate([given] if isinstance(given, dict) else given):
-            where = f'pairs.{name}.teacher_inputs' + ('' if entry is given else f'[{number}]')
-            check_keys(entry, ('student', 'teacher'), ('student', 'teacher'), where)
-            path = resolve_path(teacher, entry['teacher'], role='teacher')
-            for text in entry.values():
-                if FeaturePath.parse(text).argument is None:
-                    raise ConfigError(
-                        f"{where}: {text!r} is no input; write '{text}:input' or "
-                        f"'{text}:input[argument name]'"
-                    )
-            if path.indices:
-                raise ConfigError(f'{where}: {path.text!r} must name a whole argument')
-            if replacements.setdefault(path, entry['student']) != entry['student']:
-                raise ConfigError(
-                    f'{where}: {path.text!r} already gets {replacements[path]!r} from another '
-                    f'pair; the teacher runs only once'
-                )
-    return replacements
 
 
 def _check_gradient(name: str, path: str, maps: Sequence[Tensor]) -> None:

@@ -12,7 +12,7 @@ def inherited_modules(
     names: Union[Sequence[str], Dict[str, str]], student: nn.Module, teacher: nn.Module
 ) -> Dict[str, str]:
     """Check ``init_from_teacher`` and return it as a dict from student to teacher names."""
-    if isinstance(names, str):
+    if not isinstance(names, (list, tuple, dict)):
         raise ConfigError(f'init_from_teacher must be a list or a dict, got {names!r}')
     pairs = dict(names) if isinstance(names, dict) else {name: name for name in names}
     for student_name, teacher_name in pairs.items():
@@ -25,6 +25,8 @@ def inherited_modules(
             if name not in modules:
                 raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}')
             shapes.append({k: tuple(v.shape) for k, v in modules[name].state_dict().items()})
+        if not shapes[0]:
+            raise ConfigError(f'init_from_teacher: {student_name!r} has no weights')
         differing = sorted(
             key for key in {*shapes[0], *shapes[1]} if shapes[0].get(key) != shapes[1].get(key)
         )

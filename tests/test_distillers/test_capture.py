@@ -186,6 +186,25 @@ def test_argument_by_name_and_by_position(model, x):
     assert torch.equal(named[0], first[0]) and torch.equal(named[0], keyword[0])
 
 
+class Swapped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.module = Roi()
+
+    def forward(self, x):
+        return self.module(rois=x + 1, feats=x)
+
+
+class Roi(nn.Module):
+    def forward(self, feats, rois):
+        return feats * rois
+
+
+def test_positions_are_those_of_the_signature(x):
+    first, second = run(Swapped(), x, 'module:input', 'module:input[1]')
+    assert torch.equal(first[0], x) and torch.equal(second[0], x + 1)
+
+
 def test_argument_that_is_not_given(model, x):
     with pytest.raises(ValueError, match="no argument 'y' was given; the module takes x"):
         run(model, x, 'pyramid:input[y]')
@@ -210,16 +229,32 @@ def test_stops_only_after_the_last_call(model, x):
     assert len(features['shared']) == 2
 
 
-@pytest.mark.parametrize(('module', 'argument'), [('shared', '0'), ('pyramid', 'x')])
-def test_replaced_input(model, x, module, argument):
+@pytest.mark.parametrize(('module', 'argument', 'calls'), [('shared', '0', 2), ('pyramid', 'x', 1)])
+def test_replaced_input(model, x, module, argument, calls):
     path = FeaturePath.parse(f'{module}:input[{argument}]')
     other = torch.zeros(2, 4, 2, 2)
     with (
         FeatureCapture(model, [f'{module}:input']) as features,
-        replaced_input(model, path, [other, other]),
+        replaced_input(model, path, [other] * calls),
     ):
         model(x)
     assert torch.equal(features[f'{module}:input'][0], other)
+    assert wrapped(model) == []
+
+
+def test_replaced_input_with_values_left(model, x):
+    with (
+        pytest.raises(RuntimeError, match='called 1 times, there are 2 more values'),
+        replaced_input(model, FeaturePath.parse('pyramid:input[x]'), [torch.zeros_like(x)] * 3),
+    ):
+        model.pyramid(x=x)
+
+
+def test_module_that_is_gone_leaves_no_wrapper(model, x):
+    capture = FeatureCapture(model, ['shared', 'unused'])
+    del model.unused
+    with pytest.raises(AttributeError), capture:
+        pass
     assert wrapped(model) == []
 
 

@@ -236,6 +236,8 @@ class TestInheriting:
             (['neck'], "'neck' of the teacher differ in 4 weights: convs.0.bias"),
             (['nck'], "the student has no module 'nck'"),
             ('neck', "must be a list or a dict, got 'neck'"),
+            (5, 'must be a list or a dict, got 5'),
+            (['backbone.3'], "'backbone.3' has no weights"),
         ],
     )
     def test_errors(self, toy_config, names, message):

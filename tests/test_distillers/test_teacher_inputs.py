@@ -135,11 +135,13 @@ def test_features_that_do_not_correspond_are_refused(config):
     ('given', 'message'),
     [
         (dict(student='regions.0:input[boxes]'), "teacher_inputs: 'teacher' is required"),
-        ('regions.0:input', 'teacher_inputs.* must be a dict with the keys student, teacher'),
+        ('regions.0:input', "teacher_inputs must be a dict .* got 'regions.0:input'"),
+        (5, 'teacher_inputs must be a dict .* got 5'),
+        ([5], r'teacher_inputs\[0\] must be a dict .* got 5'),
         (dict(student='regions.0', teacher='regions.0:input'), "'regions.0' is no input; write"),
         (
             dict(student='regions.0:input', teacher='regions.0:input[maps]'),
-            'teacher path .* size of tensor|the dry forward',
+            'teacher: the dry forward of a blank 224x224 image failed: ',
         ),
         (dict(student='regions.0:input[box]', teacher='regions.0:input[1]'), "no argument 'box'"),
         (dict(student='regions.0:input', teacher='regoins.0:input'), "closest are .*'regions.0'"),
@@ -155,7 +157,7 @@ def test_wrong_teacher_inputs(config, given, message):
 
 def test_two_pairs_cannot_feed_one_input_differently(config):
     other = copy.deepcopy(config['pairs']['scores'])
-    other['teacher_inputs']['student'] = 'regions.0:input[0]'
+    other['teacher_inputs'] = dict(student='regions.0:input[0]', teacher='regions.0:input[1]')
     config['pairs']['others'] = other
     with pytest.raises(ValueError, match='already gets .* from another pair'):
         MODELS.build(config)

@@ -70,6 +70,22 @@ def test_smoke(config, run, tmp_path, record_property):
     assert not [key for key in weights if 'teacher' in key or key.startswith('student')]
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'cascade-mask-rcnn_x101_faster-rcnn_r50_coco',  # teacher_inputs
+        'deeplabv3_r101_pspnet_r18_cityscapes',  # SyncBN
+        'resnet56_resnet20_cifar100',
+    ],
+)
+def test_two_processes(name, run, tmp_path):
+    """DDP finds no unused parameter, and SyncBN does not ask for a GPU."""
+    pytest.importorskip(HOSTS[re.split('[_-]', name)[-1]])
+    config = ROOT / 'configs' / 'diffkd' / f'{name}.py'
+    output = run('tools/dist_train.sh', config, 2, '--smoke', '--work-dir', tmp_path)
+    assert re.search(r'(Epoch|Iter)\(train\) .*\b2/2\]', output)
+
+
 def test_data_set_without_a_miniature_is_named(run, tmp_path, write_config):
     config = write_config(more="train_dataloader.update(dataset=dict(type='VOCDataset'))")
     output = run('tools/train.py', config, '--smoke', '--work-dir', tmp_path, expect=1)

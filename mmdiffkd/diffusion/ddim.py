@@ -111,8 +111,8 @@ def ddim_denoise(
         The denoised sample, shape and dtype of ``x``.
     """
     for step in steps:
-        noise = noise_predictor(x, step.timestep).to(x.dtype)
-        x = step.x_scale * x + step.noise_scale * noise
+        noise = noise_predictor(x, step.timestep)
+        x = torch.add(step.x_scale * x, noise, alpha=step.noise_scale)
     return x
 
 

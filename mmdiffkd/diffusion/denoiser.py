@@ -1,7 +1,9 @@
 """The noise predictor of DiffKD."""
 
-from typing import Union
+from functools import cache
+from typing import Callable, Optional, Union
 
+import torch
 from torch import Tensor, nn
 
 from .layers import Bottleneck, conv_bn, conv_bn_relu
@@ -16,6 +18,7 @@ class Denoiser(nn.Module):
             a classifier's logits (a two-block MLP of width 4 D).
         reduction: Of the bottlenecks; unused with ``kernel_size=1``.
         num_embeddings: Rows of the timestep embedding, at least the number of timesteps.
+        compile: Run through ``torch.compile``.
     """
 
     def __init__(
@@ -24,8 +27,10 @@ class Denoiser(nn.Module):
         kernel_size: int = 3,
         reduction: int = 4,
         num_embeddings: int = 1280,
+        compile: bool = False,
     ) -> None:
         super().__init__()
+        self._compiled = compile
         self.time_embedding = nn.Embedding(num_embeddings, channels)
         if kernel_size == 3:
             self.network = nn.Sequential(
@@ -42,19 +47,34 @@ class Denoiser(nn.Module):
                 nn.Conv2d(hidden, channels, 1),
             )
 
-    def forward(self, x: Tensor, timesteps: Union[Tensor, int]) -> Tensor:
+    def forward(
+        self, x: Tensor, timesteps: Union[Tensor, int], embedding: Optional[Tensor] = None
+    ) -> Tensor:
         """Predict the noise in ``x``.
 
         Args:
             x: Noisy features, (N, D, H, W).
             timesteps: Integer timesteps, (N,), or one integer for the whole batch.
+            embedding: What ``time_embedding`` has for them, (N, D) or (D,), if it has been looked
+                up. One look-up for several calls is cheaper: the gradient of each is as large as
+                the whole table.
 
         Returns:
             The predicted noise, (N, D, H, W).
         """
-        if isinstance(timesteps, int):
-            # Reads one row; an index tensor would be built and copied to the device every step.
-            embedding = self.time_embedding.weight[timesteps]
-        else:
-            embedding = self.time_embedding(timesteps)
-        return self.network(x + embedding[..., None, None])
+        if embedding is None:
+            # One row is read: a tensor of the integer would have to be copied to the device.
+            table = self.time_embedding
+            embedding = table.weight[timesteps] if isinstance(timesteps, int) else table(timesteps)
+        run = _compiled_network() if self._compiled else _run_network
+        return run(self.network, x, embedding)
+
+
+def _run_network(network: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
+    return network(x + embedding[..., None, None])
+
+
+@cache
+def _compiled_network() -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    """One function for all denoisers, so that those of one width share the compiled code."""
+    return torch.compile(_run_network, dynamic=True)

@@ -1,88 +1,362 @@
 #!/usr/bin/env python
-"""What distillation adds to a training step: the student alone against the distiller.
+"""What distillation adds to a training step, by part, against distilling the naive way.
 
-Both are built from one distillation config, with random weights, and take turns on the same
-batch of miniature data in one process, so that a drift of the machine's speed hits both alike.
-The figures are medians.
+From one distillation config, with random weights, three models are built: the student alone, a
+naive distiller (naive_distiller.py: the same losses the way one would write them first) and the
+distiller, which --switches repeats with other settings. They take turns on the same batch of
+miniature data in one process, so that a drift of the machine's speed hits all alike. Times are
+medians; bytes and operations are exact. This is a benchmark: it measures and asserts nothing.
 """
 
 import argparse
+import copy
+import json
 import statistics
 import sys
 import tempfile
-import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from mmengine.config import Config
+from measuring import KeptForBackward, Stopwatch, count_flops, device_name, wrapped
+from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from naive_distiller import build_naive_distiller
+from torch import Tensor, nn
 
 from mmdiffkd.testing import make_smoke_config
+
+STUDENT, NAIVE, DISTILLER = 'student alone', 'naive distiller', 'distiller'
+PARTS = ('teacher', 'heads forward', 'backward', 'rest')
+
+
+class Contender:
+    """A model with its optimizer, trained step by step on one batch.
+
+    Args:
+        model: Student or distiller.
+        cfg: Its ``optim_wrapper`` is used.
+        batch: What a data loader yields.
+        device: ``'cpu'`` or ``'cuda'``.
+        amp: Run the forward in bfloat16 autocast.
+
+    Attributes:
+        rounds: Of each step the milliseconds by part, and of the whole ``'step'``.
+        peak_bytes: Most GPU memory that a step allocated; None on a CPU.
+    """
+
+    def __init__(
+        self, model: nn.Module, cfg: Config, batch: Any, device: str, amp: bool = False
+    ) -> None:
+        self.model = model.to(device).train()
+        self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        self.batch = batch
+        self.device = torch.device(device)
+        self.amp = amp
+        self.rounds: List[Dict[str, float]] = []
+        self.peak_bytes: Optional[int] = None
+
+    @property
+    def pairs(self) -> List[nn.Module]:
+        """The distillation pairs; none of a plain student."""
+        return list(self.model.pairs.values()) if hasattr(self.model, 'teacher') else []
+
+    def step(self) -> None:
+        """Train one step and note its times."""
+        on_gpu = self.device.type == 'cuda'
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        stopwatch = Stopwatch(self.device)
+        with self._watched(stopwatch), stopwatch.part('step'):
+            self.optim_wrapper.update_params(self.loss())
+        times = stopwatch.milliseconds
+        self.rounds.append({**times, 'rest': 2 * times['step'] - sum(times.values())})
+        if on_gpu:
+            self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
+
+    def _watched(self, stopwatch: Stopwatch) -> ExitStack:
+        def watching(part: str) -> Callable:
+            return lambda method: lambda *args, **kwargs: _timed(
+                stopwatch, part, method, args, kwargs
+            )
+
+        stack = ExitStack()
+        stack.enter_context(wrapped(self.optim_wrapper, 'backward', watching('backward')))
+        for pair in self.pairs:
+            stack.enter_context(wrapped(pair, 'forward', watching('heads forward')))
+        if self.pairs:
+            stack.enter_context(wrapped(self.model.teacher, 'features', watching('teacher')))
+        return stack
+
+    def loss(self) -> Tensor:
+        """Total loss of the batch, with its graph."""
+        with self._autocast():
+            losses = self.model(**self._data(), mode='loss')
+        return self.model.parse_losses(losses)[0]
+
+    def _data(self) -> Dict[str, Any]:
+        return self.model.data_preprocessor(copy.deepcopy(self.batch), True)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp)
+
+    def exact_figures(self) -> Dict[str, int]:
+        """Bytes kept for backward and floating-point operations; they do not vary."""
+        with KeptForBackward(self.model.parameters()) as kept:
+            self.loss()
+        figures = {
+            'bytes kept for backward': kept.num_bytes,
+            'FLOPs': count_flops(lambda: self.loss().backward()),
+        }
+        if self.pairs:
+            figures.update(self._figures_of_parts())
+        return figures
+
+    def _figures_of_parts(self) -> Dict[str, int]:
+        maps = self._maps_of_pairs()
+
+        def heads() -> Tensor:
+            with self._autocast():
+                scalars = [pair(*given) for pair, given in zip(self.pairs, maps)]
+            return sum(v for part in scalars for name, v in part.items() if 'loss' in name)
+
+        with KeptForBackward(self.model.parameters()) as kept:
+            heads()
+        forward = count_flops(heads)
+        with self._autocast():
+            teacher = count_flops(lambda: self.model.teacher.features(**self._data()))
+        return {
+            'bytes kept by the heads': kept.num_bytes,
+            'FLOPs of the teacher': teacher,
+            'FLOPs of the heads forward': forward,
+            'FLOPs of the heads backward': count_flops(lambda: heads().backward()) - forward,
+        }
+
+    def _maps_of_pairs(self) -> List[Tuple[List[Tensor], List[Tensor]]]:
+        """What each pair's heads get in one step, as leaves of a graph of their own."""
+        given = []
+
+        def recording(forward: Callable) -> Callable:
+            def record(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]):
+                leaves = [feature.detach().requires_grad_() for feature in student_maps]
+                given.append((leaves, teacher_maps))
+                return forward(student_maps, teacher_maps)
+
+            return record
+
+        with ExitStack() as stack:
+            for pair in self.pairs:
+                stack.enter_context(wrapped(pair, 'forward', recording))
+            self.loss()
+        return given
+
+
+def _timed(stopwatch: Stopwatch, part: str, method: Callable, args: tuple, kwargs: dict) -> Any:
+    with stopwatch.part(part):
+        return method(*args, **kwargs)
+
+
+def measure(
+    cfg: Config,
+    switches: Sequence[Dict[str, Any]] = (),
+    steps: int = 20,
+    warmup: int = 3,
+    device: str = 'cpu',
+    amp: bool = False,
+    batch_size: int = 2,
+    size: Tuple[int, int] = (320, 320),
+) -> Dict[str, Any]:
+    """Measure the student alone, the naive distiller and the distiller.
+
+    Args:
+        cfg: A distillation config; not changed.
+        switches: For each further distiller its settings, such as
+            ``{'teacher.precision': 'bf16', 'head.checkpoint': True}``.
+        steps: Steps of each that count; 0 measures bytes and operations only.
+        warmup: Steps of each before.
+        device: ``'cpu'`` or ``'cuda'``.
+        amp: Train in bfloat16 autocast.
+        batch_size: Images per step.
+        size: Width and height of the images in pixels.
+
+    Returns:
+        What the JSON output holds: the setting under ``'setting'``, and under ``'contenders'``
+        per contender the medians of milliseconds by part, exact figures and ratios.
+    """
+    torch.manual_seed(0)
+    init_default_scope(cfg.default_scope)
+    with tempfile.TemporaryDirectory() as folder:
+        smoke = Config(cfg.to_dict(), filename=cfg.filename)
+        smoke.work_dir = folder
+        smoke = make_smoke_config(smoke, image_size=tuple(size))
+        batch = _batch(smoke, batch_size)
+
+    models = {
+        STUDENT: lambda: MODELS.build(smoke.model.student),
+        NAIVE: lambda: build_naive_distiller(smoke.model),
+        DISTILLER: lambda: MODELS.build(smoke.model),
+    }
+    for settings in switches:
+        name = ' '.join(f'{key}={value}' for key, value in settings.items())
+        models[name] = lambda s=settings: MODELS.build(switched(smoke.model, s))
+    contenders = {
+        name: Contender(build(), smoke, batch, device, amp) for name, build in models.items()
+    }
+    order = list(contenders.values())
+    for index in range(warmup + steps):
+        # Another one begins each round, so that none always finds the same caches.
+        for contender in order[index % len(order) :] + order[: index % len(order)]:
+            contender.step()
+    for contender in order:
+        contender.rounds = contender.rounds[warmup:]
+
+    images = contenders[STUDENT]._data()['inputs']
+    return dict(
+        setting=dict(
+            config=Path(cfg.filename).stem,
+            pairs=list(cfg.model.pairs),
+            images=list(images.shape),
+            amp=amp,
+            device=device_name(torch.device(device)),
+            torch=torch.__version__,
+            steps=steps,
+        ),
+        contenders={
+            name: _results(contender, contenders[STUDENT], contenders[NAIVE])
+            for name, contender in contenders.items()
+        },
+    )
+
+
+def _batch(cfg: Config, batch_size: int) -> Any:
+    """So many images of the training data, repeated if there are fewer."""
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    images = [loader.dataset[index % len(loader.dataset)] for index in range(batch_size)]
+    return loader.collate_fn(images)
+
+
+def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
+    """A copy of a distiller's model dict with other settings of teacher and heads.
+
+    Args:
+        model: Not changed.
+        settings: Keys are ``'teacher.<argument>'`` and ``'head.<argument>'``; the latter hold
+            for the diffusion heads of all pairs.
+    """
+    model = copy.deepcopy(model)
+    for key, value in settings.items():
+        where, _, argument = key.partition('.')
+        if where == 'teacher' and argument:
+            model.teacher[argument] = value
+        elif where == 'head' and argument:
+            for pair in model.pairs.values():
+                if (pair.get('head') or {}).get('type') == 'DiffKDHead':
+                    pair.head[argument] = value
+        else:
+            raise ValueError(f"--switches takes teacher.NAME and head.NAME, got {key!r}")
+    return model
+
+
+def _results(contender: Contender, student: Contender, naive: Contender) -> Dict[str, Any]:
+    results: Dict[str, Any] = dict(contender.exact_figures())
+    if contender.peak_bytes is not None:
+        results['peak GPU bytes'] = contender.peak_bytes
+    if not contender.rounds:
+        return results
+    results['ms per step'] = statistics.median(times['step'] for times in contender.rounds)
+    if contender is student:
+        return results
+    for part in PARTS:
+        results[f'ms {part}'] = _median_difference(contender, student, part)
+    results['ms overhead'] = _median_difference(contender, student, 'step')
+    # Of each round, so that a drift of the machine's speed cancels.
+    results['overhead / naive'] = statistics.median(
+        (mine['step'] - alone['step']) / (theirs['step'] - alone['step'])
+        for mine, theirs, alone in zip(contender.rounds, naive.rounds, student.rounds)
+    )
+    return results
+
+
+def _median_difference(contender: Contender, student: Contender, part: str) -> float:
+    return statistics.median(
+        mine.get(part, 0.0) - alone.get(part, 0.0)
+        for mine, alone in zip(contender.rounds, student.rounds)
+    )
+
+
+def report(results: Dict[str, Any]) -> str:
+    """The results as a table for people."""
+    setting = results['setting']
+    title = (
+        f'{setting["config"]}, pairs {", ".join(setting["pairs"])}, images '
+        f'{"x".join(map(str, setting["images"]))}, '
+        f'{"bfloat16 autocast" if setting["amp"] else "float32"}, {setting["device"]}, '
+        f'torch {setting["torch"]}, medians of {setting["steps"]} interleaved steps'
+    )
+    rows = [(title, '')]
+    for name, figures in results['contenders'].items():
+        rows.append((name, ''))
+        rows += [(f'    {figure}', _format(figure, value)) for figure, value in figures.items()]
+    return '\n'.join(f'{text:<40}{value:>12}'.rstrip() for text, value in rows)
+
+
+def _format(figure: str, value: float) -> str:
+    if 'bytes' in figure:
+        return f'{value / 2**20:.1f} MiB'
+    if 'FLOPs' in figure:
+        return f'{value / 1e9:.1f} G'
+    return f'{value:.2f}' if 'naive' in figure else f'{value:.0f}'
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of a distillation config')
+    parser.add_argument('--pairs', nargs='+', metavar='NAME', help='of the config; default: all')
     parser.add_argument(
         '--size', type=int, nargs=2, default=(320, 320), metavar=('W', 'H'),
         help='image size in pixels (default: 320 320)',
     )  # fmt: skip
-    parser.add_argument('--steps', type=int, default=10, help='counted steps of each (default: 10)')
-    parser.add_argument('--warmup', type=int, default=2, help='steps not counted (default: 2)')
+    parser.add_argument('--batch', type=int, default=2, help='images per step (default: 2)')
+    parser.add_argument('--steps', type=int, default=20, help='counted steps of each (default: 20)')
+    parser.add_argument('--warmup', type=int, default=3, help='steps not counted (default: 3)')
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda'
     )
+    parser.add_argument('--amp', action='store_true', help='train in bfloat16 autocast')
+    parser.add_argument(
+        '--switches', nargs='+', action='append', default=[], metavar='KEY=VALUE',
+        help='measure one more distiller with teacher.KEY or head.KEY so, for example '
+        'teacher.precision=bf16 head.checkpoint=True; may be repeated',
+    )  # fmt: skip
+    parser.add_argument('--json', type=Path, help='also write the results here')
     return parser.parse_args()
-
-
-class Contender:
-    """A model with its optimizer, trained step by step on one batch."""
-
-    def __init__(self, model_cfg, cfg: Config, batch: dict, device: str) -> None:
-        self.model = MODELS.build(model_cfg).to(device).train()
-        self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
-        self.batch = batch
-        self.device = device
-        self.milliseconds = []
-
-    def step(self) -> None:
-        """Train one step and note its time."""
-        start = self._now()
-        self.model.train_step(self.batch, self.optim_wrapper)
-        self.milliseconds.append(1000 * (self._now() - start))
-
-    def _now(self) -> float:
-        if self.device != 'cpu':
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
 
 def main() -> None:
     args = parse_args()
-    torch.manual_seed(0)
     cfg = Config.fromfile(args.config)
-    init_default_scope(cfg.default_scope)
-    with tempfile.TemporaryDirectory() as folder:
-        cfg.work_dir = folder
-        cfg = make_smoke_config(cfg, image_size=tuple(args.size))
-        batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=0)))
-    student = Contender(cfg.model.student, cfg, batch, args.device)
-    distiller = Contender(cfg.model, cfg, batch, args.device)
-    for _ in range(args.warmup + args.steps):
-        student.step()
-        distiller.step()
-    times = [contender.milliseconds[args.warmup :] for contender in (student, distiller)]
-    ratio = statistics.median(second / first for first, second in zip(*times))
-    shapes = ', '.join('x'.join(map(str, image.shape[1:])) for image in batch['inputs'])
-    device = torch.cuda.get_device_name() if args.device != 'cpu' else 'CPU'
-    print(f'{Path(args.config).stem}, images {shapes}, {device}, {torch.get_num_threads()} threads')
-    for name, values in zip(('student alone', 'distiller'), times):
-        print(f'{name:>14} {statistics.median(values):8.0f} ms per training step')
-    print(f'{"ratio":>14} {ratio:8.2f}')
+    if args.pairs:
+        unknown = set(args.pairs) - set(cfg.model.pairs)
+        if unknown:
+            raise SystemExit(
+                f'--pairs: {args.config} has {", ".join(cfg.model.pairs)}, not {", ".join(unknown)}'
+            )
+        cfg.model.pairs = ConfigDict({name: cfg.model.pairs[name] for name in args.pairs})
+    switches = [
+        {key: DictAction._parse_iterable(value) for key, value in (s.split('=', 1) for s in group)}
+        for group in args.switches
+    ]
+    results = measure(
+        cfg, switches, args.steps, args.warmup, args.device, args.amp, args.batch, args.size
+    )
+    print(report(results))
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2) + '\n')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,105 @@
+"""What the benchmarks measure with: times by part, bytes kept for backward, operations."""
+
+import time
+from contextlib import ExitStack, contextmanager
+from typing import Callable, Dict, Iterable, Iterator, List
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def device_name(device: torch.device) -> str:
+    """What ran: the GPU's name, or the number of CPU threads."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    return f'CPU, {torch.get_num_threads()} threads'
+
+
+class Stopwatch:
+    """Adds up the milliseconds of named parts of a step.
+
+    Args:
+        device: Waited for before the clock is read.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.milliseconds: Dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time of a ``with`` block for part ``name``."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            elapsed = 1000 * (self._now() - start)
+            self.milliseconds[name] = self.milliseconds.get(name, 0.0) + elapsed
+
+    def _now(self) -> float:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+@contextmanager
+def wrapped(owner: object, method: str, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+    """Put a wrapper around a method of one object, inside the ``with`` block."""
+    setattr(owner, method, wrap(getattr(owner, method)))
+    try:
+        yield
+    finally:
+        delattr(owner, method)
+
+
+class KeptForBackward:
+    """Counts the bytes that autograd keeps between forward and backward.
+
+    Used as a context manager around a forward. A storage that several operations keep counts
+    once; parameters do not count, they are there anyway. The number follows from shapes and
+    code alone, so it is the same in every run.
+
+    Args:
+        parameters: Tensors that do not count.
+
+    Attributes:
+        num_bytes: The count, after the block.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor] = ()) -> None:
+        self.num_bytes = 0
+        self._ignored = {_storage_id(parameter) for parameter in parameters}
+        self._kept: List[Tensor] = []
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> 'KeptForBackward':
+        self._hooks.enter_context(saved_tensors_hooks(self._keep, lambda tensor: tensor))
+        return self
+
+    def _keep(self, tensor: Tensor) -> Tensor:
+        # Held until the block ends: a freed storage's address could be given to another. Detached,
+        # because an operation that kept its own output would keep itself alive.
+        self._kept.append(tensor.detach())
+        return self._kept[-1]
+
+    def __exit__(self, *error) -> None:
+        self._hooks.close()
+        sizes = {_storage_id(kept): kept.untyped_storage().nbytes() for kept in self._kept}
+        self._kept = []
+        self.num_bytes = sum(size for key, size in sizes.items() if key not in self._ignored)
+
+
+def _storage_id(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def count_flops(function: Callable[[], object]) -> int:
+    """Floating-point operations of the matrix products and convolutions in ``function()``.
+
+    A multiply-add is two operations. What runs inside compiled code is not seen.
+    """
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()

@@ -4,7 +4,7 @@ from typing import Tuple
 
 from torch import Tensor, nn
 
-from .layers import conv_bn
+from .layers import conv, conv_bn
 
 
 class LinearAutoencoder(nn.Module):
@@ -18,7 +18,7 @@ class LinearAutoencoder(nn.Module):
     def __init__(self, channels: int, latent_channels: int) -> None:
         super().__init__()
         self.encoder = conv_bn(channels, latent_channels)
-        self.decoder = nn.Conv2d(latent_channels, channels, 1)
+        self.decoder = conv(latent_channels, channels)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         """Encode and reconstruct.

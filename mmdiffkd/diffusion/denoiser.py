@@ -6,7 +6,7 @@ from typing import Callable, Optional, Union
 import torch
 from torch import Tensor, nn
 
-from .layers import Bottleneck, conv_bn, conv_bn_relu
+from .layers import Bottleneck, conv, conv_bn, conv_bn_relu
 
 
 class Denoiser(nn.Module):
@@ -44,7 +44,7 @@ class Denoiser(nn.Module):
                 *conv_bn_relu(channels, hidden),
                 *conv_bn(hidden, channels),
                 *conv_bn_relu(channels, hidden),
-                nn.Conv2d(hidden, channels, 1),
+                conv(hidden, channels),
             )
 
     def forward(
@@ -66,15 +66,15 @@ class Denoiser(nn.Module):
             # One row is read: a tensor of the integer would have to be copied to the device.
             table = self.time_embedding
             embedding = table.weight[timesteps] if isinstance(timesteps, int) else table(timesteps)
-        run = _compiled_network() if self._compiled else _run_network
-        return run(self.network, x, embedding)
-
-
-def _run_network(network: nn.Module, x: Tensor, embedding: Tensor) -> Tensor:
-    return network(x + embedding[..., None, None])
+        noisy = x + embedding[..., None, None]
+        return _compiled_network()(self.network, noisy) if self._compiled else self.network(noisy)
 
 
 @cache
-def _compiled_network() -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """One function for all denoisers, so that those of one width share the compiled code."""
-    return torch.compile(_run_network, dynamic=True)
+def _compiled_network() -> Callable[[nn.Module, Tensor], Tensor]:
+    """One function for all denoisers: those of one width share the compiled code.
+
+    Height and width are dynamic from the start; a batch of one, a map one pixel wide and the first
+    one that is not square are compiled for once.
+    """
+    return torch.compile(lambda network, x: network(x), dynamic=True)

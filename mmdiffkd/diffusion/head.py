@@ -252,8 +252,9 @@ class DiffKDHead(nn.Module):
         return self._run(self.denoiser, self._prediction_error, diffused, timesteps, noise)
 
     def _prediction_error(self, diffused: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        predicted = at_least_float32(self.denoiser(diffused, timesteps))
-        return self.diffusion_weight * F.mse_loss(predicted, noise)
+        error = at_least_float32(self.denoiser(diffused, timesteps)) - noise
+        # Backward needs the difference only; mse_loss would keep both of its arguments.
+        return self.diffusion_weight * error.square().mean()
 
 
 def _channels_last(x: Tensor) -> Tensor:

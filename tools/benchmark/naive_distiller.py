@@ -27,6 +27,7 @@ class NaiveTeacher(FrozenTeacher):
     def features(
         self, inputs: Tensor, data_samples: Optional[Sequence] = None, replacements: Any = None
     ) -> Dict[str, List[Tensor]]:
+        """As in :class:`FrozenTeacher`; ``replacements`` are refused."""
         if replacements:
             raise NotImplementedError('the naive distiller knows no pairs with teacher_inputs')
         with self.capture as features:
@@ -43,7 +44,7 @@ def build_naive_distiller(cfg: Dict) -> DiffKDDistiller:
     cfg = copy.deepcopy(cfg)
     for switch in TEACHER_SWITCHES:
         cfg['teacher'].pop(switch, None)
-    # cfg['teacher'].update(fold_bn=False, channels_last=False)
+    cfg['teacher'].update(fold_bn=False, channels_last=False)
     for pair in cfg['pairs'].values():
         head = pair.get('head') or {}
         if head.get('type') in ('DiffKDHead', 'mmdiffkd.DiffKDHead'):

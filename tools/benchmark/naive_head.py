@@ -42,6 +42,7 @@ class NaiveBottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add the block's output."""
         return x + self.block(x)
 
 
@@ -67,6 +68,7 @@ class NaiveDenoiser(nn.Module):
             )
 
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Predict the noise in ``x``."""
         return self.network(x + self.time_embedding(timesteps)[..., None, None])
 
 
@@ -86,6 +88,7 @@ class NaiveNoiseAdapter(nn.Module):
         self.classifier = nn.Linear(channels, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Estimate gamma."""
         logits = self.classifier(self.trunk(x).flatten(1))
         return F.softmax(at_least_float32(logits), dim=1)[:, 0]
 
@@ -99,6 +102,7 @@ class NaiveAutoencoder(nn.Module):
         self.decoder = nn.Conv2d(latent_channels, channels, 1)
 
     def forward(self, x: Tensor):
+        """Encode and reconstruct."""
         latent = self.encoder(x)
         return latent, self.decoder(latent)
 
@@ -138,8 +142,16 @@ class NaiveDiffKDHead(nn.Module):
             clip_sample=False,
         )
 
-    def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> HeadOutput:
-        """Same as :meth:`DiffKDHead.forward`, with fresh noise."""
+    def forward(
+        self,
+        student_feat: Tensor,
+        teacher_feat: Tensor,
+        *,
+        student_noise: Optional[Tensor] = None,
+        diffusion_noise: Optional[Tensor] = None,
+        timesteps: Optional[Tensor] = None,
+    ) -> HeadOutput:
+        """Same as :meth:`DiffKDHead.forward`."""
         target, loss_ae = at_least_float32(teacher_feat), None
         if self.autoencoder is not None:
             latent, reconstruction = self.autoencoder(teacher_feat)
@@ -148,9 +160,10 @@ class NaiveDiffKDHead(nn.Module):
         aligned = at_least_float32(self.align(student_feat))
         gamma = self.noise_adapter(aligned)
         keep = gamma[:, None, None, None]
-        noisy = keep * aligned + (1 - keep) * torch.randn_like(aligned)
+        noise = torch.randn_like(aligned) if student_noise is None else student_noise
+        noisy = keep * aligned + (1 - keep) * noise
         refined = at_least_float32(self.projection(self.denoise(noisy)))
-        loss_diffusion = self.diffusion_loss(target)
+        loss_diffusion = self.diffusion_loss(target, diffusion_noise, timesteps)
         return HeadOutput(
             refined, target, aligned.detach(), loss_diffusion, loss_ae, gamma.detach()
         )
@@ -164,12 +177,16 @@ class NaiveDiffKDHead(nn.Module):
             x = self.scheduler.step(noise, t, x).prev_sample
         return x
 
-    def diffusion_loss(self, target: Tensor) -> Tensor:
+    def diffusion_loss(
+        self, target: Tensor, noise: Optional[Tensor] = None, timesteps: Optional[Tensor] = None
+    ) -> Tensor:
         """Weighted error of the noise found in the diffused ``target`` (N, D, H, W)."""
-        timesteps = torch.randint(
-            self.scheduler.config.num_train_timesteps, (len(target),), device=target.device
-        )
-        noise = torch.randn_like(target)
+        if timesteps is None:
+            timesteps = torch.randint(
+                self.scheduler.config.num_train_timesteps, (len(target),), device=target.device
+            )
+        if noise is None:
+            noise = torch.randn_like(target)
         diffused = self.scheduler.add_noise(target, noise, timesteps)
         predicted = at_least_float32(self.denoiser(diffused, timesteps))
         return self.diffusion_weight * F.mse_loss(predicted, noise)

@@ -81,8 +81,8 @@ class Contender:
 
     def _watched(self, stopwatch: Stopwatch) -> ExitStack:
         def watching(part: str) -> Callable:
-            return lambda method: lambda *args, **kwargs: _timed(
-                stopwatch, part, method, args, kwargs
+            return lambda method: (
+                lambda *args, **kwargs: _timed(stopwatch, part, method, args, kwargs)
             )
 
         stack = ExitStack()
@@ -258,7 +258,7 @@ def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
                 if (pair.get('head') or {}).get('type') == 'DiffKDHead':
                     pair.head[argument] = value
         else:
-            raise ValueError(f"--switches takes teacher.NAME and head.NAME, got {key!r}")
+            raise ValueError(f'--switches takes teacher.NAME and head.NAME, got {key!r}')
     return model
 
 

@@ -13,7 +13,7 @@ from .ddim import add_noise, ddim_denoise, ddim_steps, linear_alphas_cumprod
 from .denoiser import Denoiser
 from .layers import conv_bn
 from .noise_adapter import NoiseAdapter
-from .recompute import recomputed
+from .recompute import Recompute
 
 
 class HeadOutput(NamedTuple):
@@ -201,22 +201,21 @@ class DiffKDHead(nn.Module):
         """
         if noise is None:
             noise = _normal_like(aligned, generator)
-        noisy, gamma = self._run(self.noise_adapter, self._mix, aligned, noise)
+        noisy, gamma = self._runner(self.noise_adapter)(self._mix, aligned, noise)
         # One look-up for all steps.
         embeddings = self.denoiser.time_embedding(self.sampling_timesteps)
         embedding_of = dict(zip((step.timestep for step in self.steps), embeddings))
-        denoised = ddim_denoise(
-            lambda x, t: self._run(
-                self.denoiser, lambda x, e: self.denoiser(x, t, e), x, embedding_of[t]
-            ),
-            noisy,
-            self.steps,
-        )
+        run = self._runner(self.denoiser)
+
+        def predict_noise(x: Tensor, t: int) -> Tensor:
+            return run(lambda x, embedding: self.denoiser(x, t, embedding), x, embedding_of[t])
+
+        denoised = ddim_denoise(predict_noise, noisy, self.steps)
         return at_least_float32(self.projection(denoised)), gamma
 
-    def _run(self, module: nn.Module, function: Callable[..., Any], *inputs: Any) -> Any:
-        """Run ``function``, which runs ``module``; as :func:`recomputed` with ``checkpoint``."""
-        return recomputed(module, function, *inputs) if self.checkpoint else function(*inputs)
+    def _runner(self, module: nn.Module) -> Callable[..., Any]:
+        """Calls a function that runs ``module``; with ``checkpoint`` see :class:`Recompute`."""
+        return Recompute(module) if self.checkpoint else lambda function, *inputs: function(*inputs)
 
     def _mix(self, aligned: Tensor, noise: Tensor) -> Tuple[Tensor, Tensor]:
         """Add the noise that the adapter asks for: the noisy feature, and gamma."""
@@ -249,7 +248,8 @@ class DiffKDHead(nn.Module):
         diffused = add_noise(
             target, noise, self.signal_scale[timesteps], self.noise_scale[timesteps]
         )
-        return self._run(self.denoiser, self._prediction_error, diffused, timesteps, noise)
+        run = self._runner(self.denoiser)
+        return run(self._prediction_error, diffused, timesteps, noise)
 
     def _prediction_error(self, diffused: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         error = at_least_float32(self.denoiser(diffused, timesteps)) - noise

@@ -7,7 +7,8 @@ from typing import Callable, Dict, Iterable, Iterator, List
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 
 def device_name(device: torch.device) -> str:
@@ -95,11 +96,29 @@ def _storage_id(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
+class _FlopCounter(TorchDispatchMode):
+    """torch's FlopCounterMode without its tracking of modules.
+
+    That hooks into gradients, which does not go with a backward that runs a forward again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function._overloadpacket)
+        if count is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=output)
+        return output
+
+
 def count_flops(function: Callable[[], object]) -> int:
     """Floating-point operations of the matrix products and convolutions in ``function()``.
 
     A multiply-add is two operations. What runs inside compiled code is not seen.
     """
-    with FlopCounterMode(display=False) as counter:
+    with _FlopCounter() as counter:
         function()
-    return counter.get_total_flops()
+    return counter.total

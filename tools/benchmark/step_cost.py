@@ -110,6 +110,10 @@ class Contender:
         with KeptForBackward(self.model.parameters()) as kept:
             self.loss()
         figures = {
+            # What DDP averages over the GPUs.
+            'bytes of gradients': sum(
+                p.numel() * p.itemsize for p in self.model.parameters() if p.requires_grad
+            ),
             'bytes kept for backward': kept.num_bytes,
             'FLOPs': count_flops(lambda: self.loss().backward()),
         }

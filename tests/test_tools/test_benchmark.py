@@ -1,0 +1,132 @@
+"""The benchmarks measure what they say; what they compare computes the same."""
+
+import json
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+from naive_distiller import build_naive_distiller
+
+ROOT_CONFIG = 'configs/quickstart/diffkd_retinanet_mini-coco.py'
+
+
+def fixed_noise(like, *_, **__):
+    """The same values for both, in whatever order their elements lie in memory."""
+    count = torch.arange(like.numel(), dtype=like.dtype).reshape(like.shape)
+    return (12.9898 * count).sin() * 1.4
+
+
+def test_naive_distiller_computes_the_same(toy_config, images, monkeypatch):
+    monkeypatch.setattr('mmdiffkd.diffusion.head._normal_like', fixed_noise)
+    monkeypatch.setattr(torch, 'randn_like', fixed_noise)
+    torch.manual_seed(0)
+    ours = MODELS.build(toy_config).double()
+    naive = build_naive_distiller(toy_config).double()
+    naive.load_state_dict(ours.state_dict())
+    assert ours.teacher.model is not naive.teacher.model
+    results = []
+    for distiller in (ours, naive):
+        torch.manual_seed(2)  # of the timesteps
+        losses = distiller(images.double(), mode='loss')
+        total, _ = distiller.parse_losses(losses)
+        total.backward()
+        gradients = {name: p.grad for name, p in distiller.named_parameters()}
+        results.append((losses, gradients))
+    for mine, theirs in zip(*results):
+        assert mine.keys() == theirs.keys()
+        scale = max(value.abs().max() for value in theirs.values())
+        for name, value in mine.items():
+            # The naive schedule is that of diffusers, in float32.
+            assert (value - theirs[name]).abs().max() <= 1e-5 * scale, name
+    assert 'loss' in naive.teacher.model.modes and 'loss' not in ours.teacher.model.modes
+
+
+def test_naive_distiller_refuses_teacher_inputs(toy_distiller, images):
+    from naive_distiller import NaiveTeacher
+
+    with pytest.raises(NotImplementedError, match='teacher_inputs'):
+        NaiveTeacher(toy_distiller.teacher).features(images, replacements={'some': 'path'})
+
+
+@pytest.fixture(scope='module')
+def measured():
+    pytest.importorskip('mmdet')
+    import step_cost
+
+    switches = [{'head.checkpoint': True, 'teacher.precision': 'bf16'}]
+    return step_cost.measure(
+        Config.fromfile(ROOT_CONFIG), switches, steps=1, warmup=0, size=(96, 96)
+    )
+
+
+def test_step_cost_counts(measured):
+    student, naive, ours, lean = measured['contenders'].values()
+    assert naive['FLOPs of the teacher'] > ours['FLOPs of the teacher']
+    for key in ('FLOPs of the heads forward', 'FLOPs of the heads backward'):
+        assert ours[key] == naive[key] > 0
+    # The whole is the sum of its parts.
+    parts = [
+        ours[f'FLOPs of the {part}'] for part in ('teacher', 'heads forward', 'heads backward')
+    ]
+    assert student['FLOPs'] + sum(parts) == ours['FLOPs']
+    assert lean['FLOPs of the heads backward'] > ours['FLOPs of the heads backward']
+
+    assert lean['bytes kept by the heads'] <= 0.25 * naive['bytes kept by the heads']
+    assert ours['bytes kept by the heads'] < naive['bytes kept by the heads']
+    assert student['bytes kept for backward'] < lean['bytes kept for backward']
+    assert lean['bytes of gradients'] == ours['bytes of gradients'] > student['bytes of gradients']
+
+
+def test_step_cost_splits_the_overhead(measured):
+    for name, figures in list(measured['contenders'].items())[1:]:
+        parts = sum(
+            figures[f'ms {part}'] for part in ('teacher', 'heads forward', 'backward', 'rest')
+        )
+        assert parts == pytest.approx(figures['ms overhead'], rel=1e-6), name
+        assert figures['ms teacher'] > 0 and figures['ms heads forward'] > 0
+
+
+def test_step_cost_report_and_json(measured):
+    import step_cost
+
+    text = step_cost.report(json.loads(json.dumps(measured)))
+    assert 'diffkd_retinanet_mini-coco, pairs' in text and 'images 2x3x96x96' in text
+    for heading in ('student alone', 'naive distiller', 'distiller', 'head.checkpoint=True'):
+        assert heading in text
+    assert text.count('overhead / naive') == 3
+
+
+def test_step_cost_from_the_command_line(run, tmp_path):
+    pytest.importorskip('mmdet')
+    out = tmp_path / 'cost.json'
+    command = ['tools/benchmark/step_cost.py', ROOT_CONFIG, '--size', '64', '64', '--batch', '3']
+    text = run(
+        *command, '--steps', '0', '--warmup', '0', '--amp', '--json', out,
+        '--switches', 'teacher.fold_bn=False',
+    )  # fmt: skip
+    assert 'images 3x3x64x64, bfloat16 autocast' in text
+    assert list(json.loads(out.read_text())['contenders'])[-1] == 'teacher.fold_bn=False'
+    assert 'has fpn' in run(*command, '--pairs', 'nothing', expect=1)
+    assert 'teacher.NAME' in run(*command, '--switches', 'fold_bn=False', expect=1)
+
+
+def test_head_cost_from_the_command_line(run, tmp_path):
+    out = tmp_path / 'cost.json'
+    command = [
+        'tools/benchmark/head_cost.py',
+        '--widths',
+        '8',
+        '16',
+        '--repeats',
+        '1',
+        '--json',
+        out,
+    ]
+    text = run(*command, '--maps', '6', '3')
+    assert text.count('naive') >= 4 and '16 channels, maps 3x3' in text
+    run(*command, '--image', '64', '96')
+    (narrow, _) = json.loads(out.read_text())['measured']
+    assert narrow['maps'] == [[8, 12], [4, 6], [2, 3], [1, 2], [1, 1]]
+    assert set(narrow['results']) == {'naive', 'default', 'checkpoint'}
+    assert '--device cuda' in run(*command, '--check-sync', '--device', 'cpu', expect=2)

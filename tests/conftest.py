@@ -9,6 +9,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd.compat)
 
@@ -104,6 +105,24 @@ def toy_distiller(toy_config):
 def images():
     torch.manual_seed(1)
     return torch.randn(2, 3, 16, 24)
+
+
+class RecordedOperations(TorchDispatchMode):
+    """Names of all operations that run, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.overloadpacket.__name__)
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def operations():
+    """A context manager that records which operations run."""
+    return RecordedOperations()
 
 
 SECONDS = 'seconds'

@@ -17,7 +17,7 @@ from torch import nn
 from mmdiffkd.apis import add_config_arguments, build_runner, join_cpu_processes, load_config
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
 from mmdiffkd.distillers.build import model_config, student_config
-from mmdiffkd.distillers.teacher import load_teacher_weights
+from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,7 +62,9 @@ def build_teacher_runner(cfg: Config, checkpoint: Optional[str], trust: bool) ->
     teacher['trust_checkpoint'] = trust or teacher.get('trust_checkpoint', False)
     cfg.model, _ = model_config(teacher['config'], 'teacher.config')
     runner = build_runner(cfg)
-    load_teacher_weights(unwrapped(runner), **teacher)
+    # As the library runs it: the other keys say how a distiller does.
+    weights = {key: teacher[key] for key in FrozenTeacher.WEIGHT_KEYS if key in teacher}
+    load_teacher_weights(unwrapped(runner), **weights)
     return runner
 
 

@@ -10,8 +10,16 @@ from torch import Tensor, nn
 from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_model, check_keys, run_for_features
-from .capture import FeatureCapture
-from .dry_run import IMAGE_SIDES, blaming, blank_batch, undisturbed
+from .capture import FeatureCapture, FeaturePath
+from .dry_run import (
+    IMAGE_SIDES,
+    TRIAL_SIDE,
+    blaming,
+    blank_batch,
+    first_accepted,
+    random_batch,
+    undisturbed,
+)
 from .inherit import inherit, inherited_modules
 from .naming import checkpoint_name, from_checkpoint_names, to_checkpoint_names
 from .pair import DistillPair
@@ -30,8 +38,8 @@ class DiffKDDistiller(BaseModel):
 
     Args:
         student: Model dict, config path or ``library::name`` of the model to train.
-        teacher: ``config`` and ``checkpoint``, and optionally ``ignore_keys`` and
-            ``trust_checkpoint``; see :class:`FrozenTeacher`.
+        teacher: ``config`` and ``checkpoint``, and optionally how to read the checkpoint and how
+            to run the teacher; see :class:`FrozenTeacher`.
         pairs: Name to ``dict(student=path, teacher=path, head=..., loss=...)``. Paths are what
             :class:`FeatureCapture` takes; without ``head`` the raw features are compared. A pair
             on what runs on proposals or queries says with ``teacher_inputs=dict(student=path,
@@ -71,8 +79,9 @@ class DiffKDDistiller(BaseModel):
             [*(student for student, _ in self._paths.values()), *self._replacements.values()],
             role='student',
         )
-        self._build_pairs(pairs)
         self._inherited = inherited_modules(init_from_teacher, self.student, self.teacher.model)
+        self.teacher.keep_weights(self._inherited.values())
+        self._build_pairs(pairs)
 
         self._register_state_dict_hook(to_checkpoint_names)
         self._register_load_state_dict_pre_hook(from_checkpoint_names)
@@ -130,8 +139,29 @@ class DiffKDDistiller(BaseModel):
         self, student_features: Dict, inputs: Tensor, data_samples: Optional[Sequence]
     ) -> Dict[str, List[Tensor]]:
         """The teacher's features with the student's inputs where pairs ask for it."""
-        values = {path: student_features[text] for path, text in self._replacements.items()}
-        return self.teacher.features(inputs, data_samples, values)
+        return self.teacher.features(inputs, data_samples, self._fed(student_features))
+
+    def _fed(self, student_features: Dict) -> Dict[FeaturePath, List[Tensor]]:
+        """What the teacher's modules get of the student's inputs."""
+        return {path: student_features[text] for path, text in self._replacements.items()}
+
+    def _optimize_teacher(self, side: int, student_features: Dict) -> None:
+        """Make the teacher cheap; random images show that its features stay the same.
+
+        Args:
+            side: Of an image that both models take.
+            student_features: Of one such image.
+        """
+        # Two images show what one hides: views that channels-last maps do not have. But what the
+        # teacher is fed belongs to the one image, of that side.
+        sides, number = ((side,), 1) if self._replacements else ((TRIAL_SIDE, side), 2)
+
+        def optimize(side: int) -> None:
+            images, samples = random_batch(side, number)
+            with blaming('teacher', images):
+                self.teacher.optimize(images, samples, self._fed(student_features))
+
+        first_accepted(sides, optimize)
 
     def _maps(
         self, name: str, student_features: Dict, teacher_features: Dict, inputs: Tensor
@@ -171,7 +201,7 @@ class DiffKDDistiller(BaseModel):
     def init_weights(self) -> None:
         """Initialise the student as its config says, then copy what it inherits."""
         super().init_weights()
-        inherit(self._inherited, self.student, self.teacher.model)
+        inherit(self._inherited, self.student, self.teacher.kept_weights)
 
     def named_parameters(
         self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True
@@ -195,7 +225,8 @@ class DiffKDDistiller(BaseModel):
 
     def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
-        image, student_features, teacher_features = self._dry_forward()
+        image, student_features, teacher_features = first_accepted(IMAGE_SIDES, self._dry_forward)
+        self._optimize_teacher(image.shape[-1], student_features)
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
             with blaming(f'pairs.{name}', image):
@@ -211,22 +242,15 @@ class DiffKDDistiller(BaseModel):
                 'current',
             )
 
-    def _dry_forward(self) -> Tuple[Tensor, Dict, Dict]:
-        """A blank image of a size that both models take, and their features of it."""
-        errors = []
-        for side in IMAGE_SIDES:
-            image, samples = blank_batch(side)
-            try:
-                with undisturbed(self.student):
-                    with blaming('student', image), self._capture as student_features:
-                        run_for_features(self.student, student_features, image, samples)
-                    with blaming('teacher', image):
-                        teacher_features = self._dry_teacher(student_features, image, samples)
-            except ConfigError as error:
-                errors.append(error)
-            else:
-                return image, student_features, teacher_features
-        raise errors[0]
+    def _dry_forward(self, side: int) -> Tuple[Tensor, Dict, Dict]:
+        """A blank image, and both models' features of it."""
+        image, samples = blank_batch(side)
+        with undisturbed(self.student):
+            with blaming('student', image), self._capture as student_features:
+                run_for_features(self.student, student_features, image, samples)
+            with blaming('teacher', image):
+                teacher_features = self._dry_teacher(student_features, image, samples)
+        return image, student_features, teacher_features
 
     def _dry_teacher(
         self, student_features: Dict, image: Tensor, samples: Sequence

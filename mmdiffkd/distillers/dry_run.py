@@ -1,7 +1,7 @@
-"""Run a model once on a blank image, to see what it yields."""
+"""Run a model on made-up images, to see what it yields."""
 
 from contextlib import contextmanager
-from typing import List, Tuple
+from typing import Any, Callable, Iterable, List, Tuple
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -12,6 +12,10 @@ from .build import ConfigError
 IMAGE_SIDES = (224, 384, 512)
 """Sides in pixels to try. Nearly all models take the first; others are made for one size only, or
 need larger ones."""
+
+TRIAL_SIDE = 96
+"""Side in pixels of the images on which a teacher is compared with itself, if it takes them: what
+follows what in a model does not depend on the size, and large images take seconds."""
 
 
 def blank_batch(side: int) -> Tuple[Tensor, List[BaseDataElement]]:
@@ -27,6 +31,13 @@ def blank_batch(side: int) -> Tuple[Tensor, List[BaseDataElement]]:
         )
     )
     return torch.zeros(1, 3, *size), [sample]
+
+
+def random_batch(side: int, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
+    """Images of noise, always the same, (number, 3, side, side), and their data samples."""
+    generator = torch.Generator().manual_seed(0)
+    samples = [blank_batch(side)[1][0] for _ in range(number)]
+    return torch.randn(number, 3, side, side, generator=generator), samples
 
 
 @contextmanager
@@ -56,3 +67,18 @@ def blaming(where: str, image: Tensor):
         raise ConfigError(
             f'{where}: the dry forward of a blank {height}x{width} image failed: {error}'
         ) from error
+
+
+def first_accepted(sides: Iterable[int], run: Callable[[int], Any]) -> Any:
+    """What ``run`` yields for the first side that it takes.
+
+    Raises:
+        ConfigError: If it takes none; that of the first.
+    """
+    errors = []
+    for side in sides:
+        try:
+            return run(side)
+        except ConfigError as error:
+            errors.append(error)
+    raise errors[0]

@@ -1,9 +1,9 @@
 """Student parts that start from the teacher's weights."""
 
-from typing import Dict, List, Sequence, Union
+from typing import Dict, List, Mapping, Sequence, Union
 
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from .build import ConfigError
 
@@ -38,13 +38,20 @@ def inherited_modules(
     return pairs
 
 
-def inherit(modules: Dict[str, str], student: nn.Module, teacher: nn.Module) -> None:
-    """Copy the weights of what :func:`inherited_modules` returned, and log it."""
+def inherit(
+    modules: Dict[str, str], student: nn.Module, weights: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Copy the weights of what :func:`inherited_modules` returned, and log it.
+
+    Args:
+        modules: Student's name to teacher's name.
+        student: What gets the weights.
+        weights: The teacher's state dicts by module name.
+    """
     for student_name, teacher_name in modules.items():
-        weights = teacher.get_submodule(teacher_name).state_dict()
-        student.get_submodule(student_name).load_state_dict(weights)
+        student.get_submodule(student_name).load_state_dict(weights[teacher_name])
         print_log(
-            f"student.{student_name}: {len(weights)} tensors copied from the teacher's "
-            f'{teacher_name}',
+            f'student.{student_name}: {len(weights[teacher_name])} tensors copied from the '
+            f"teacher's {teacher_name}",
             'current',
         )

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from measuring import KeptForBackward
 from naive_head import NaiveDiffKDHead
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmdiffkd.diffusion import DiffKDHead
 
@@ -113,27 +112,15 @@ def test_kept_bytes_are_counted_once_and_without_parameters():
     torch.testing.assert_close(x.grad, 4 * x.detach() * weight.detach().square())
 
 
-class RecordedOperations(TorchDispatchMode):
-    """Names of all operations that run, in order."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.names.append(function.overloadpacket.__name__)
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize('checkpoint', [False, True])
 @pytest.mark.parametrize('kind', KINDS)
-def test_no_synchronisation_and_no_tables_in_a_step(kind, checkpoint):
+def test_no_synchronisation_and_no_tables_in_a_step(operations, kind, checkpoint):
     """No value is read, and nothing is made that would have to be copied to the device."""
     head = DiffKDHead(12, 16, checkpoint=checkpoint, **kind)
     size = (1, 1) if kind.get('kernel_size') == 1 else (6, 5)
     student = torch.randn(2, 12, *size, requires_grad=True)
     teacher = torch.randn(2, 16, *size)
-    with RecordedOperations() as operations:
+    with operations:
         output = head(student, teacher)
         (F.mse_loss(output.refined, output.target) + output.loss_diffusion).backward()
     names = operations.names

@@ -86,6 +86,20 @@ def test_two_processes(name, run, tmp_path):
     assert re.search(r'(Epoch|Iter)\(train\) .*\b2/2\]', output)
 
 
+def test_two_processes_with_all_switches(run, tmp_path):
+    """What heads compute again in backward reaches DDP's reducer once."""
+    pytest.importorskip('mmpretrain')
+    config = ROOT / 'configs' / 'diffkd' / 'resnet56_resnet20_cifar100.py'
+    switches = [
+        'model.teacher.precision=bf16',
+        'model.pairs.features.head.checkpoint=True',
+        'model.pairs.logits.head.checkpoint=True',
+    ]
+    command = ['tools/dist_train.sh', config, 2, '--smoke', '--work-dir', tmp_path]
+    output = run(*command, '--cfg-options', *switches)
+    assert re.search(r'(Epoch|Iter)\(train\) .*\b2/2\]', output)
+
+
 def test_data_set_without_a_miniature_is_named(run, tmp_path, write_config):
     config = write_config(more="train_dataloader.update(dataset=dict(type='VOCDataset'))")
     output = run('tools/train.py', config, '--smoke', '--work-dir', tmp_path, expect=1)

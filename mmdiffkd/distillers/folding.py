@@ -22,7 +22,7 @@ class _Convolved(NamedTuple):
 
 
 class ConvNormTrace(TorchDispatchMode):
-    """Watches the operations of one forward, to find out what :func:`fold_batch_norms` may fold.
+    """Watches the operations of one forward, to find out what :class:`Folding` may fold.
 
     The names and classes of modules do not tell what follows what, and how often; a model is free
     to use a convolution's output twice, or to share a convolution among batch norms. Operations
@@ -86,7 +86,7 @@ def _owners(
     model: nn.Module, name: str, accepts: Callable[[nn.Module], bool]
 ) -> Dict[int, nn.Module]:
     """Modules by the id of their parameter or buffer ``name``, as far as it is theirs alone."""
-    owners: Dict[int, List[nn.Module]] = {}
+    owners: Dict[int, List[Tuple[str, nn.Module]]] = {}
     for module in model.modules():
         tensors = (*module._parameters.items(), *module._buffers.items())
         for own_name, tensor in tensors:

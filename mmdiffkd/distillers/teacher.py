@@ -45,8 +45,8 @@ class FrozenTeacher:
             with those before; if they differ, folding is taken back with a warning, which
             ``False`` silences.
         channels_last: Run on channels-last maps, which convolutions prefer on most devices; the
-            features are channels-last too. Checked and taken back like ``fold_bn``. Turn it off
-            where the device is faster without.
+            features of a convolutional model are channels-last too. Checked and taken back like
+            ``fold_bn``. Turn it off where the device is faster without.
         precision: What the teacher computes in: ``'bf16'`` or ``'fp16'`` are autocast, with the
             weights of convolutions and linear layers held in that type; ``'fp32'`` keeps it in
             float32 also in a run with ``--amp``; None does as the run does. Low precision takes

@@ -29,6 +29,7 @@ from mmengine.runner import Runner
 from naive_distiller import build_naive_distiller
 from torch import Tensor, nn
 
+from mmdiffkd.distillers.build import student_config
 from mmdiffkd.testing import make_smoke_config
 
 STUDENT, NAIVE, DISTILLER = 'student alone', 'naive distiller', 'distiller'
@@ -190,7 +191,8 @@ def measure(
 
     Returns:
         What the JSON output holds: the setting under ``'setting'``, and under ``'contenders'``
-        per contender the medians of milliseconds by part, exact figures and ratios.
+        per contender the medians of milliseconds by part, exact figures and ratios. There is no
+        naive distiller of configs with ``teacher_inputs``.
     """
     torch.manual_seed(0)
     init_default_scope(cfg.default_scope)
@@ -199,12 +201,18 @@ def measure(
         smoke.work_dir = folder
         smoke = make_smoke_config(smoke, image_size=tuple(size))
         batch = _batch(smoke, batch_size)
+    if smoke.get('data_preprocessor') is not None:
+        # As the runner does; mmpretrain's configs keep it beside the model.
+        smoke.model.setdefault('data_preprocessor', smoke.data_preprocessor)
 
     models = {
-        STUDENT: lambda: MODELS.build(smoke.model.student),
+        STUDENT: lambda: MODELS.build(student_config(smoke.model)),
         NAIVE: lambda: build_naive_distiller(smoke.model),
         DISTILLER: lambda: MODELS.build(smoke.model),
     }
+    if any(pair.get('teacher_inputs') for pair in smoke.model.pairs.values()):
+        # The naive teacher runs on its own proposals.
+        del models[NAIVE]
     for settings in switches:
         name = ' '.join(f'{key}={value}' for key, value in settings.items())
         models[name] = lambda s=settings: MODELS.build(switched(smoke.model, s))
@@ -231,7 +239,7 @@ def measure(
             steps=steps,
         ),
         contenders={
-            name: _results(contender, contenders[STUDENT], contenders[NAIVE])
+            name: _results(contender, contenders[STUDENT], contenders.get(NAIVE))
             for name, contender in contenders.items()
         },
     )
@@ -266,7 +274,9 @@ def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
     return model
 
 
-def _results(contender: Contender, student: Contender, naive: Contender) -> Dict[str, Any]:
+def _results(
+    contender: Contender, student: Contender, naive: Optional[Contender]
+) -> Dict[str, Any]:
     results: Dict[str, Any] = dict(contender.exact_figures())
     if contender.peak_bytes is not None:
         results['peak GPU bytes'] = contender.peak_bytes
@@ -278,6 +288,8 @@ def _results(contender: Contender, student: Contender, naive: Contender) -> Dict
     for part in PARTS:
         results[f'ms {part}'] = _median_difference(contender, student, part)
     results['ms overhead'] = _median_difference(contender, student, 'step')
+    if naive is None:
+        return results
     # Of each round, so that a drift of the machine's speed cancels.
     results['overhead / naive'] = statistics.median(
         (mine['step'] - alone['step']) / (theirs['step'] - alone['step'])

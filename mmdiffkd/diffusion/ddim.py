@@ -129,4 +129,5 @@ def add_noise(clean: Tensor, noise: Tensor, signal_scale: Tensor, noise_scale: T
         ``signal_scale * clean + noise_scale * noise``, same shape.
     """
     per_image = (-1, *([1] * (clean.ndim - 1)))
-    return signal_scale.reshape(per_image) * clean + noise_scale.reshape(per_image) * noise
+    signal = signal_scale.reshape(per_image) * clean
+    return torch.addcmul(signal, noise_scale.reshape(per_image), noise)

@@ -75,6 +75,7 @@ def _compiled_network() -> Callable[[nn.Module, Tensor], Tensor]:
     """One function for all denoisers: those of one width share the compiled code.
 
     Height and width are dynamic from the start; a batch of one, a map one pixel wide and the first
-    one that is not square are compiled for once.
+    one that is not square are compiled for once. After eight such versions, those of other widths
+    included, torch warns and runs what is new uncompiled (torch._dynamo.config.recompile_limit).
     """
     return torch.compile(lambda network, x: network(x), dynamic=True)

@@ -74,9 +74,9 @@ class DiffKDHead(nn.Module):
         adapter_reduction: Of the noise adapter's bottleneck.
         diffusion_weight: Weight of the noise predictor's loss (lambda 1 of the paper).
         ae_weight: Weight of the autoencoder's loss (lambda 2).
-        checkpoint: Compute the activations of noise adapter, noise predictor and projection again
-            in backward instead of keeping them: about a quarter of the memory for about a third
-            more time. Results stay the same.
+        checkpoint: Compute the activations of noise adapter and noise predictor again in backward
+            instead of keeping them: about a quarter of the memory for about a third more time.
+            Results stay the same; see :class:`Recompute` for what hooks see.
         compile: Run the noise predictor through ``torch.compile``. The first steps take a while;
             heads of one width share the code, whatever the size of their maps.
 
@@ -222,7 +222,7 @@ class DiffKDHead(nn.Module):
         gamma = self.noise_adapter(aligned)
         keep = gamma[:, None, None, None]
         # gamma and 1 - gamma themselves, not their square roots: so does the reference.
-        return keep * aligned + (1 - keep) * noise, gamma
+        return torch.lerp(noise, aligned, keep), gamma
 
     def diffusion_loss(
         self,

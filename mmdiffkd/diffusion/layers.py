@@ -78,5 +78,6 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        # In place: the batch norm at the end of the block does not keep its output.
+        # In place: the batch norm at the end of the block does not keep its output. Under autocast
+        # the sum stays in half precision, as what the next convolution would make of it anyway.
         return self.block(x).add_(x)

@@ -5,6 +5,7 @@ from typing import Any, Callable, Iterator, Tuple, Union
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 Outputs = Union[Tensor, Tuple[Tensor, ...]]
 
@@ -14,6 +15,9 @@ class Recompute:
 
     ``torch.utils.checkpoint`` does the same for any function, at twice the price on small maps: it
     has Python called for every tensor that autograd keeps, in forward, recomputation and backward.
+
+    Gradients of gradients are refused. Hooks that users put on parameters run twice, in the
+    recomputation and where gradients are accumulated.
 
     Args:
         module: What the functions run. Its buffers change as in one run, not two: batch norm
@@ -56,6 +60,7 @@ class _Recomputed(torch.autograd.Function):
         return function(*inputs)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *output_grads):
         inputs = [tensor.detach() for tensor in ctx.saved_tensors]
         needed = ctx.needs_input_grad[3:]

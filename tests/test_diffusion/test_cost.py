@@ -71,6 +71,14 @@ def test_checkpoint_under_autocast(dtype):
         assert (ours - expected).norm() <= 0.05 * expected.norm() + 1e-3
 
 
+def test_checkpoint_refuses_gradients_of_gradients():
+    student, teacher = features(dict())
+    head = DiffKDHead(12, 16, checkpoint=True).double()
+    (gradient,) = torch.autograd.grad(loss_of(head, student, teacher), student, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        gradient.sum().backward()
+
+
 def test_checkpoint_leaves_batch_statistics_of_one_run():
     """Also those of a denoiser whose running statistics autograd keeps for later steps."""
     student, teacher = features(dict())
@@ -151,7 +159,7 @@ def test_no_synchronisation_on_a_gpu(checkpoint):
             torch.cuda.set_sync_debug_mode('default')
 
 
-def test_small_maps_are_matrix_products():
+def test_small_maps_are_matrix_products(operations):
     """The same numbers on both sides of the limit."""
     head = DiffKDHead(12, 16).double()
     other = copy.deepcopy(head)
@@ -159,6 +167,10 @@ def test_small_maps_are_matrix_products():
         if hasattr(module, 'MAX_PIXELS'):
             module.MAX_PIXELS = 0
     results = [train_step(h, *features(dict())) for h in (head, other)]
+    with operations:
+        head(*features(dict()))
+    # Two 3x3 convolutions in six passes, the adapter's, and the alignment of the student's map.
+    assert operations.names.count('convolution') == 2 * 6 + 1 + 1
     for ours, expected in zip(*results):
         torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
 
@@ -166,6 +178,7 @@ def test_small_maps_are_matrix_products():
 def test_compiled_noise_predictor():
     """The same numbers, and the same code for every level and image size."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     torch.manual_seed(0)
     plain = DiffKDHead(12, 16)
     # 8x6 first: only from the first map that is not square on, height and width are told apart.

@@ -101,10 +101,11 @@ class Heads:
 
     def step(self) -> None:
         """Forward and backward once, and note the milliseconds of each."""
-        if self.device.type == 'cuda':
-            torch.cuda.reset_peak_memory_stats(self.device)
         for leaf in (*self.student, *self.heads.parameters()):
             leaf.grad = None
+        if self.device.type == 'cuda':
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
         stopwatch = Stopwatch(self.device)
         with stopwatch.part('forward'):
             loss = self.loss()
@@ -112,7 +113,7 @@ class Heads:
             loss.backward()
         self.rounds.append(stopwatch.milliseconds)
         if self.device.type == 'cuda':
-            self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
+            self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - before
 
     def results(self) -> Dict[str, float]:
         """Medians of the times, and the exact figures."""
@@ -161,8 +162,10 @@ def measure(
         name: Heads(build, channels, maps, batch_size, device, amp, **arguments)
         for name, build in builders.items()
     }
-    for _ in range(warmup + steps):
-        for contender in contenders.values():
+    order = list(contenders.values())
+    for index in range(warmup + steps):
+        # There and back, so that none always follows the same one.
+        for contender in order if index % 2 else reversed(order):
             contender.step()
     for contender in contenders.values():
         contender.rounds = contender.rounds[warmup:]

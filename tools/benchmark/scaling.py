@@ -45,9 +45,9 @@ class Setting(NamedTuple):
 
 
 AXES: Dict[str, Tuple[str, List[int]]] = {
-    'batch': ('images', [1, 2, 4, 8]),
-    'image': ('side of the images, pixels', [160, 320, 480, 640]),
-    'channels': ('channels', [64, 128, 256, 512]),
+    'batch': ('images', [1, 2, 4]),
+    'image': ('side of the images, pixels', [160, 320, 480]),
+    'channels': ('channels', [64, 128, 256]),
     'levels': ('levels of the pyramid', [1, 2, 3, 4, 5]),
     'num_steps': ('denoising steps K', [1, 2, 5, 10]),
 }

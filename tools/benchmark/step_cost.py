@@ -48,7 +48,8 @@ class Contender:
 
     Attributes:
         rounds: Of each step the milliseconds by part, and of the whole ``'step'``.
-        peak_bytes: Most GPU memory that a step allocated; None on a CPU.
+        peak_bytes: Most GPU memory that a step allocated beyond what was there before it; None on
+            a CPU.
     """
 
     def __init__(
@@ -72,13 +73,14 @@ class Contender:
         on_gpu = self.device.type == 'cuda'
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
         stopwatch = Stopwatch(self.device)
         with self._watched(stopwatch), stopwatch.part('step'):
             self.optim_wrapper.update_params(self.loss())
         times = stopwatch.milliseconds
         self.rounds.append({**times, 'rest': 2 * times['step'] - sum(times.values())})
         if on_gpu:
-            self.peak_bytes = torch.cuda.max_memory_allocated(self.device)
+            self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - before
 
     def _watched(self, stopwatch: Stopwatch) -> ExitStack:
         def watching(part: str) -> Callable:
@@ -221,8 +223,8 @@ def measure(
     }
     order = list(contenders.values())
     for index in range(warmup + steps):
-        # Another one begins each round, so that none always finds the same caches.
-        for contender in order[index % len(order) :] + order[: index % len(order)]:
+        # There and back, so that none always follows the same one.
+        for contender in order if index % 2 else reversed(order):
             contender.step()
     for contender in order:
         contender.rounds = contender.rounds[warmup:]

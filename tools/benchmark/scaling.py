@@ -82,7 +82,7 @@ def draw(measured: Dict[str, List[Dict[str, Any]]], title: str, path: Path) -> N
                 heights = [point['results'][name][key] / unit for point in points]
                 panel.plot(values, heights, 'o-', color=COLOURS[name], label=name, markersize=4)
             panel.set_xscale('log', base=2)
-            panel.set_yscale('log')
+            panel.set_yscale('log', base=2)
             panel.set_xticks(values, [str(value) for value in values])
             panel.minorticks_off()
             panel.yaxis.set_major_formatter(ScalarFormatter())

@@ -35,6 +35,11 @@ class NaiveTeacher(FrozenTeacher):
         return features
 
 
+def has_diffusion_head(pair: Dict) -> bool:
+    """Whether the config of a pair asks for a :class:`DiffKDHead`."""
+    return (pair.get('head') or {}).get('type') in ('DiffKDHead', 'mmdiffkd.DiffKDHead')
+
+
 def build_naive_distiller(cfg: Dict) -> DiffKDDistiller:
     """A distiller as ``cfg`` describes it, whose teacher and heads are the naive ones.
 
@@ -46,11 +51,10 @@ def build_naive_distiller(cfg: Dict) -> DiffKDDistiller:
         cfg['teacher'].pop(switch, None)
     cfg['teacher'].update(fold_bn=False, channels_last=False)
     for pair in cfg['pairs'].values():
-        head = pair.get('head') or {}
-        if head.get('type') in ('DiffKDHead', 'mmdiffkd.DiffKDHead'):
-            head['type'] = NaiveDiffKDHead
+        if has_diffusion_head(pair):
+            pair['head']['type'] = NaiveDiffKDHead
             for switch in HEAD_SWITCHES:
-                head.pop(switch, None)
+                pair['head'].pop(switch, None)
     distiller = MODELS.build(cfg)
     distiller.teacher = NaiveTeacher(distiller.teacher)
     return distiller

@@ -26,7 +26,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from naive_distiller import build_naive_distiller
+from naive_distiller import build_naive_distiller, has_diffusion_head
 from torch import Tensor, nn
 
 from mmdiffkd.distillers.build import student_config
@@ -135,14 +135,28 @@ class Contender:
         with KeptForBackward(self.model.parameters()) as kept:
             heads()
         forward = count_flops(heads)
-        with self._autocast():
-            teacher = count_flops(lambda: self.model.teacher.features(**self._data()))
         return {
             'bytes kept by the heads': kept.num_bytes,
-            'FLOPs of the teacher': teacher,
+            'FLOPs of the teacher': self._teacher_flops(),
             'FLOPs of the heads forward': forward,
             'FLOPs of the heads backward': count_flops(lambda: heads().backward()) - forward,
         }
+
+    def _teacher_flops(self) -> int:
+        """Of the teacher's forward in one step, on whatever the student feeds it."""
+        counts = []
+
+        def counting(features: Callable) -> Callable:
+            def count(*args, **kwargs):
+                results = []
+                counts.append(count_flops(lambda: results.append(features(*args, **kwargs))))
+                return results[0]
+
+            return count
+
+        with wrapped(self.model.teacher, 'features', counting):
+            self.loss()
+        return sum(counts)
 
     def _maps_of_pairs(self) -> List[Tuple[List[Tensor], List[Tensor]]]:
         """What each pair's heads get in one step, as leaves of a graph of their own."""
@@ -268,9 +282,11 @@ def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
         if where == 'teacher' and argument:
             model.teacher[argument] = value
         elif where == 'head' and argument:
-            for pair in model.pairs.values():
-                if (pair.get('head') or {}).get('type') == 'DiffKDHead':
-                    pair.head[argument] = value
+            pairs = [pair for pair in model.pairs.values() if has_diffusion_head(pair)]
+            if not pairs:
+                raise ValueError(f'--switches {key}: no pair has a DiffKDHead')
+            for pair in pairs:
+                pair.head[argument] = value
         else:
             raise ValueError(f'--switches takes teacher.NAME and head.NAME, got {key!r}')
     return model

@@ -14,7 +14,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiffkd.apis import add_config_arguments, build_runner, join_cpu_processes, load_config
+from mmdiffkd.apis import add_config_arguments, build_runner, cpu_processes, load_config
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
 from mmdiffkd.distillers.build import model_config, student_config
 from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
@@ -76,7 +76,6 @@ def unwrapped(runner: Runner) -> nn.Module:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    join_cpu_processes(cfg)
     # The checkpoint's weights are the averaged ones already.
     cfg.custom_hooks = [
         hook
@@ -88,10 +87,11 @@ def main() -> None:
             draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir
         )
     build = build_teacher_runner if args.teacher else build_student_runner
-    runner = build(cfg, args.checkpoint, args.trust_checkpoint)
-    if args.out is not None:
-        runner.test_evaluator.metrics.append(DumpResults(args.out))
-    runner.test()
+    with cpu_processes(cfg):
+        runner = build(cfg, args.checkpoint, args.trust_checkpoint)
+        if args.out is not None:
+            runner.test_evaluator.metrics.append(DumpResults(args.out))
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 import torch
 from mmengine.config import Config, DictAction
@@ -47,13 +49,18 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def join_cpu_processes(cfg: Config) -> None:
-    """Let several CPU processes train together, with gloo.
+@contextmanager
+def cpu_processes(cfg: Config) -> Iterator[None]:
+    """Let several CPU processes work together, with gloo, inside the ``with`` block.
 
     mmengine's own start-up selects a GPU for each process and gives DDP a device id, neither of
     which exists here. Does nothing on a GPU machine and for a single process.
+
+    The process group ends with the block: its threads, left to the end of the interpreter, now and
+    then abort the process. Not after an error: the group would wait for the other processes.
     """
     if cfg.launcher == 'none' or torch.cuda.is_available():
+        yield
         return
     if cfg.launcher != 'pytorch':
         raise SystemExit(
@@ -68,6 +75,8 @@ def join_cpu_processes(cfg: Config) -> None:
     )
     wrapper.update(cfg.get('model_wrapper_cfg') or {})
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+    yield
+    torch.distributed.destroy_process_group()
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -1,0 +1,84 @@
+"""From a config to a trained student, as ``tools/train.py`` does it."""
+
+import argparse
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
+from mmdiffkd.testing import make_smoke_config
+
+from .launch import build_runner, cpu_processes
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of training to those of every config, named as in the host libraries."""
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from this checkpoint, or without a path from the latest of the work directory',
+    )
+    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with GPUs x batch, relative to auto_scale_lr.base_batch_size',
+    )
+    parser.add_argument('--no-validate', action='store_true', help='do not validate while training')
+    parser.add_argument(
+        '--smoke',
+        action='store_true',
+        help='does this config run? two iterations, a validation and a checkpoint on miniature '
+        'data with random weights; nothing is downloaded',
+    )
+
+
+def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the arguments of :func:`add_train_arguments`, except ``--smoke``, into the config."""
+    if args.amp:
+        if not torch.cuda.is_available():
+            raise SystemExit('--amp needs a GPU: mmengine trains in mixed precision on none else')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if cfg.get('auto_scale_lr', {}).get('base_batch_size') is None:
+            raise SystemExit('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+        cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def train(cfg: Config, smoke: bool = False) -> Runner:
+    """Train a student as a config says.
+
+    Ctrl-C and SIGTERM save a checkpoint and end the process with status 130.
+
+    Args:
+        cfg: A complete training config with ``work_dir`` and ``launcher``; not to be used again.
+        smoke: Only find out whether it runs, see :func:`mmdiffkd.testing.make_smoke_config`.
+
+    Returns:
+        The runner, after training.
+    """
+    with cpu_processes(cfg):
+        runner = build_runner(make_smoke_config(cfg) if smoke else cfg)
+        interrupt = InterruptHook()
+        runner.register_hook(interrupt)
+        if not torch.cuda.is_available():
+            runner.register_hook(TrimMemoryHook())
+        try:
+            runner.train()
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        except RuntimeError:
+            if not interrupt.interrupted:
+                raise
+            interrupt.save_unfinished(runner)
+            raise SystemExit(130) from None
+    return runner

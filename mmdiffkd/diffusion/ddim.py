@@ -112,7 +112,7 @@ def ddim_denoise(
     """
     for step in steps:
         noise = noise_predictor(x, step.timestep)
-        x = torch.add(step.x_scale * x, noise, alpha=step.noise_scale)
+        x = (step.x_scale * x).add_(noise, alpha=step.noise_scale)
     return x
 
 

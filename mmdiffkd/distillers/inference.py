@@ -54,6 +54,7 @@ class Precision:
     """
 
     def __init__(self, name: Optional[str]) -> None:
+        self.name = name
         self.dtype = None if name is None else PRECISIONS[name]
 
     def hold_weights(self, model: nn.Module) -> None:

@@ -188,9 +188,23 @@ class FrozenTeacher:
             self._runs_channels_last = keep_if_equal('channels_last', change.undo, run, reference)
         self._precision = self._wanted_precision
         self._precision.hold_weights(self.model)
+        if self._precision.dtype is not None:
+            self._try_precision(run)
         if self.compile:
             names = compile_children(self.model, [*self.capture.paths, *(replacements or ())])
             print_log(f'teacher.compile: {", ".join(names) or "nothing to compile"}', 'current')
+
+    def _try_precision(self, run: Callable[[], Features]) -> None:
+        try:
+            run()
+        except Exception as error:
+            # Hosts have operations without it, such as non-maximum suppression. This trial is on
+            # the CPU; where there is a GPU, it says nothing about what runs there.
+            if not torch.cuda.is_available():
+                raise ConfigError(
+                    f'teacher.precision: the teacher does not run in {self._precision.name!r} on a '
+                    f'CPU: {error}'
+                ) from error
 
     def _fold(self, trace: ConvNormTrace, run: Callable[[], Features], reference: Features) -> None:
         pairs = trace.pairs(self.model)

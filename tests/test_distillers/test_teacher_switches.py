@@ -139,6 +139,15 @@ class TestPrecision:
         assert differences['fp32'] < differences['fp16'] < differences['bf16'] < 0.03
         assert 1e-4 < differences[None] < 0.03
 
+    def test_that_the_teacher_does_not_have_is_refused_at_build_time(self, toy_config, monkeypatch):
+        monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+        toy_config['teacher'].update(
+            config=dict(type='ToyFloat32'), checkpoint='random', precision='bf16'
+        )
+        message = "teacher.precision: .* not run in 'bf16' on a CPU: no operation for bfloat16"
+        with pytest.raises(ConfigError, match=message):
+            MODELS.build(toy_config)
+
     def test_what_the_student_feeds_is_cast_too(self, toy_teacher, images):
         teacher = toy_teacher_with(toy_teacher, ['head.cls'], precision='fp32')
         teacher.optimize(images)
@@ -177,6 +186,17 @@ class ToyViews(ToyModel):
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         return self.extract_feat(inputs)
+
+
+@MODELS.register_module()
+class ToyFloat32(ToyModel):
+    """Has an operation for one precision only, as non-maximum suppression is."""
+
+    def extract_feat(self, inputs):
+        levels = super().extract_feat(inputs)
+        if levels[0].dtype is torch.bfloat16:
+            raise RuntimeError('no operation for bfloat16')
+        return levels
 
 
 def test_channels_last_is_taken_back_where_the_model_fails(images, monkeypatch):

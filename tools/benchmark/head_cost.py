@@ -15,16 +15,21 @@ import argparse
 import json
 import statistics
 import sys
-from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from measuring import KeptForBackward, Stopwatch, count_flops, device_name
+from measuring import (
+    KeptForBackward,
+    Stopwatch,
+    count_flops,
+    device_name,
+    synchronisation_is_an_error,
+)
 from torch import Tensor, nn
 
 from mmdiffkd.diffusion import DiffKDHead
@@ -111,7 +116,7 @@ class Heads:
             loss = self.loss()
         with stopwatch.part('backward'):
             loss.backward()
-        self.rounds.append(stopwatch.milliseconds)
+        self.rounds.append(stopwatch.milliseconds())
         if self.device.type == 'cuda':
             self.peak_bytes = torch.cuda.max_memory_allocated(self.device) - before
 
@@ -184,23 +189,18 @@ def _median_ratio(mine: Heads, theirs: Heads) -> float:
     )
 
 
-@contextmanager
-def synchronisation_is_an_error() -> Iterator[None]:
-    """Have CUDA raise where the host would wait for the device."""
-    torch.cuda.set_sync_debug_mode('error')
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode('default')
-
-
 def check_synchronisation(
-    builders: Dict[str, Callable[..., nn.Module]], channels: int, maps: Maps, amp: bool
+    builders: Dict[str, Callable[..., nn.Module]],
+    channels: int,
+    maps: Maps,
+    batch_size: int,
+    amp: bool,
+    **arguments: Any,
 ) -> Dict[str, bool]:
     """Whether a step of each head runs without the host waiting for the GPU."""
     free = {}
     for name, build in builders.items():
-        heads = Heads(build, channels, maps, device='cuda', amp=amp)
+        heads = Heads(build, channels, maps, batch_size, 'cuda', amp, **arguments)
         heads.loss().backward()  # the first step waits: cuDNN chooses its algorithms
         try:
             with synchronisation_is_an_error():
@@ -287,7 +287,10 @@ def main() -> None:
             print(report(results), flush=True)
             collected.append(dict(width=width, maps=maps, results=results))
             if args.check_sync:
-                for name, free in check_synchronisation(builders, width, maps, args.amp).items():
+                checked = check_synchronisation(
+                    builders, width, maps, args.batch, args.amp, num_steps=args.num_steps
+                )
+                for name, free in checked.items():
                     print(f'  {name:<11}{"never waits" if free else "WAITS"} for the GPU')
     if args.json is not None:
         setting = dict(

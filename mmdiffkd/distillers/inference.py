@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from .build import ConfigError, suggest
 from .capture import FeaturePath
+from .packing import pack_weights, unpack_weights
 
 Features = Dict[str, List[Tensor]]
 
@@ -116,9 +117,10 @@ class ChannelsLast:
 
     Args:
         model: The model; its weights lie elsewhere in memory afterwards, with the same values.
+        pack: For a CPU also keep weights packed, see :mod:`.packing`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, pack: bool = False) -> None:
         operations = [module for module in model.modules() if _is_mmcv_operation(module)]
         self._hooks = [
             module.register_forward_pre_hook(_with_contiguous_inputs, with_kwargs=True)
@@ -133,6 +135,8 @@ class ChannelsLast:
             and module not in inside
         ]
         self._set(torch.channels_last)
+        if pack and torch.backends.mkldnn.is_available():
+            pack_weights(self._convolutions)
 
     def _set(self, memory_format: torch.memory_format) -> None:
         for module in self._convolutions:
@@ -140,6 +144,7 @@ class ChannelsLast:
 
     def undo(self) -> None:
         """Back to contiguous weights."""
+        unpack_weights(self._convolutions)
         self._set(torch.contiguous_format)
         for hook in self._hooks:
             hook.remove()

@@ -169,9 +169,11 @@ class FrozenTeacher:
         Returns:
             The host's data samples.
         """
-        data = self.model.data_preprocessor(data, False)
+        # It moves what it is given to the device that it was told, not to that of its buffers.
+        device = next(self.model.parameters()).device
+        data = self.model.data_preprocessor.to(device)(data, False)
         data = dict(data, inputs=self._as_it_runs(data['inputs']))
-        with self._precision.autocast(data['inputs'].device):
+        with self._precision.autocast(device):
             return self.model(**data, mode='predict')
 
     def _as_it_runs(self, inputs: Tensor) -> Tensor:

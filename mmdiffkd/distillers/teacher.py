@@ -173,7 +173,7 @@ class FrozenTeacher:
         device = next(self.model.parameters()).device
         data = self.model.data_preprocessor.to(device)(data, False)
         data = dict(data, inputs=self._as_it_runs(data['inputs']))
-        with self._precision.autocast(device):
+        with self._precision.autocast(device), self._precision.predicting(self.model):
             return self.model(**data, mode='predict')
 
     def _as_it_runs(self, inputs: Tensor) -> Tensor:

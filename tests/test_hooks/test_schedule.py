@@ -294,7 +294,7 @@ class TestErrors:
             HOOKS.build(dict(type='mmdiffkd.DistillationScheduleHook', **settings))
 
     def test_unknown_pair(self, make_runner):
-        with pytest.raises(ConfigError, match="no pair 'fnp'; did you mean 'fpn' .it has fpn, st"):
+        with pytest.raises(ConfigError, match="no pair 'fnp'; did you mean 'fpn'. .it has fpn, st"):
             trained(make_runner, dict(pairs=dict(fnp=dict(begin=1))))
 
     def test_epochs_of_a_run_without(self, make_runner):

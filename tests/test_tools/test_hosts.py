@@ -42,7 +42,7 @@ def distilled(run, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ('name', 'metric'), zip(STUDENTS, ('teacher/mIoU', 'teacher/accuracy/top1'))
+    ('name', 'metric'), list(zip(STUDENTS, ('teacher/mIoU', 'teacher/accuracy/top1')))
 )
 def test_teacher_was_validated_first(name, metric, distilled):
     (path,) = distilled(name).rglob('scalars.json')

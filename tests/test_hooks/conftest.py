@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import METRICS, MODELS
+from mmengine.registry import METRICS, MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
@@ -101,4 +101,8 @@ def make_runner(toy_config, tmp_path):
             **changes,
         )
 
-    return make
+    # A runner's scope stays the default for whatever is built after it.
+    before = dict(DefaultScope._instance_dict)
+    yield make
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)

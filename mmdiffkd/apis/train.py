@@ -29,6 +29,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--no-validate', action='store_true', help='do not validate while training')
     parser.add_argument(
+        '--check-teacher',
+        action='store_true',
+        help='validate the teacher once before training, logged as teacher/<metric>',
+    )
+    parser.add_argument(
         '--smoke',
         action='store_true',
         help='does this config run? two iterations, a validation and a checkpoint on miniature '
@@ -49,9 +54,25 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.check_teacher:
+        _check_teacher(cfg)
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def _check_teacher(cfg: Config) -> None:
+    if 'teacher' not in cfg.model:
+        raise SystemExit(f'--check-teacher: {cfg.filename} is no distillation config')
+    if cfg.get('val_cfg') is None:
+        raise SystemExit(
+            '--check-teacher needs a validation: val_cfg, val_dataloader and val_evaluator in the '
+            'config, and no --no-validate'
+        )
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or ()),
+        dict(type='mmdiffkd.TeacherCheckHook'),
+    ]
 
 
 def train(cfg: Config, smoke: bool = False) -> Runner:

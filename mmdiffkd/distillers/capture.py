@@ -1,5 +1,6 @@
 """Capture: from module paths to the tensors of one forward, and back in."""
 
+import copy
 import difflib
 import functools
 import inspect
@@ -86,6 +87,14 @@ class FeatureCapture:
         self.stop_after: Dict[str, int] = {}
         self._features: Dict[str, List[Tensor]] = {}
         self._wrapped = ExitStack()
+
+    def subset(self, paths: Iterable[str]) -> 'FeatureCapture':
+        """A capture of some of the paths alone, which ends the forward when these are done."""
+        wanted = set(paths)
+        part = copy.copy(self)
+        part.paths = [path for path in self.paths if path.text in wanted]
+        part.stop_after = {text: n for text, n in self.stop_after.items() if text in wanted}
+        return part
 
     def __enter__(self) -> Dict[str, List[Tensor]]:
         self._features = {path.text: [] for path in self.paths}

@@ -1,16 +1,15 @@
 """The distiller: what a config names and what the runner trains."""
 
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
-import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.registry import MODELS
 
-from .build import ConfigError, build_model, check_keys, run_for_features
-from .capture import FeatureCapture, FeaturePath
+from .build import build_model, check_keys, run_for_features
+from .capture import FeatureCapture
 from .dry_run import (
     IMAGE_SIDES,
     TRIAL_SIDE,
@@ -20,12 +19,12 @@ from .dry_run import (
     random_batch,
     undisturbed,
 )
+from .inference import Features
 from .inherit import inherit, inherited_modules
 from .naming import checkpoint_name, from_checkpoint_names, to_checkpoint_names
 from .pair import DistillPair
-from .shapes import maps_of
 from .teacher import FrozenTeacher
-from .teacher_inputs import input_replacements
+from .wiring import Wiring, check_pairs
 
 
 @MODELS.register_module()
@@ -64,20 +63,16 @@ class DiffKDDistiller(BaseModel):
         data_preprocessor: Optional[Dict] = None,
     ) -> None:
         super().__init__()
-        _check_pairs(pairs)
+        check_pairs(pairs)
         check_keys(teacher, FrozenTeacher.KEYS, ('config', 'checkpoint'), 'teacher')
         self.student = build_model(student, 'student', data_preprocessor)
         # Registered once, as a part of the student; see the property below.
         del self._modules['data_preprocessor']
         self.teacher = FrozenTeacher(**teacher)
-        self.teacher.prepare([cfg['teacher'] for cfg in pairs.values()], self.data_preprocessor)
-        self._paths = {name: (cfg['student'], cfg['teacher']) for name, cfg in pairs.items()}
-        self._fed_pairs = {name for name, cfg in pairs.items() if cfg.get('teacher_inputs')}
-        self._replacements = input_replacements(pairs, self.teacher.model)
+        self._wiring = Wiring(pairs, self.teacher.model)
+        self.teacher.prepare(self._wiring.teacher_paths(pairs), self.data_preprocessor)
         self._capture = FeatureCapture(
-            self.student,
-            [*(student for student, _ in self._paths.values()), *self._replacements.values()],
-            role='student',
+            self.student, self._wiring.student_paths(pairs), role='student'
         )
         self._inherited = inherited_modules(init_from_teacher, self.student, self.teacher.model)
         self.teacher.keep_weights(self._inherited.values())
@@ -103,24 +98,30 @@ class DiffKDDistiller(BaseModel):
 
         Returns:
             For ``'loss'`` a flat dict of the student's losses, the pairs' losses and their
-            diagnostics, see :class:`DistillPair`.
+            diagnostics, see :class:`DistillPair`. Pairs that are not active add a loss of zero;
+            the teacher runs as far as the active ones need it, without any not at all.
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
-        if not self._replacements:
+        active = [name for name, pair in self.pairs.items() if pair.active]
+        replacements = self._wiring.replacements(active)
+        if not replacements:
             # First, while no activations of the student are kept for its backward.
-            teacher_features = self.teacher.features(inputs, data_samples)
-        with self._capture as student_features:
+            teacher_features = self._teacher_features(active, {}, inputs, data_samples)
+        with self._capture.subset(self._wiring.student_paths(active)) as student_features:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
-        if self._replacements:
-            teacher_features = self._feed_teacher(student_features, inputs, data_samples)
-        for name, pair in self.pairs.items():
-            student_maps, teacher_maps = self._maps(
-                name, student_features, teacher_features, inputs
+        if replacements:
+            teacher_features = self._teacher_features(
+                active, student_features, inputs, data_samples
             )
-            if self.training and torch.is_grad_enabled():
-                _check_gradient(name, self._paths[name][0], student_maps)
-            losses.update(pair(student_maps, teacher_maps))
+        for name, pair in self.pairs.items():
+            if not pair.active:
+                losses.update(pair.idle(inputs))
+                continue
+            maps = self._wiring.maps(name, student_features, teacher_features, inputs)
+            if self.training:
+                self._wiring.check_gradient(name, maps[0])
+            losses.update(pair(*maps))
         return losses
 
     def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
@@ -135,15 +136,20 @@ class DiffKDDistiller(BaseModel):
             log['loss'] = total
         return total, log
 
-    def _feed_teacher(
-        self, student_features: Dict, inputs: Tensor, data_samples: Optional[Sequence]
-    ) -> Dict[str, List[Tensor]]:
-        """The teacher's features with the student's inputs where pairs ask for it."""
-        return self.teacher.features(inputs, data_samples, self._fed(student_features))
-
-    def _fed(self, student_features: Dict) -> Dict[FeaturePath, List[Tensor]]:
-        """What the teacher's modules get of the student's inputs."""
-        return {path: student_features[text] for path, text in self._replacements.items()}
+    def _teacher_features(
+        self,
+        names: Iterable[str],
+        student_features: Features,
+        inputs: Tensor,
+        data_samples: Optional[Sequence],
+    ) -> Features:
+        """The teacher's features for some pairs, run on inputs of the student where these ask."""
+        return self.teacher.features(
+            inputs,
+            data_samples,
+            self._wiring.fed(names, student_features),
+            self._wiring.teacher_paths(names),
+        )
 
     def _optimize_teacher(self, side: int, student_features: Dict) -> None:
         """Make the teacher cheap; random images show that its features stay the same.
@@ -152,41 +158,17 @@ class DiffKDDistiller(BaseModel):
             side: Of an image that both models take.
             student_features: Of one such image.
         """
+        replacements = self._wiring.fed(self._wiring.names, student_features)
         # Two images show what one hides: views that channels-last maps do not have. But what the
         # teacher is fed belongs to the one image, of that side.
-        sides, number = ((side,), 1) if self._replacements else ((TRIAL_SIDE, side), 2)
+        sides, number = ((side,), 1) if replacements else ((TRIAL_SIDE, side), 2)
 
         def optimize(side: int) -> None:
             images, samples = random_batch(side, number)
             with blaming('teacher', images):
-                self.teacher.optimize(images, samples, self._fed(student_features))
+                self.teacher.optimize(images, samples, replacements)
 
         first_accepted(sides, optimize)
-
-    def _maps(
-        self, name: str, student_features: Dict, teacher_features: Dict, inputs: Tensor
-    ) -> Tuple[List[Tensor], List[Tensor]]:
-        """A pair's captured features of student and teacher as maps, checked to correspond."""
-        student_path, teacher_path = self._paths[name]
-        image_size = tuple(inputs.shape[-2:])
-        student_maps = maps_of(student_features[student_path], image_size)
-        teacher_maps = maps_of(teacher_features[teacher_path], image_size)
-        for feature in (*student_maps, *teacher_maps):
-            if name in self._fed_pairs:
-                if len(feature) != len(teacher_maps[0]):
-                    raise ValueError(
-                        f'pairs.{name}: features of {len(feature)} and {len(teacher_maps[0])} '
-                        f"entries; teacher_inputs must make the teacher's module run on what the "
-                        f"student's runs on"
-                    )
-            elif len(feature) != len(inputs):
-                raise ValueError(
-                    f'pairs.{name}: a feature has {len(feature)} entries for {len(inputs)} images. '
-                    f'Modules that run on proposals or queries see other ones in student and '
-                    f"teacher; say with teacher_inputs which inputs the teacher's get from the "
-                    f"student's"
-                )
-        return student_maps, teacher_maps
 
     def __getattr__(self, name: str) -> Any:
         # Hooks of the hosts reach into the runner's model: mmdet's YOLOXModeSwitchHook, for
@@ -230,7 +212,7 @@ class DiffKDDistiller(BaseModel):
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
             with blaming(f'pairs.{name}', image):
-                maps = self._maps(name, student_features, teacher_features, image)
+                maps = self._wiring.maps(name, student_features, teacher_features, image)
                 pair = DistillPair.from_config(name, cfg, *maps)
                 with undisturbed(pair):
                     pair(*maps)
@@ -253,47 +235,20 @@ class DiffKDDistiller(BaseModel):
         return image, student_features, teacher_features
 
     def _dry_teacher(
-        self, student_features: Dict, image: Tensor, samples: Sequence
-    ) -> Dict[str, List[Tensor]]:
+        self, student_features: Features, image: Tensor, samples: Sequence
+    ) -> Features:
         """The teacher's features of a blank image; also finds out where it may stop."""
         self.teacher.capture.stop_after = {}
-        plain = [path for name, (_, path) in self._paths.items() if name not in self._fed_pairs]
-        features = self.teacher.features(image, samples, paths=plain) if plain else {}
+        fed, names = self._wiring.fed_names, self._wiring.names
+        plain = [name for name in names if name not in fed]
+        features = self._teacher_features(plain, {}, image, samples)
         counts = {path: len(tensors) for path, tensors in features.items()}
-        for name in self._fed_pairs:
-            student_path, teacher_path = self._paths[name]
-            # Behind replaced inputs hosts may fail, having lost track of whose proposals these are.
-            counts.setdefault(teacher_path, len(student_features[student_path]))
-        self.teacher.capture.stop_after = counts
-        if self._replacements:
-            features = self._feed_teacher(student_features, image, samples)
+        self.teacher.capture.stop_after = {**self._wiring.fed_counts(student_features), **counts}
+        if fed:
+            features = self._teacher_features(names, student_features, image, samples)
         return features
 
     def _apply(self, fn, *args, **kwargs) -> 'DiffKDDistiller':
         # The teacher is no submodule but goes to every device and precision with the distiller.
         self.teacher.apply_to_tensors(fn)
         return super()._apply(fn, *args, **kwargs)
-
-
-def _check_pairs(pairs: Any) -> None:
-    if not isinstance(pairs, dict) or not pairs:
-        raise ConfigError(f'pairs must be a dict with at least one pair, got {pairs!r}')
-    for name, cfg in pairs.items():
-        # mmengine adds up every logged key that contains "loss", diagnostics included.
-        if not str(name).isidentifier() or 'loss' in name:
-            raise ConfigError(
-                f'pairs: {name!r} must be an identifier without "loss" in it, because it becomes '
-                f'part of the names in the log'
-            )
-        if hasattr(nn.ModuleDict(), name):
-            raise ConfigError(f'pairs: {name!r} cannot name a pair, torch uses it itself')
-        check_keys(cfg, DistillPair.KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
-
-
-def _check_gradient(name: str, path: str, maps: Sequence[Tensor]) -> None:
-    if not any(feature.requires_grad for feature in maps):
-        raise RuntimeError(
-            f'pairs.{name}: no gradient flows into student path {path!r}, the student would learn '
-            f'nothing from this pair. Is the module frozen (frozen_stages), or inside activation '
-            f'checkpointing (with_cp)?'
-        )

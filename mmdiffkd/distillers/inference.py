@@ -2,8 +2,8 @@
 
 import logging
 import math
-from contextlib import nullcontext
-from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Tuple
+from contextlib import contextmanager, nullcontext
+from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -91,12 +91,32 @@ class Precision:
         cast = self.dtype is not None and value.is_floating_point()
         return value.to(dtype) if cast else value
 
+    @contextmanager
+    def predicting(self, model: nn.Module) -> Iterator[None]:
+        """Hand the hosts' post-processing float32: NMS, for one, takes nothing else."""
+        heads = [module for module in model.modules() if hasattr(module, 'predict_by_feat')]
+        hooks = [
+            head.register_forward_hook(lambda _, args, output: tree_map(_in_float32, output))
+            for head in heads
+            if self.dtype is not None
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
     def keeping(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """What moves and casts tensors, without the casting if the precision is set."""
         if self.dtype is None:
             return function
         # Cast there and back, they would lose digits.
         return lambda tensor: tensor.to(function(tensor.new_empty(0)).device)
+
+
+def _in_float32(value: Any) -> Any:
+    is_float = isinstance(value, Tensor) and value.is_floating_point()
+    return value.float() if is_float else value
 
 
 def _uses_weights_plainly(module: nn.Module) -> bool:

@@ -25,15 +25,23 @@ class DistillPair(nn.Module):
         name: Suffix of the pair's entries in the log.
         heads: One per captured map, or empty to compare the raw features.
         loss: Distance between refined and target maps, ``(N, C, H, W) x 2 -> scalar``.
+
+    Attributes:
+        active: Whether the pair takes part in training; see :meth:`idle` for one that does not.
+        kd_weight: Factor of ``loss_kd_<name>``, on top of the loss's own ``loss_weight``.
     """
 
     KEYS = ('student', 'teacher', 'head', 'loss', 'teacher_inputs')
+    ENTRIES = ('loss_kd', 'loss_diff', 'loss_ae', 'dist_before', 'dist_after', 'gamma')
+    """What a pair may add to the log, each followed by ``_<name>``."""
 
     def __init__(self, name: str, heads: Sequence[nn.Module], loss: nn.Module) -> None:
         super().__init__()
         self.name = name
         self.heads = nn.ModuleList(heads)
         self.loss = loss
+        self.active = True
+        self.kd_weight = 1.0
 
     @classmethod
     def from_config(
@@ -87,7 +95,8 @@ class DistillPair(nn.Module):
             ``dist_before_<name>``, ``dist_after_<name>`` and ``gamma_<name>``.
         """
         outputs = self._run_heads(student_maps, teacher_maps)
-        scalars = {f'loss_kd_{self.name}': sum(self.loss(o.refined, o.target) for o in outputs)}
+        distance = sum(self.loss(o.refined, o.target) for o in outputs)
+        scalars = {f'loss_kd_{self.name}': self.kd_weight * distance}
         for key, losses in (
             ('loss_diff', [o.loss_diffusion for o in outputs]),
             ('loss_ae', [o.loss_ae for o in outputs]),
@@ -96,6 +105,17 @@ class DistillPair(nn.Module):
                 scalars[f'{key}_{self.name}'] = sum(losses)
         scalars.update(self._diagnostics(outputs))
         return scalars
+
+    def idle(self, inputs: Tensor) -> Dict[str, Tensor]:
+        """What the pair adds while it is not active: a loss of zero.
+
+        In a backward pass its parameters are reached, as DDP waits for, but get no gradient.
+
+        Args:
+            inputs: Any tensor on the right device.
+        """
+        zero = _ReachesWithoutGradient.apply(inputs.new_zeros(()), *self.parameters())
+        return {f'loss_kd_{self.name}': zero}
 
     def _run_heads(
         self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
@@ -124,6 +144,19 @@ class DistillPair(nn.Module):
         if gammas:
             scalars[f'gamma_{self.name}'] = _mean(gammas)
         return scalars
+
+
+class _ReachesWithoutGradient(torch.autograd.Function):
+    """Its first argument; the others are part of the graph, and that is all."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.number = len(parameters)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        return (None,) * (1 + ctx.number)
 
 
 def _mean(scalars) -> Tensor:

@@ -3,7 +3,7 @@
 import logging
 import re
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -83,7 +83,8 @@ class FrozenTeacher:
         _check_patterns(ignore_keys)
         check_switches(precision, fold_bn=fold_bn, channels_last=channels_last, compile=compile)
         self.model = build_model(config, 'teacher.config')
-        if checkpoint == 'random':
+        self.has_random_weights = checkpoint == 'random'
+        if self.has_random_weights:
             print_log(
                 'The teacher has random weights (teacher.checkpoint="random"): good for a smoke '
                 'run, nothing can be learned from it.',
@@ -136,18 +137,17 @@ class FrozenTeacher:
             data_samples: The student's data samples.
             replacements: Per input path of the teacher, what its module gets instead, one tensor
                 per call.
-            paths: What to capture, if not what :meth:`prepare` said.
+            paths: What to capture, if not all that :meth:`prepare` said. For an empty list the
+                teacher does not run.
 
         Returns:
             Per path the captured tensors, without gradient.
         """
+        capture = self.capture if paths is None else self.capture.subset(paths)
+        if not capture.paths:
+            return {}
         dtype = inputs.dtype
-        inputs = self._precision.of_input(self.converter(inputs, data_samples))
-        if self._runs_channels_last and inputs.dim() == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        capture = self.capture
-        if paths is not None:
-            capture = FeatureCapture(self.model, paths, role='teacher')
+        inputs = self._as_it_runs(self.converter(inputs, data_samples))
         # The capture is outermost: it receives what ends the forward early.
         with capture as features, ExitStack() as stack:
             for path, values in (replacements or {}).items():
@@ -159,6 +159,30 @@ class FrozenTeacher:
             path: [self._precision.of_output(tensor, dtype) for tensor in tensors]
             for path, tensors in features.items()
         }
+
+    @torch.no_grad()
+    def predict(self, data: Any) -> List:
+        """The teacher's own predictions, computed as its features are.
+
+        Args:
+            data: A batch of a data loader, for the teacher's own data preprocessor.
+
+        Returns:
+            The host's data samples.
+        """
+        # It moves what it is given to the device that it was told, not to that of its buffers.
+        device = next(self.model.parameters()).device
+        data = self.model.data_preprocessor.to(device)(data, False)
+        data = dict(data, inputs=self._as_it_runs(data['inputs']))
+        with self._precision.autocast(device), self._precision.predicting(self.model):
+            return self.model(**data, mode='predict')
+
+    def _as_it_runs(self, inputs: Tensor) -> Tensor:
+        """The teacher's inputs in its precision and memory format."""
+        inputs = self._precision.of_input(inputs)
+        if self._runs_channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return inputs
 
     def optimize(
         self,

@@ -54,6 +54,7 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     if miniature.shrinks:
         _shrink_sizes(cfg, max(image_size))
     _shorten_schedule(cfg)
+    _distil_from_the_start(cfg)
     if not torch.cuda.is_available():
         _leave_mixed_precision(cfg)
     return cfg
@@ -183,6 +184,15 @@ def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:
         if 'type' in part:
             same_unit = part.get('by_epoch', True) == by_epoch
             part.setdefault('end', length if same_unit else _NO_END)
+
+
+def _distil_from_the_start(cfg: Config) -> None:
+    """Leave out when distillation would start: later than the smoke run ends."""
+    for hook in cfg.get('custom_hooks') or ():
+        kind = getattr(hook.type, '__name__', hook.type)
+        if kind.rpartition('.')[-1] == 'DistillationScheduleHook':
+            for part in (hook, *(hook.get('pairs') or {}).values()):
+                part.pop('begin', None)
 
 
 def _leave_mixed_precision(cfg: Config) -> None:

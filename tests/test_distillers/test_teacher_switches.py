@@ -337,6 +337,34 @@ def test_hosts(name, precision):
     assert remaining_norms(teacher.model) == remaining
 
 
+PREDICTIONS = dict(
+    retinanet=lambda sample: sample.pred_instances.scores,
+    pspnet=lambda sample: sample.seg_logits.data,
+    resnet=lambda sample: sample.pred_score,
+)
+
+
+@pytest.mark.parametrize('precision', [None, 'bf16'])
+@pytest.mark.parametrize('name', PREDICTIONS)
+def test_predictions_of_hosts(name, precision):
+    """Optimized for its features, the teacher predicts what it did, up to its precision."""
+    config, paths, side, _ = HOSTS[name]
+    teacher = host_teacher(config, paths, precision=precision)
+    if name == 'retinanet':
+        teacher.model.bbox_head.test_cfg['score_thr'] = 0.0
+    images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+
+    def data():
+        samples = [blank_batch(side)[1][0] for _ in images]
+        return dict(inputs=list(images), data_samples=None if name == 'resnet' else samples)
+
+    expected = [PREDICTIONS[name](sample) for sample in teacher.model.test_step(data())]
+    teacher.optimize(torch.randn(2, 3, side, side), blank_batch(side)[1] * 2)
+    predicted = [PREDICTIONS[name](sample) for sample in teacher.predict(data())]
+    found, expected = dict(all=predicted), dict(all=expected)
+    assert 0 <= relative_difference(found, expected) < TOLERANCES[precision]
+
+
 @pytest.mark.parametrize(
     'config',
     [

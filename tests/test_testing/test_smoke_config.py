@@ -58,3 +58,15 @@ def test_mixed_precision_needs_a_gpu(smoke_config, monkeypatch, has_gpu):
     kept = dict(optimizer=optimizer, clip_grad=dict(max_norm=1))
     expected = dict(kept, **wrapper) if has_gpu else dict(kept, type='OptimWrapper')
     assert cfg.optim_wrapper == expected
+
+
+def test_distillation_starts_at_once(smoke_config):
+    hook = dict(
+        type='mmdiffkd.DistillationScheduleHook',
+        begin=20,
+        end=30,
+        pairs=dict(logits=dict(begin=25, warmup=dict(length=2))),
+    )
+    cfg = smoke_config(custom_hooks=[dict(type='EMAHook', begin_epoch=1), hook])
+    del hook['begin'], hook['pairs']['logits']['begin']
+    assert cfg.custom_hooks == [dict(type='EMAHook', begin_epoch=1), hook]

@@ -1,5 +1,6 @@
 """Contract 4 for mmseg and mmpretrain: what distilling writes, the host loads as its student."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,27 @@ def distilled(run, tmp_path_factory):
         if name not in work_dirs:
             work_dirs[name] = tmp_path_factory.mktemp(name)
             config = ROOT / 'configs' / 'diffkd' / f'{name}.py'
-            run('tools/train.py', config, '--smoke', '--work-dir', work_dirs[name])
+            run(
+                'tools/train.py',
+                config,
+                '--smoke',
+                '--check-teacher',
+                '--work-dir',
+                work_dirs[name],
+            )
         return work_dirs[name] / 'smoke'
 
     return distil
+
+
+@pytest.mark.parametrize(
+    ('name', 'metric'), list(zip(STUDENTS, ('teacher/mIoU', 'teacher/accuracy/top1')))
+)
+def test_teacher_was_validated_first(name, metric, distilled):
+    (path,) = distilled(name).rglob('scalars.json')
+    first = json.loads(path.read_text().splitlines()[0])
+    assert 0 <= first[metric] <= 100 and first['step'] == 0
+    assert all(key.startswith('teacher/') for key in first if key != 'step')
 
 
 def student_config(name, folder):

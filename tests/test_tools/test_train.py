@@ -1,5 +1,6 @@
 """The way from a config to an mmdet checkpoint, with mmdet's own tools at its end."""
 
+import argparse
 import copy
 import importlib.util
 import os
@@ -16,6 +17,8 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
+
+from mmdiffkd.apis import add_train_arguments, apply_train_arguments
 
 from .conftest import ROOT
 
@@ -269,6 +272,29 @@ def test_two_cpu_processes(write_config, student_config, run, tmp_path):
     assert 'coco/bbox_mAP' in tested
 
 
+def test_distillation_for_one_iteration_of_two_processes(write_config, run, tmp_path):
+    """DDP waits for every parameter; those of a pair that rests stay as they are."""
+    schedule = "dict(type='mmdiffkd.DistillationScheduleHook', begin=1, end=2, by_epoch=False)"
+    config = write_config(more=f'custom_hooks = [{schedule}]')
+    output = run(
+        'bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path, '--check-teacher'
+    )
+    weights = [
+        torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=False)['state_dict']
+        for epoch in (1, 2)
+    ]
+    changed = {key for key in weights[0] if not torch.equal(weights[0][key], weights[1][key])}
+    assert 'backbone.layer4.1.conv2.weight' in changed
+    assert not [key for key in changed if key.startswith('distill.')]
+    shown = re.findall(r'kd_weight_fpn: ([\d.]+).*?loss_kd_fpn: ([\d.]+)', output)
+    assert [float(weight) for weight, _ in shown] == [0, 1, 0, 0]
+    assert [float(loss) > 0 for _, loss in shown] == [False, True, False, False]
+    # Of both processes' images.
+    assert 'RetinaNet on 4 images' in output
+    assert re.search(r'teacher/coco/bbox_mAP: [\d.-]+', output)
+    assert 'the teacher has random weights' in output
+
+
 def test_interrupted_processes_leave_a_checkpoint(
     write_config, student_config, environment, tmp_path
 ):
@@ -296,3 +322,18 @@ def test_flags(write_config, run, tmp_path):
     message = run('tools/train.py', write_config(), '--auto-scale-lr', expect=1)
     assert 'auto_scale_lr.base_batch_size' in message
     assert '--amp needs a GPU' in run('tools/train.py', write_config(), '--amp', expect=1)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'flags', 'message'),
+    [
+        ('student', [], '--check-teacher: .* is no distillation config'),
+        ('diffkd', ['--no-validate'], '--check-teacher needs a validation: .* no --no-validate'),
+    ],
+)
+def test_teacher_that_cannot_be_checked(write_config, kind, flags, message):
+    parser = argparse.ArgumentParser()
+    add_train_arguments(parser)
+    args = parser.parse_args(['--check-teacher', *flags])
+    with pytest.raises(SystemExit, match=message):
+        apply_train_arguments(Config.fromfile(write_config(kind)), args)

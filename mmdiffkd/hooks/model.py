@@ -1,0 +1,26 @@
+"""The distiller that a runner trains."""
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmdiffkd.distillers import ConfigError, DiffKDDistiller
+
+
+def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
+    """The runner's model, without DDP around it.
+
+    Args:
+        runner: The runner.
+        hook: Who asks, for the error.
+
+    Raises:
+        ConfigError: If the model is no distiller.
+    """
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, DiffKDDistiller):
+        raise ConfigError(
+            f'{type(hook).__name__} needs a model of type mmdiffkd.DiffKDDistiller, '
+            f'got {type(model).__name__}'
+        )
+    return model

@@ -1,0 +1,107 @@
+"""Is the teacher any good? One validation of it, before training."""
+
+import random
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner, ValLoop
+from mmengine.runner.amp import autocast
+
+from mmdiffkd.distillers import ConfigError, FrozenTeacher
+from mmdiffkd.registry import HOOKS
+
+from .model import distiller_of
+
+_PREFIX = 'teacher/'
+
+
+@HOOKS.register_module()
+class TeacherCheckHook(Hook):
+    """Validates the teacher once before training and logs its metrics as ``teacher/<metric>``.
+
+    The data and the metrics are those of the run's own validation. The teacher is the one that
+    will be distilled: as it was loaded, with its own preprocessing, batch norms folded, in its
+    precision. A number far from what it is known for means a wrong checkpoint, other classes, or
+    images prepared in another way than it was trained with.
+
+    Training goes on as if nothing had happened: the random state, the validation's own counters
+    and metrics, and what decides on the best checkpoint stay as they were.
+
+    Args:
+        interval: Batches between two lines of progress in the log.
+
+    Raises:
+        ConfigError: When training starts, if the config has no validation or an unusual one.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+
+    def before_train(self, runner: Runner) -> None:
+        """Run the check and log what it yields."""
+        teacher = distiller_of(runner, self).teacher
+        if runner.val_loop is None:
+            raise ConfigError(
+                'TeacherCheckHook (--check-teacher) needs a validation: val_cfg, val_dataloader '
+                'and val_evaluator in the config'
+            )
+        if type(runner.val_loop).run is not ValLoop.run:
+            raise ConfigError(
+                f'TeacherCheckHook (--check-teacher) validates as ValLoop does, not as the '
+                f"config's {type(runner.val_loop).__name__}"
+            )
+        if teacher.has_random_weights:
+            runner.logger.warning(
+                'Teacher check: the teacher has random weights, so its metrics mean nothing'
+            )
+        with _random_state_kept():
+            metrics = self._validate(teacher, runner)
+        self._log(runner, {f'{_PREFIX}{key}': value for key, value in metrics.items()})
+
+    @torch.no_grad()
+    def _validate(self, teacher: FrozenTeacher, runner: Runner) -> Dict[str, Any]:
+        # Built anew: workers that persist and what metrics remember belong to the student's.
+        loop = runner.build_val_loop(runner.cfg.get('val_cfg') or {})
+        number = len(loop.dataloader)
+        runner.logger.info(
+            f'Teacher check: {type(teacher.model).__name__} on '
+            f'{len(loop.dataloader.dataset)} images'
+        )
+        for index, data in enumerate(loop.dataloader, start=1):
+            with autocast(enabled=loop.fp16):
+                outputs = teacher.predict(data)
+            loop.evaluator.process(data_samples=outputs, data_batch=data)
+            if index % self.interval == 0:
+                runner.logger.info(f'Teacher check: [{index}/{number}]')
+        return loop.evaluator.evaluate(len(loop.dataloader.dataset))
+
+    def _log(self, runner: Runner, metrics: Dict[str, Any]) -> None:
+        shown = ((k, f'{v:.4f}' if isinstance(v, float) else v) for k, v in metrics.items())
+        runner.logger.info('Teacher check: ' + '  '.join(f'{key}: {text}' for key, text in shown))
+        scalars = {key: float(value) for key, value in metrics.items() if _is_scalar(value)}
+        # As mmengine's LoggerHook: into the run's own json file as well.
+        runner.visualizer.add_scalars(
+            scalars, step=runner.iter, file_path=f'{runner.timestamp}.json'
+        )
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """Leave all generators that data loading and models may use as they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return value.ndim == 0
+    return isinstance(value, (int, float, np.number))

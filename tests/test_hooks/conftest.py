@@ -1,0 +1,108 @@
+"""A real runner around the toy distiller."""
+
+import pytest
+import torch
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.registry import METRICS, MODELS, DefaultScope
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+ITERATIONS_PER_EPOCH = 4
+
+
+class ToyImages(Dataset):
+    """Two images per iteration.
+
+    Noise comes from the global generator, as the augmentation of the hosts does.
+    """
+
+    metainfo = dict(classes=('a', 'b', 'c'))
+
+    def __init__(self, number=2 * ITERATIONS_PER_EPOCH, noise=0.01):
+        generator = torch.Generator().manual_seed(0)
+        self.noise = noise
+        self.images = torch.randn(number, 3, 16, 24, generator=generator)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return dict(inputs=self.images[index] + self.noise * torch.rand(1))
+
+
+@METRICS.register_module()
+class MeanLogit(BaseMetric):
+    """The mean of the first level's logits, and some that are no scalars."""
+
+    default_prefix = 'toy'
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(float(logits.mean()) for logits in data_samples[0])
+
+    def compute_metrics(self, results):
+        return dict(mean=sum(results) / len(results), each=results, name='toy')
+
+
+class Trace(Hook):
+    """What each iteration was like."""
+
+    def __init__(self):
+        self.iterations, self.weights, self.losses, self.taught = [], [], [], []
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.teacher(runner).modes.clear()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        scalars = runner.message_hub.log_scalars
+        self.iterations.append(runner.iter)
+        self.weights.append(
+            {
+                key[len('train/kd_weight_') :]: buffer.current()
+                for key, buffer in scalars.items()
+                if key.startswith('train/kd_weight_')
+            }
+        )
+        self.losses.append({key: value.item() for key, value in outputs.items()})
+        self.taught.append(bool(self.teacher(runner).modes))
+
+    @staticmethod
+    def teacher(runner):
+        model = getattr(runner.model, 'module', runner.model)
+        return model.teacher.model
+
+
+@pytest.fixture
+def make_runner(toy_config, tmp_path):
+    """Build a runner of the toy distiller, two epochs of four iterations by default."""
+
+    def make(*hooks, train_cfg=None, name='run', optim_wrapper=None, **changes):
+        torch.manual_seed(0)
+        model = MODELS.build(toy_config)
+        model.init_weights()
+        optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1)
+        train_cfg = train_cfg or dict(by_epoch=True, max_epochs=2)
+        sampler = 'DefaultSampler' if train_cfg.get('by_epoch') else 'InfiniteSampler'
+        return Runner(
+            model=model,
+            work_dir=str(tmp_path / name),
+            experiment_name=f'{tmp_path.name}_{name}_{len(list(tmp_path.glob("*")))}',
+            train_dataloader=dict(
+                dataset=ToyImages(),
+                batch_size=2,
+                num_workers=0,
+                sampler=dict(type=sampler, shuffle=True),
+            ),
+            train_cfg=train_cfg,
+            optim_wrapper=optim_wrapper or dict(type='OptimWrapper', optimizer=optimizer),
+            default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+            custom_hooks=list(hooks),
+            randomness=dict(seed=0),
+            **changes,
+        )
+
+    # A runner's scope stays the default for whatever is built after it.
+    before = dict(DefaultScope._instance_dict)
+    yield make
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)

@@ -39,7 +39,7 @@ def test_parts_can_be_changed_and_reused(tmp_path):
         inherit(
             "'mmdiffkd::diffkd/retinanet_r101_r50_coco.py'",
             tmp_path,
-            "model = dict(pairs=dict(fpn=dict(loss=dict(loss_weight=2.0))))\n"
+            'model = dict(pairs=dict(fpn=dict(loss=dict(loss_weight=2.0))))\n'
             'student_of_another_run = _base_.model.student\n',
         )
     )

@@ -35,9 +35,7 @@ def test_every_folder_has_a_metafile_in_the_index():
 
 
 def test_every_config_is_in_the_index_and_the_other_way_round():
-    configs = {
-        path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('[!_]*/*.py')
-    }
+    configs = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'configs').glob('[!_]*/*.py')}
     assert MODELS.keys() == configs
     assert sorted(BaseInferencer.list_models('mmdiffkd')) == sorted(
         model.name for model in MODELS.values()

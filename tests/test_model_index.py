@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
-from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.infer import BaseInferencer
+
+from .test_tools.test_smoke import HOSTS
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted(path.parent for path in (ROOT / 'configs').glob('[!_]*/metafile.yml'))
@@ -45,6 +46,7 @@ def test_every_config_is_in_the_index_and_the_other_way_round():
 @pytest.mark.parametrize('path', sorted(MODELS))
 def test_facts(path):
     """What the index says of a config is what the config does and its header tells."""
+    pytest.importorskip(HOSTS[re.split('[_-]', Path(path).stem)[-1]])
     model = MODELS[path]
     header = (ROOT / path).read_text().partition('\n_base_')[0]
     cfg = get_config(f'mmdiffkd::{path.partition("/")[2]}')
@@ -71,7 +73,5 @@ def test_facts(path):
 
 
 def test_unknown_config_is_refused():
-    with pytest.raises(FileNotFoundError, match='no-such-config'):
-        Config.fromfile(ROOT / 'no-such-config.py')
     with pytest.raises(FileNotFoundError, match='no-such-config'):
         get_config('mmdiffkd::diffkd/no-such-config.py')

@@ -5,13 +5,14 @@ and everything of the distiller under :data:`DISTILL_PREFIX`.
 """
 
 import re
+import sys
 from pathlib import Path
 from typing import Dict, Iterable, List, Union
 
 import numpy as np
 import torch
 from mmengine.dist import barrier, get_local_rank
-from mmengine.logging import HistoryBuffer
+from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor, nn
 
 DISTILL_PREFIX = 'distill.'
@@ -97,8 +98,11 @@ def fetch(location: str) -> Path:
     cached = Path(torch.hub.get_dir()) / 'checkpoints' / location.rsplit('/', 1)[-1]
     if get_local_rank() == 0 and not cached.is_file():
         cached.parent.mkdir(parents=True, exist_ok=True)
+        print_log(f'Downloading {location} to {cached}', logger='current')
         try:
-            torch.hub.download_url_to_file(location, str(cached))
+            # In a log file the bar would be one line of many kilobytes.
+            progress = sys.stderr.isatty()
+            torch.hub.download_url_to_file(location, str(cached), progress=progress)
         except OSError as error:
             raise CheckpointError(
                 f'checkpoint {location} cannot be downloaded: {error}. Download it elsewhere and '

@@ -1,15 +1,38 @@
-"""The one place that knows how the OneDL and the upstream builds of OpenMMLab differ."""
+"""The one place that knows how mmengine's builds differ, and where they need help."""
 
 from importlib.util import find_spec
+from typing import Optional, Tuple
 
 
 def apply() -> None:
-    """Mend what keeps one of the two families from working. Safe to call more than once."""
+    """Mend what keeps configs from being inherited. Safe to call more than once."""
     # mmdiffkd.diffusion is usable with torch alone.
     if find_spec('mmengine') is None:
         return
+    from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
 
     # `_base_ = 'mmseg::...'` looks for a distribution of this name. Upstream's is called
     # mmsegmentation, OneDL's onedl-mmsegmentation; mmengine finds both by their module's name.
     MODULE2PACKAGE['mmseg'] = 'mmseg'
+    # `_base_ = 'mmdiffkd::...'` is looked up in the package that is running, however it was
+    # installed: no distribution has this name, so mmengine asks Python where the module lies.
+    MODULE2PACKAGE['mmdiffkd'] = __name__
+    _keep_scopes_of_inherited_configs(Config)
+
+
+def _keep_scopes_of_inherited_configs(config_class: type) -> None:
+    """Let `mmdiffkd::...` configs mean what they mean as files.
+
+    mmengine looks up the types of an inherited `scope::...` config in that scope alone. Ours name
+    models and data of other libraries, so they are inherited as by their path, without a scope.
+    """
+    find = config_class._get_cfg_path
+    if find.__module__ == __name__:
+        return
+
+    def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
+        path, scope = find(cfg_path, filename)
+        return path, None if scope == 'mmdiffkd' else scope
+
+    config_class._get_cfg_path = staticmethod(get_cfg_path)

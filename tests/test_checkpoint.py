@@ -1,10 +1,14 @@
 """Reading checkpoint files: complete, and without running their code."""
 
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 import torch
 from mmengine.logging import MessageHub
 
-from mmdiffkd.checkpoint import CheckpointError, load_file, weights_of
+from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, weights_of
 
 
 class Malicious:
@@ -48,3 +52,24 @@ def test_truncated_file(tmp_path):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match='cannot be read as weights'):
         load_file(path)
+
+
+def test_download_goes_to_the_cache_once(tmp_path, monkeypatch, capfd):
+    """And its progress bar only to a terminal."""
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    served = tmp_path / 'served'
+    served.mkdir()
+    (served / 'model.pth').write_bytes(b'weights')
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=served)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/model.pth'
+        first = fetch(url)
+        (served / 'model.pth').unlink()
+        assert fetch(url) == first
+        with pytest.raises(CheckpointError, match=r'other\.pth cannot be downloaded'):
+            fetch(url.replace('model', 'other'))
+        server.shutdown()
+    assert first.read_bytes() == b'weights'
+    assert '%|' not in capfd.readouterr().err

@@ -1,0 +1,259 @@
+"""What is built from the source tree, and that it works where there is none."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import mmdiffkd.__main__ as command
+
+from .test_tools.conftest import make_environment
+
+ROOT = Path(__file__).parents[1]
+# All that belongs to the project and that a build could pick up.
+SOURCES = 'CITATION.cff LICENSE MANIFEST.in README.md configs mmdiffkd model-index.yml'
+SOURCES += ' pyproject.toml requirements setup.py tests tools'
+# They set up the source tree.
+NOT_INSTALLED = {'tools/quickstart.sh', 'tools/run_tests.sh', 'tools/setup_env.sh'}
+
+# As in the README: a user's student and teacher, joined in fifteen lines.
+CONFIG = """\
+_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+
+model = dict(
+    _delete_=True,
+    type='mmdiffkd.DiffKDDistiller',
+    student=_base_.model,
+    teacher=dict(config='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', checkpoint='random'),
+    pairs=dict(
+        fpn=dict(
+            student='neck',
+            teacher='neck',
+            head=dict(type='DiffKDHead'),
+            loss=dict(type='MSELoss', loss_weight=5.0),
+        )))
+"""
+assert CONFIG.count('\n') <= 15
+
+
+def run(*words, cwd, path=(), expect=0):
+    """Run Python with ``path`` in front of all installed packages; returns what it printed."""
+    result = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env={**make_environment(), 'PYTHONPATH': os.pathsep.join(map(str, path))},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert result.returncode == expect, result.stdout[-5000:]
+    return result.stdout
+
+
+def files_below(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file()}
+
+
+@pytest.fixture(scope='module')
+def source_tree(tmp_path_factory):
+    """A copy of the source tree, with what a user leaves in it."""
+    tree = tmp_path_factory.mktemp('tree') / 'mmdiffkd'
+    tree.mkdir()
+    junk = shutil.ignore_patterns('__pycache__')
+    for name in SOURCES.split():
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=junk)
+        else:
+            shutil.copy(ROOT / name, tree)
+    for left in ('data/coco/a.jpg', 'work_dirs/a/a.py', 'tools/__pycache__/a.pyc', 'configs/a.pth'):
+        (tree / left).parent.mkdir(parents=True, exist_ok=True)
+        (tree / left).touch()
+    # A build of long ago.
+    gone = tree / 'build/lib/mmdiffkd/.mim/configs/diffkd/gone.py'
+    gone.parent.mkdir(parents=True)
+    gone.touch()
+    return tree
+
+
+@pytest.fixture(scope='module')
+def sdist(source_tree):
+    code = "from setuptools import build_meta; build_meta.build_sdist('dist')"
+    run('-c', code, cwd=source_tree)
+    return next(source_tree.glob('dist/*.tar.gz'))
+
+
+def build_wheel(source, folder):
+    options = ['-q', '--no-deps', '--no-build-isolation', '--no-index', '--wheel-dir', folder]
+    run('-m', 'pip', 'wheel', *options, source, cwd=folder)
+    return next(folder.glob('*.whl'))
+
+
+@pytest.fixture(scope='module')
+def wheel(source_tree, tmp_path_factory):
+    return build_wheel(source_tree, tmp_path_factory.mktemp('wheel'))
+
+
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory):
+    """The folder in which the wheel is installed."""
+    folder = tmp_path_factory.mktemp('site-packages')
+    options = ['-q', '--no-deps', '--no-index', '--no-compile', '--target', folder]
+    run('-m', 'pip', 'install', *options, wheel, cwd=folder)
+    return folder
+
+
+def test_contents_of_the_wheel(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.partition('/')[0] for name in names} == {
+        'mmdiffkd',
+        wheel.name.partition('-py3')[0] + '.dist-info',
+    }
+    mim = {name.partition('.mim/')[2] for name in names if name.startswith('mmdiffkd/.mim/')}
+    expected = {
+        file
+        for folder in ('configs', 'tools')
+        for file in (f'{folder}/{name}' for name in files_below(ROOT / folder))
+        if not file.endswith('.pyc')
+    }
+    assert mim == (expected | {'model-index.yml'}) - NOT_INSTALLED
+    modules = {name for name in names if re.match(r'mmdiffkd/\w', name)}
+    assert modules == {
+        f'mmdiffkd/{file}'
+        for file in files_below(ROOT / 'mmdiffkd')
+        if file.endswith('.py') and not file.startswith('.mim/')
+    }
+    assert any(name.endswith('/LICENSE') for name in names)
+
+
+def test_metadata(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        info = wheel.name.partition('-py3')[0] + '.dist-info'
+        metadata = Parser().parsestr(archive.read(f'{info}/METADATA').decode())
+        assert (
+            'mmdiffkd = mmdiffkd.__main__:main' in archive.read(f'{info}/entry_points.txt').decode()
+        )
+    requires = metadata.get_all('Requires-Dist')
+    core = [requirement for requirement in requires if 'extra ==' not in requirement]
+    assert core == ['numpy', 'torch>=2.6']
+    assert metadata.get_all('Provides-Extra') == ['tests']
+    assert any(requirement.startswith('pytest;') for requirement in requires)
+    assert metadata['Requires-Python'] == '>=3.10'
+    assert '# mmdiffkd' in metadata.get_payload()
+
+
+def test_sdist_builds_the_same_wheel(sdist, wheel, tmp_path):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition('/')[2] for name in archive.getnames()}
+    assert {'CITATION.cff', 'LICENSE', 'README.md', 'model-index.yml', 'setup.py'} <= names
+    folders = {name.partition('/')[0] for name in names if '/' in name}
+    assert folders == {'configs', 'mmdiffkd', 'mmdiffkd.egg-info', 'requirements', 'tools'}
+    (tmp_path / 'wheel').mkdir()
+    rebuilt = build_wheel(sdist, tmp_path / 'wheel')
+    assert {*zipfile.ZipFile(rebuilt).namelist()} == {*zipfile.ZipFile(wheel).namelist()}
+
+
+def test_editable_install_uses_the_source_tree_and_leaves_it_clean(source_tree, tmp_path):
+    before = files_below(source_tree)
+    code = f'from setuptools import build_meta; build_meta.build_editable({str(tmp_path)!r})'
+    run('-c', code, cwd=source_tree)
+    new = {file.partition('/')[0] for file in files_below(source_tree) - before}
+    assert new <= {'build', 'mmdiffkd.egg-info'}  # both in .gitignore
+
+    site = tmp_path / 'site'
+    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as archive:
+        archive.extractall(site)
+    # Without -S the editable install of the test environment would come first.
+    code = (
+        f'import site; site.addsitedir({str(site)!r}); import mmdiffkd\n'
+        "from mmengine.hub import get_config; print('config:', "
+        "get_config('mmdiffkd::teachers/resnet56_cifar100.py').filename)"
+    )
+    printed = run('-S', '-c', code, cwd=tmp_path, path=[site, sysconfig.get_paths()['purelib']])
+    config = source_tree / 'mmdiffkd/.mim/configs/teachers/resnet56_cifar100.py'
+    assert f'config: {config}\n' in printed
+
+
+def test_config_of_the_installed_package(installed, tmp_path):
+    """Also one that inherits from several folders and has a teacher of its own."""
+    pytest.importorskip('mmpretrain')
+    config = tmp_path / 'mine.py'
+    config.write_text("_base_ = 'mmdiffkd::diffkd/resnet56_resnet20_cifar100.py'\n")
+    code = (
+        'import mmdiffkd; from mmengine.config import Config\n'
+        f"print('teacher:', Config.fromfile({str(config)!r}).model.teacher.config)"
+    )
+    printed = run('-c', code, cwd=tmp_path, path=[installed])
+    configs = installed / 'mmdiffkd/.mim/configs'
+    assert f'teacher: {configs}/diffkd/../teachers/resnet56_cifar100.py\n' in printed
+
+
+@pytest.mark.parametrize('tool', ['command', 'mim'])
+def test_train_with_the_installed_package(tool, installed, tmp_path):
+    """From a folder that holds nothing but a config."""
+    pytest.importorskip('mmdet')
+    if tool == 'mim':  # as mim calls it
+        words = [installed / 'mmdiffkd/.mim/tools/train.py', 'mine.py', '--launcher', 'none']
+        (tmp_path / 'mine.py').write_text(CONFIG)
+    else:
+        words = ['-m', 'mmdiffkd', 'train', 'mine.py']
+        (tmp_path / 'mine.py').write_text(
+            "_base_ = 'mmdiffkd::quickstart/diffkd_retinanet_mini-coco.py'\n"
+        )
+    printed = run(*words, '--smoke', cwd=tmp_path, path=[installed])
+    assert re.search(r'Epoch\(train\) .*\b2/2\].*loss_kd_fpn', printed)
+    assert (tmp_path / 'work_dirs/mine/smoke/epoch_1.pth').is_file()
+
+
+def test_train_with_the_tool_of_the_host(installed, tmp_path):
+    """mmdet's own train.py finds our types by itself."""
+    mmdet = pytest.importorskip('mmdet')
+    (tmp_path / 'mine.py').write_text(CONFIG)
+    small = ['--image-size', '96', '64', '--num-train', '2', '--num-val', '1']
+    run(
+        '-m',
+        'mmdiffkd',
+        'make_mini_dataset',
+        'coco',
+        'data/coco',
+        *small,
+        cwd=tmp_path,
+        path=[installed],
+    )
+    printed = run(
+        Path(mmdet.__file__).parent / '.mim/tools/train.py',
+        'mine.py',
+        '--cfg-options',
+        'model.student.backbone.init_cfg=None',
+        'train_cfg.max_epochs=1',
+        'train_dataloader.dataset.pipeline.2.scale=(96,64)',
+        'val_dataloader.dataset.pipeline.1.scale=(96,64)',
+        *(f'{part}_dataloader.num_workers=0' for part in ('train', 'val')),
+        *(f'{part}_dataloader.persistent_workers=False' for part in ('train', 'val')),
+        'default_hooks.logger.interval=1',
+        cwd=tmp_path,
+        path=[installed],
+    )
+    assert re.search(r'Epoch\(train\) .*\b1/1\].*loss_kd_fpn', printed)
+    assert (tmp_path / 'work_dirs/mine/epoch_1.pth').is_file()
+
+
+def test_command_lists_its_tools(monkeypatch, capsys):
+    monkeypatch.setattr(sys, 'argv', ['mmdiffkd'])
+    command.main()
+    listed = capsys.readouterr().out
+    assert re.search(r'^  train +Train a student as a config says', listed, re.MULTILINE)
+    assert 'quickstart_stages' not in listed
+
+
+def test_command_names_an_unknown_tool(monkeypatch):
+    monkeypatch.setattr(sys, 'argv', ['mmdiffkd', 'trian'])
+    with pytest.raises(SystemExit, match="no tool 'trian'; it has .*train"):
+        command.main()

@@ -5,9 +5,9 @@
 #   bash tools/setup_env.sh       # sets up only
 #
 # An active environment that has mmdet, mmseg or mmpretrain is used as it is (mmdiffkd and what its
-# tests need are added to it). Otherwise `.venv` in the source tree is made, or reused;
-# MMDIFFKD_VENV names another place. Needs Python 3.10 or newer with venv and pip, and a C++
-# compiler.
+# tests and documentation need are added to it). Otherwise `.venv` in the source tree is made, or
+# reused; MMDIFFKD_VENV names another place. Needs Python 3.10 or newer with venv and pip, and a
+# C++ compiler.
 
 _mmdiffkd_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 _mmdiffkd_venv=${MMDIFFKD_VENV:-$_mmdiffkd_root/.venv}
@@ -83,8 +83,9 @@ _mmdiffkd_install_stack() {
 
 _mmdiffkd_install_package() {
     local pip="python -m pip install --disable-pip-version-check -q"
-    echo "[setup 4/4] mmdiffkd itself and what its tests need"
-    $pip -r "$_mmdiffkd_root/requirements/tests.txt" || return 1
+    echo "[setup 4/4] mmdiffkd itself and what its tests and documentation need"
+    $pip -r "$_mmdiffkd_root/requirements/tests.txt" \
+        -r "$_mmdiffkd_root/requirements/docs.txt" || return 1
     $pip --no-build-isolation --no-deps -e "$_mmdiffkd_root" || return 1
 }
 
@@ -114,7 +115,7 @@ _mmdiffkd_setup() {
 
 _mmdiffkd_requirements() {
     echo "$_mmdiffkd_root"
-    cat "$_mmdiffkd_root"/requirements/{onedl,tests}.txt "$_mmdiffkd_root/setup.py"
+    cat "$_mmdiffkd_root"/requirements/{onedl,tests,docs}.txt "$_mmdiffkd_root/setup.py"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then

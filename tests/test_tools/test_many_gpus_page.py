@@ -1,4 +1,4 @@
-"""The tables of docs/performance.md on many GPUs are what its commands and formulas yield."""
+"""The tables of docs/many-gpus.md are what its commands and formulas yield."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).resolve().parents[2] / 'docs' / 'performance.md').read_text()
+PAGE = (Path(__file__).resolve().parents[2] / 'docs' / 'many-gpus.md').read_text()
 BYTES_PER_MIB = 2**20
 COCO_IMAGES, IMAGENET_IMAGES = 117266, 1281167
 

@@ -1,0 +1,98 @@
+"""Settings of the documentation; ``tools/build_docs.sh`` builds it."""
+
+import contextlib
+import io
+import os
+import re
+import runpy
+import sys
+from pathlib import Path
+from typing import List
+from unittest import mock
+
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).resolve().parents[1]
+# Docstrings are those of this tree, also where another one is installed.
+sys.path.insert(0, str(ROOT))
+
+import mmdiffkd  # noqa: E402
+
+project = 'mmdiffkd'
+author = 'the mmdiffkd authors'
+release = version = mmdiffkd.__version__
+
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+    'sphinx_copybutton',
+]
+exclude_patterns = ['_build']
+
+myst_enable_extensions = ['colon_fence', 'deflist', 'dollarmath']
+myst_heading_anchors = 3
+
+autodoc_member_order = 'bysource'
+autodoc_typehints_format = 'short'
+python_use_unqualified_type_names = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+
+copybutton_prompt_text = r'>>> |\.\.\. |\$ '
+copybutton_prompt_is_regexp = True
+
+html_theme = 'furo'
+html_title = f'mmdiffkd {release}'
+html_show_sourcelink = False
+html_show_sphinx = False
+html_show_copyright = False
+html_math_renderer = 'mathml'
+
+
+def visit_math(translator, node: nodes.math) -> None:
+    """Formulas as MathML, which browsers render by themselves: pages need no network."""
+    translator.body.append(_mathml(node, as_block=False))
+    raise nodes.SkipNode
+
+
+def visit_math_block(translator, node: nodes.math_block) -> None:
+    """A displayed formula."""
+    translator.body.append(f'<div class="math">{_mathml(node, as_block=True)}</div>\n')
+    raise nodes.SkipNode
+
+
+def _mathml(node: nodes.Element, as_block: bool) -> str:
+    return re.sub(r'\s*\n\s*', '', tex2mathml(node.astext(), as_block=as_block))
+
+
+class ToolHelp(SphinxDirective):
+    """What a tool prints with ``--help``; the argument is its path below ``tools/``."""
+
+    required_arguments = 1
+
+    def run(self) -> List[nodes.Node]:
+        """Called by Sphinx."""
+        path = ROOT / 'tools' / self.arguments[0]
+        self.env.note_dependency(str(path))
+        printed = io.StringIO()
+        with (
+            mock.patch.object(sys, 'path', [str(path.parent), *sys.path]),
+            mock.patch.object(sys, 'argv', [str(path.relative_to(ROOT)), '--help']),
+            mock.patch.dict(os.environ, COLUMNS='90'),
+            contextlib.redirect_stdout(printed),
+            contextlib.suppress(SystemExit),
+        ):
+            runpy.run_path(str(path))['parse_args']()
+        return [nodes.literal_block(text=printed.getvalue(), language='text')]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.add_directive('tool-help', ToolHelp)
+    app.add_html_math_renderer('mathml', (visit_math, None), (visit_math_block, None))

@@ -8,7 +8,7 @@ import difflib
 import inspect
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -146,6 +146,45 @@ def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:
     return model, cfg.get('default_scope')
 
 
+def dicts_in(value: Any) -> Iterator[Dict]:
+    """All dicts inside nested dicts and lists, the outermost included."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from dicts_in(item)
+
+
+def forget_weights(model: Dict) -> None:
+    """Change a model dict so that building and initialising it loads no weight from anywhere."""
+    for part in dicts_in(model):
+        inits = part.get('init_cfg')
+        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+            if isinstance(init, dict) and init.get('type') == 'Pretrained':
+                part['init_cfg'] = None
+        # The older way of mmseg's models; timm's models take a flag.
+        if 'pretrained' in part:
+            part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
+        # The teacher in mmdet's models that distil by themselves.
+        if 'teacher_ckpt' in part:
+            part['teacher_ckpt'] = None
+
+
+def untrained_config(config: Any, where: str) -> Dict:
+    """The model dict of a config as :func:`forget_weights` leaves it, with the scope it needs.
+
+    Args:
+        config: A model dict, a path or a ``library::name``.
+        where: The config key, for errors.
+    """
+    model, scope = model_config(config, where)
+    forget_weights(model)
+    if scope is not None:
+        model.setdefault('_scope_', scope)
+    return model
+
+
 def student_config(model: Dict) -> Dict:
     """The plain student's model dict, from a distiller's or a plain one.
 
@@ -199,7 +238,15 @@ def run_for_features(
     modules = [FeaturePath.parse(path).module.partition('.')[0] for path in paths]
     if hasattr(model, 'extract_feat') and all(name in _FEATURE_MODULES for name in modules):
         model.extract_feat(inputs)
-    elif _decodes_with_samples(model):
+    else:
+        run_completely(model, inputs, data_samples)
+
+
+def run_completely(
+    model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None
+) -> None:
+    """Run a host's model to its raw outputs; the arguments are :func:`run_for_features`'s."""
+    if _decodes_with_samples(model):
         model.decode_head(model.extract_feat(inputs), data_samples)
     else:
         model(inputs, data_samples, mode='tensor')

@@ -1,13 +1,18 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Tuple
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 
-from mmdiffkd.distillers.build import student_config
+from mmdiffkd.distillers.build import (
+    dicts_in,
+    forget_weights,
+    student_config,
+    untrained_config,
+)
 
 from .miniatures import MINIATURES, Miniature
 
@@ -105,7 +110,7 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
     loader.persistent_workers = False
     if loader.get('batch_size', 1) > 1:
         loader.batch_size = batch_size
-    for part in _dicts_in(loader.dataset):
+    for part in dicts_in(loader.dataset):
         if 'times' in part:
             part.times = 1
 
@@ -116,20 +121,10 @@ def _shrink_sizes(cfg: Config, longest_side: int) -> None:
     models = [cfg.model, cfg.model.get('student', {})]
     parts += [model.get('data_preprocessor') for model in models]
     parts += [cfg.get('data_preprocessor')]
-    for part in _dicts_in(parts):
+    for part in dicts_in(parts):
         for key in _SIZE_KEYS:
             if part.get(key) is not None:
                 part[key] = _shrink_scale(part[key], longest_side)
-
-
-def _dicts_in(value: Any) -> Iterator[ConfigDict]:
-    """All dicts inside nested dicts and lists, the outermost included."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _dicts_in(item)
 
 
 def _shrink_scale(scale: Any, longest_side: int) -> Any:
@@ -144,17 +139,10 @@ def _forget_weights(cfg: Config) -> None:
     cfg.load_from = None
     if 'student' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
-        # It may be given by a name or a path.
+        # Both may be given by a name or a path.
+        cfg.model.teacher.config = untrained_config(cfg.model.teacher.config, 'teacher.config')
         cfg.model.student = student_config(cfg.model)
-
-    for part in _dicts_in(cfg.model):
-        inits = part.get('init_cfg')
-        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-            if isinstance(init, dict) and init.get('type') == 'Pretrained':
-                part['init_cfg'] = None
-        # The older way of mmseg's models; timm's models take a flag.
-        if 'pretrained' in part:
-            part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
+    forget_weights(cfg.model)
 
 
 def _shorten_schedule(cfg: Config) -> None:
@@ -179,7 +167,7 @@ def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:
     many a warm-up.
     """
     length = cfg.train_cfg.get('max_epochs' if by_epoch else 'max_iters')
-    for part in _dicts_in(cfg.get('param_scheduler')):
+    for part in dicts_in(cfg.get('param_scheduler')):
         if 'type' in part:
             same_unit = part.get('by_epoch', True) == by_epoch
             part.setdefault('end', length if same_unit else _NO_END)

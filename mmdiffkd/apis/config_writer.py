@@ -46,7 +46,7 @@ model = dict(
 
 _CLIPPING = """
 # The heads start from nothing; without clipping their first gradients can be large.
-optim_wrapper = dict(clip_grad=dict(max_norm=35, norm_type=2))
+optim_wrapper = dict(clip_grad=dict({replacing}max_norm=35, norm_type=2))
 """
 
 
@@ -56,7 +56,7 @@ def config_text(
     teacher: str,
     checkpoint: str,
     pairs: Sequence[PairRecipe],
-    clip_gradients: bool,
+    optim_wrapper: Dict,
 ) -> str:
     """The text of a config.
 
@@ -66,7 +66,7 @@ def config_text(
         teacher: Config of the teacher, likewise.
         checkpoint: Of the teacher, as ``teacher.checkpoint`` takes it.
         pairs: What to pair.
-        clip_gradients: Whether to add gradient clipping, which the student's config lacks.
+        optim_wrapper: The student's. Gradient clipping is added if it has none.
     """
     base, teacher_location = located(student), located(teacher)
     teacher_block = _entry('teacher', dict(config=teacher_location, checkpoint=checkpoint), 1)
@@ -84,7 +84,10 @@ def config_text(
         teacher_block=teacher_block,
         pairs='\n'.join(_pair(recipe) for recipe in pairs),
     )
-    return text + (_CLIPPING if clip_gradients else '')
+    if optim_wrapper.get('clip_grad') is not None:
+        return text
+    # A None in the base cannot be merged with a dict.
+    return text + _CLIPPING.format(replacing='_delete_=True, ' * ('clip_grad' in optim_wrapper))
 
 
 def located(config: str) -> str:

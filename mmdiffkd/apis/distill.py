@@ -140,8 +140,7 @@ def make_config(
     else:
         models = build_models(student, teacher)
         recipes = _recipes(cfg, models, pairs)
-    clip_gradients = cfg.optim_wrapper.get('clip_grad') is None
-    return config_text(path, student, teacher, checkpoint, recipes, clip_gradients)
+    return config_text(path, student, teacher, checkpoint, recipes, cfg.optim_wrapper)
 
 
 def list_modules(student: str, teacher: str) -> str:
@@ -195,11 +194,19 @@ def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRe
 
 
 def _choose(task: str, models: Models, sides: Sequence[int]) -> List[PairChoice]:
-    views = []
-    for role, model in zip(models._fields, models):
-        # Behind their necks detectors need real images; nothing there is chosen.
-        views.append(view_model(model, role, sides, task != DETECTOR, trains=role == 'student'))
-    return choose_pairs(task, *views)
+    # Behind their necks detectors need real images; nothing there is chosen.
+    complete = task != DETECTOR
+    student = view_model(models.student, 'student', sides, complete, trains=True)
+    try:
+        teacher = view_model(models.teacher, 'teacher', sides, complete, trains=False)
+    except ConfigError as error:
+        if len(sides) > 1:
+            raise
+        raise ConfigError(
+            f'{error}; the student is trained on images of this size, so choose a teacher that '
+            f'takes them, or a config of the student with images that the teacher takes'
+        ) from error
+    return choose_pairs(task, student, teacher)
 
 
 def _student_config(student: str) -> Config:
@@ -209,6 +216,11 @@ def _student_config(student: str) -> Config:
         raise ConfigError(
             f'student: {student!r} has no {", ".join(missing)}, so it cannot be trained; choose a '
             f'config that its library trains'
+        )
+    if 'read_base' in Path(cfg.filename).read_text():
+        raise ConfigError(
+            f'student: {student!r} is a config of the new style (with read_base()), which the '
+            f'config made here cannot inherit; choose its counterpart with _base_'
         )
     return cfg
 

@@ -112,14 +112,28 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
             return get_config(str(location), pretrained=with_weights)
         except Exception as error:
             # mmengine raises ImportError, FileNotFoundError, AssertionError or ValueError here.
-            raise ConfigError(f'{where}: {location!r} cannot be read: {error}') from error
+            raise ConfigError(
+                f'{where}: {location!r} cannot be read: {error}{_suggest_config(str(location))}'
+            ) from error
     path = Path(location).expanduser()
     if not path.is_file():
         raise ConfigError(
             f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
             f"and a name like 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"
         )
-    return Config.fromfile(path)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:
+        # A config is code of its author's: anything can happen in it.
+        raise ConfigError(f'{where}: {str(location)!r} cannot be read: {error!r}') from error
+
+
+def _suggest_config(location: str) -> str:
+    """The names most alike among a library's configs, if it has none of this name."""
+    library, _, name = location.partition('::')
+    root = Path(find_spec(library).submodule_search_locations[0], '.mim', 'configs')
+    known = [path.relative_to(root).as_posix() for path in root.glob('*/*.py')]
+    return '' if name in known else suggest(name, known)
 
 
 def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:

@@ -6,6 +6,7 @@ from typing import Any, Tuple
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.registry import DATASETS
 
 from mmdiffkd.distillers.build import (
     dicts_in,
@@ -14,7 +15,7 @@ from mmdiffkd.distillers.build import (
     untrained_config,
 )
 
-from .miniatures import MINIATURES, Miniature
+from .miniatures import MINIATURES, Miniature, miniature_of
 
 _ITERATIONS = 2
 # What mmengine's parameter schedulers take for infinity.
@@ -50,8 +51,8 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
-    miniature = _miniature_of(cfg)
-    _use_miniature_data(cfg, miniature, image_size)
+    miniature, dataset_class = _miniature_of(cfg)
+    _use_miniature_data(cfg, miniature, dataset_class, image_size)
     for key in _LOADERS:
         if cfg.get(key) is not None:
             _shrink_loader(cfg[key], miniature.batch_size)
@@ -64,23 +65,30 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     return cfg
 
 
-def _miniature_of(cfg: Config) -> Miniature:
-    dataset = _innermost_dataset(cfg.train_dataloader.dataset)
-    kind = getattr(dataset.type, '__name__', dataset.type).rpartition('.')[-1]
-    if kind not in MINIATURES:
-        raise ValueError(
-            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(MINIATURES)})'
-        )
-    return MINIATURES[kind]
+def _miniature_of(cfg: Config) -> Tuple[Miniature, type]:
+    """What stands for the training data, and the class of these."""
+    kind = _innermost_dataset(cfg.train_dataloader.dataset).type
+    cls = kind
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+            cls = registry.get(kind)
+    miniature = None if cls is None else miniature_of(cls)
+    if miniature is None:
+        known = ', '.join(name.rpartition('.')[-1] for name in MINIATURES)
+        name = getattr(cls, '__name__', kind)
+        raise ValueError(f'--smoke: no miniature of {name!r} (there are miniatures of {known})')
+    return miniature, cls
 
 
-def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int, int]) -> None:
-    dataset = _innermost_dataset(cfg.train_dataloader.dataset)
+def _use_miniature_data(
+    cfg: Config, miniature: Miniature, cls: type, image_size: Tuple[int, int]
+) -> None:
     root = Path(cfg.work_dir, 'data')
     if is_main_process():
         miniature.make(
             root,
-            dataset,
+            _innermost_dataset(cfg.train_dataloader.dataset),
+            cls,
             num_train=miniature.batch_size * _ITERATIONS * get_world_size(),
             num_val=2,
             image_size=image_size,
@@ -89,7 +97,10 @@ def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int
     for key in _LOADERS:
         if cfg.get(key) is not None:
             split = miniature.train if key == 'train_dataloader' else miniature.val
-            _innermost_dataset(cfg[key].dataset).update(data_root=f'{root}/', **split)
+            dataset = _innermost_dataset(cfg[key].dataset)
+            dataset.update(data_root=f'{root}/', **split)
+            for name in miniature.removed:
+                dataset.pop(name, None)
     for key in _EVALUATORS:
         evaluators = cfg.get(key) or []
         for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
@@ -98,9 +109,13 @@ def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int
 
 
 def _innermost_dataset(dataset: ConfigDict) -> ConfigDict:
-    """The data set inside wrappers such as ``RepeatDataset``."""
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    """The data set inside wrappers such as ``RepeatDataset``; of several the first."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        if 'datasets' in dataset:
+            dataset.datasets = dataset.datasets[:1]
+            dataset = dataset.datasets[0]
+        else:
+            dataset = dataset.dataset
     return dataset
 
 

@@ -11,12 +11,14 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdiffkd.distillers.build import load_config as read_config
+
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all tools running a config have, named as in the host libraries."""
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help="path of the config, or a name as 'mmdet::...'")
     add_run_arguments(parser)
 
 
@@ -42,7 +44,7 @@ def load_config(args: argparse.Namespace) -> Config:
     The work directory is that of the command line, else of the config, else
     ``work_dirs/<config name>``.
     """
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, 'config')
     apply_run_arguments(cfg, args)
     if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))

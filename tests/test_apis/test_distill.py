@@ -107,9 +107,8 @@ def test_a_teacher_for_other_images(made, files, config_file):
         student.read_text() + f'train_dataloader.update(dataset=dict(pipeline={pipeline}))\n'
     )
     assert '96x96' in made()[1]
-    with pytest.raises(
-        ConfigError, match='(?s)blank 96x96 image failed.*choose a teacher that takes'
-    ):
+    message = '(?s)blank 96x96 image failed.*choose a teacher that takes'
+    with pytest.raises(ConfigError, match=message):
         made(teacher=config_file('fixed', type='FixedSizeClassifier'))
 
 

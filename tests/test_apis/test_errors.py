@@ -1,5 +1,7 @@
 """Who sees a traceback."""
 
+import json
+
 import pytest
 
 from mmdiffkd.apis import one_line_errors
@@ -29,3 +31,11 @@ def test_debug_lets_it_through():
 def test_faults_elsewhere_keep_their_traceback():
     with pytest.raises(ValueError, match='invalid literal'), one_line_errors():
         int('x')
+
+
+def test_with_advice_they_are_one_line_that_says_where(capsys):
+    with pytest.raises(SystemExit), one_line_errors(advice='ask its authors'):
+        json.loads('{')
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('error: json failed at ') and 'JSONDecodeError' in line
+    assert 'ask its authors' in line

@@ -78,9 +78,12 @@ def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[Pair
         scores = _scores(task, student, teacher)
     chosen = [pair for pair in (features, scores) if pair is not None]
     if not chosen:
+        views = dict(student=student, teacher=teacher)
+        barren = [role for role, view in views.items() if not _pyramids_of(view)]
         raise ConfigError(
-            'no modules were found that yield alike features in student and teacher; look for some '
-            'with --list-modules and name them with --pairs'
+            f'no module of the {" and the ".join(barren) or "two models"} was found that yields a '
+            f'feature map in neck, backbone or head; choose another model, or look for modules '
+            f'with --list-modules and name them with --pairs'
         )
     return chosen
 

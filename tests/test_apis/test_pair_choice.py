@@ -117,6 +117,16 @@ def test_tasks_that_do_not_fit(student, teacher, message):
         common_task(MODELS.build(student), MODELS.build(teacher))
 
 
+def test_a_model_without_maps_is_named():
+    """Its backbone has another name, as in some multimodal models."""
+    teacher = build('Detector')
+    teacher.encoder, teacher.decoder = teacher.backbone, teacher.neck
+    del teacher.backbone, teacher.neck
+    teacher.extract_feat = lambda inputs: teacher.decoder(teacher.encoder(inputs))
+    with pytest.raises(ConfigError, match='no module of the teacher was found'):
+        choose(build('Detector'), teacher)
+
+
 def test_octaves_round_as_strided_convolutions_do():
     maps = [(8, side, side) for side in (28, 14, 7, 4, 2, 1)]
     assert octaves(maps, 224) == [3, 4, 5, 6, 7, 8]

@@ -9,6 +9,7 @@ import inspect
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from urllib.parse import unquote
 
 import torch
 from mmengine.config import Config
@@ -129,9 +130,13 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
 
 
 def _suggest_config(location: str) -> str:
-    """The names most alike among a library's configs, if it has none of this name."""
+    """What to write instead of the name of a library's config that cannot be read."""
     library, _, name = location.partition('::')
     root = Path(find_spec(library).submodule_search_locations[0], '.mim', 'configs')
+    # As the libraries' own indexes have them, for the folder gn+ws.
+    name = unquote(name)
+    if '+' in name and (root / name).is_file():
+        return f'; give its path, {root / name}'
     known = [path.relative_to(root).as_posix() for path in root.glob('*/*.py')]
     return '' if name in known else suggest(name, known)
 

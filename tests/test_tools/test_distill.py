@@ -54,7 +54,7 @@ def test_modules_are_listed(run):
     output = run('tools/distill.py', STUDENT, '--teacher', TEACHER, '--list-modules')
     assert 'student: RetinaNet' in output and 'teacher: RetinaNet' in output
     lines = {line.split()[0]: line for line in output.splitlines() if line.strip()}
-    assert lines['neck'].split()[1:3] == ['FPN', '128x28x28,']
+    assert lines['neck'].split()[1:3] == ['FPN', '64x28x28,']  # the teacher's, printed last
     assert '5 calls: ' in lines['bbox_head.retina_cls']
 
 

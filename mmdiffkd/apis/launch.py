@@ -11,12 +11,19 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdiffkd.distillers.build import load_config as read_config
+
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that all tools running a config have, named as in the host libraries."""
-    parser.add_argument('config', help='path of the config')
+    parser.add_argument('config', help="path of the config, or a name as 'mmdet::...'")
+    add_run_arguments(parser)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of them that do not name the config."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
         '--cfg-options',
@@ -37,16 +44,21 @@ def load_config(args: argparse.Namespace) -> Config:
     The work directory is that of the command line, else of the config, else
     ``work_dirs/<config name>``.
     """
+    cfg = read_config(args.config, 'config')
+    apply_run_arguments(cfg, args)
+    if cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    return cfg
+
+
+def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
+    """Write the arguments of :func:`add_run_arguments` into the config."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    return cfg
 
 
 @contextmanager

@@ -8,7 +8,8 @@ import difflib
 import inspect
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterable, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from urllib.parse import unquote
 
 import torch
 from mmengine.config import Config
@@ -112,14 +113,32 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
             return get_config(str(location), pretrained=with_weights)
         except Exception as error:
             # mmengine raises ImportError, FileNotFoundError, AssertionError or ValueError here.
-            raise ConfigError(f'{where}: {location!r} cannot be read: {error}') from error
+            raise ConfigError(
+                f'{where}: {location!r} cannot be read: {error}{_suggest_config(str(location))}'
+            ) from error
     path = Path(location).expanduser()
     if not path.is_file():
         raise ConfigError(
             f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
             f"and a name like 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"
         )
-    return Config.fromfile(path)
+    try:
+        return Config.fromfile(path)
+    except Exception as error:
+        # A config is code of its author's: anything can happen in it.
+        raise ConfigError(f'{where}: {str(location)!r} cannot be read: {error!r}') from error
+
+
+def _suggest_config(location: str) -> str:
+    """What to write instead of the name of a library's config that cannot be read."""
+    library, _, name = location.partition('::')
+    root = Path(find_spec(library).submodule_search_locations[0], '.mim', 'configs')
+    # As the libraries' own indexes have them, for the folder gn+ws.
+    name = unquote(name)
+    if '+' in name and (root / name).is_file():
+        return f'; give its path, {root / name}'
+    known = [path.relative_to(root).as_posix() for path in root.glob('*/*.py')]
+    return '' if name in known else suggest(name, known)
 
 
 def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:
@@ -144,6 +163,45 @@ def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     return model, cfg.get('default_scope')
+
+
+def dicts_in(value: Any) -> Iterator[Dict]:
+    """All dicts inside nested dicts and lists, the outermost included."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from dicts_in(item)
+
+
+def forget_weights(model: Dict) -> None:
+    """Change a model dict so that building and initialising it loads no weight from anywhere."""
+    for part in dicts_in(model):
+        inits = part.get('init_cfg')
+        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
+            if isinstance(init, dict) and init.get('type') == 'Pretrained':
+                part['init_cfg'] = None
+        # The older way of mmseg's models; timm's models take a flag.
+        if 'pretrained' in part:
+            part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
+        # The teacher in mmdet's models that distil by themselves.
+        if 'teacher_ckpt' in part:
+            part['teacher_ckpt'] = None
+
+
+def untrained_config(config: Any, where: str) -> Dict:
+    """The model dict of a config as :func:`forget_weights` leaves it, with the scope it needs.
+
+    Args:
+        config: A model dict, a path or a ``library::name``.
+        where: The config key, for errors.
+    """
+    model, scope = model_config(config, where)
+    forget_weights(model)
+    if scope is not None:
+        model.setdefault('_scope_', scope)
+    return model
 
 
 def student_config(model: Dict) -> Dict:
@@ -199,7 +257,15 @@ def run_for_features(
     modules = [FeaturePath.parse(path).module.partition('.')[0] for path in paths]
     if hasattr(model, 'extract_feat') and all(name in _FEATURE_MODULES for name in modules):
         model.extract_feat(inputs)
-    elif _decodes_with_samples(model):
+    else:
+        run_completely(model, inputs, data_samples)
+
+
+def run_completely(
+    model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None
+) -> None:
+    """Run a host's model to its raw outputs; the arguments are :func:`run_for_features`'s."""
+    if _decodes_with_samples(model):
         model.decode_head(model.extract_feat(inputs), data_samples)
     else:
         model(inputs, data_samples, mode='tensor')

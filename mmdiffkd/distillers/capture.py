@@ -105,7 +105,7 @@ class FeatureCapture:
             for name, paths in by_module.items():
                 # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
                 module = self.model.get_submodule(name)
-                wrapped.enter_context(_wrapped_forward(module, self._capturing(paths)))
+                wrapped.enter_context(wrapped_forward(module, self._capturing(paths)))
             self._wrapped = wrapped.pop_all()
         return self._features
 
@@ -216,7 +216,7 @@ def replaced_input(
 
         return fed_forward
 
-    with _wrapped_forward(model.get_submodule(path.module), wrap):
+    with wrapped_forward(model.get_submodule(path.module), wrap):
         try:
             yield
         except _AllCaptured:
@@ -273,7 +273,7 @@ def argument_name(forward: Callable, argument: str) -> str:
 
 
 @contextmanager
-def _wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
+def wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
     """Put a wrapper around a module's ``forward``, and take it away again."""
     previous = vars(module).get('forward')
     # On the instance, where it hides the class's own until it is deleted.

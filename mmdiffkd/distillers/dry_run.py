@@ -4,12 +4,12 @@ from contextlib import contextmanager
 from typing import Any, Callable, Iterable, List, Tuple
 
 import torch
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, PixelData
 from torch import Tensor, nn
 
 from .build import ConfigError
 
-IMAGE_SIDES = (224, 384, 512)
+IMAGE_SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024)
 """Sides in pixels to try. Nearly all models take the first; others are made for one size only, or
 need larger ones."""
 
@@ -38,6 +38,18 @@ def random_batch(side: int, number: int) -> Tuple[Tensor, List[BaseDataElement]]
     generator = torch.Generator().manual_seed(0)
     samples = [blank_batch(side)[1][0] for _ in range(number)]
     return torch.randn(number, 3, side, side, generator=generator), samples
+
+
+def annotated_batch(side: int, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
+    """Images of noise as :func:`random_batch` gives them, all of class 0, in whole and by pixel.
+
+    That is what the losses of classifiers and segmentors read.
+    """
+    images, samples = random_batch(side, number)
+    for sample in samples:
+        sample.gt_label = torch.zeros(1, dtype=torch.long)
+        sample.gt_sem_seg = PixelData(data=torch.zeros(1, side, side, dtype=torch.long))
+    return images, samples
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 from .coco_categories import COCO_CATEGORIES
 from .making import MAX_PICTURES, build_splits, check_range, check_size, write_image
 from .scenes import smallest_size, vary_size
-from .shapes import draw_scene, polygon_area
+from .shapes import draw_scene, polygon_area, shape_mask
 
 CATEGORY_SHAPES = {
     'sports ball': 'disc',
@@ -79,6 +79,28 @@ def make_mini_coco(
         classes=None if classes is None else list(classes),
     )
     return build_splits(root, 'coco', num_train, num_val, scene, partial(_write_split, scene))
+
+
+def write_stuff_maps(root: Path) -> None:
+    """Add COCO-Stuff's label maps to a data set that :func:`make_mini_coco` has made.
+
+    ``stuffthingmaps/{train,val}2017/*.png`` have the value of its category, its id less one, where
+    an object is, and 255 (nothing labelled) elsewhere. Hybrid Task Cascade, for one, reads them.
+
+    Args:
+        root: Of the data set.
+    """
+    for split in ('train2017', 'val2017'):
+        content = json.loads((root / 'annotations' / f'instances_{split}.json').read_text())
+        for image in content['images']:
+            size = image['width'], image['height']
+            labels = np.full(size[::-1], 255, np.uint8)
+            for instance in content['annotations']:
+                if instance['image_id'] == image['id']:
+                    outline = np.reshape(instance['segmentation'][0], (-1, 2))
+                    labels[shape_mask(size, outline) > 0.5] = instance['category_id'] - 1
+            name = Path(image['file_name']).with_suffix('.png')
+            write_image(root / 'stuffthingmaps' / split / name, labels)
 
 
 def _write_split(scene: Dict[str, Any], directory: Path, split: str, count: int) -> Iterator[None]:

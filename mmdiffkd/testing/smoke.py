@@ -1,15 +1,21 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
 from pathlib import Path
-from typing import Any, Iterator, Tuple
+from typing import Any, Tuple
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.registry import DATASETS
 
-from mmdiffkd.distillers.build import student_config
+from mmdiffkd.distillers.build import (
+    dicts_in,
+    forget_weights,
+    student_config,
+    untrained_config,
+)
 
-from .miniatures import MINIATURES, Miniature
+from .miniatures import MINIATURES, Miniature, miniature_of
 
 _ITERATIONS = 2
 # What mmengine's parameter schedulers take for infinity.
@@ -45,8 +51,8 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
-    miniature = _miniature_of(cfg)
-    _use_miniature_data(cfg, miniature, image_size)
+    miniature, dataset_class = _miniature_of(cfg)
+    _use_miniature_data(cfg, miniature, dataset_class, image_size)
     for key in _LOADERS:
         if cfg.get(key) is not None:
             _shrink_loader(cfg[key], miniature.batch_size)
@@ -60,23 +66,30 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
     return cfg
 
 
-def _miniature_of(cfg: Config) -> Miniature:
-    dataset = _innermost_dataset(cfg.train_dataloader.dataset)
-    kind = getattr(dataset.type, '__name__', dataset.type).rpartition('.')[-1]
-    if kind not in MINIATURES:
-        raise ValueError(
-            f'--smoke: no miniature of {kind!r} (there are miniatures of {", ".join(MINIATURES)})'
-        )
-    return MINIATURES[kind]
+def _miniature_of(cfg: Config) -> Tuple[Miniature, type]:
+    """What stands for the training data, and the class of these."""
+    kind = _innermost_dataset(cfg.train_dataloader.dataset).type
+    cls = kind
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+            cls = registry.get(kind)
+    miniature = None if cls is None else miniature_of(cls)
+    if miniature is None:
+        known = ', '.join(name.rpartition('.')[-1] for name in MINIATURES)
+        name = getattr(cls, '__name__', kind)
+        raise ValueError(f'--smoke: no miniature of {name!r} (there are miniatures of {known})')
+    return miniature, cls
 
 
-def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int, int]) -> None:
-    dataset = _innermost_dataset(cfg.train_dataloader.dataset)
+def _use_miniature_data(
+    cfg: Config, miniature: Miniature, cls: type, image_size: Tuple[int, int]
+) -> None:
     root = Path(cfg.work_dir, 'data')
     if is_main_process():
         miniature.make(
             root,
-            dataset,
+            _innermost_dataset(cfg.train_dataloader.dataset),
+            cls,
             num_train=miniature.batch_size * _ITERATIONS * get_world_size(),
             num_val=2,
             image_size=image_size,
@@ -85,7 +98,10 @@ def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int
     for key in _LOADERS:
         if cfg.get(key) is not None:
             split = miniature.train if key == 'train_dataloader' else miniature.val
-            _innermost_dataset(cfg[key].dataset).update(data_root=f'{root}/', **split)
+            dataset = _innermost_dataset(cfg[key].dataset)
+            dataset.update(data_root=f'{root}/', **split)
+            for name in miniature.removed:
+                dataset.pop(name, None)
     for key in _EVALUATORS:
         evaluators = cfg.get(key) or []
         for evaluator in evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]:
@@ -94,9 +110,13 @@ def _use_miniature_data(cfg: Config, miniature: Miniature, image_size: Tuple[int
 
 
 def _innermost_dataset(dataset: ConfigDict) -> ConfigDict:
-    """The data set inside wrappers such as ``RepeatDataset``."""
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    """The data set inside wrappers such as ``RepeatDataset``; of several the first."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        if 'datasets' in dataset:
+            dataset.datasets = dataset.datasets[:1]
+            dataset = dataset.datasets[0]
+        else:
+            dataset = dataset.dataset
     return dataset
 
 
@@ -106,7 +126,7 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
     loader.persistent_workers = False
     if loader.get('batch_size', 1) > 1:
         loader.batch_size = batch_size
-    for part in _dicts_in(loader.dataset):
+    for part in dicts_in(loader.dataset):
         if 'times' in part:
             part.times = 1
 
@@ -117,20 +137,10 @@ def _shrink_sizes(cfg: Config, longest_side: int) -> None:
     models = [cfg.model, cfg.model.get('student', {})]
     parts += [model.get('data_preprocessor') for model in models]
     parts += [cfg.get('data_preprocessor')]
-    for part in _dicts_in(parts):
+    for part in dicts_in(parts):
         for key in _SIZE_KEYS:
             if part.get(key) is not None:
                 part[key] = _shrink_scale(part[key], longest_side)
-
-
-def _dicts_in(value: Any) -> Iterator[ConfigDict]:
-    """All dicts inside nested dicts and lists, the outermost included."""
-    if isinstance(value, dict):
-        yield value
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _dicts_in(item)
 
 
 def _shrink_scale(scale: Any, longest_side: int) -> Any:
@@ -145,17 +155,10 @@ def _forget_weights(cfg: Config) -> None:
     cfg.load_from = None
     if 'student' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
-        # It may be given by a name or a path.
+        # Both may be given by a name or a path.
+        cfg.model.teacher.config = untrained_config(cfg.model.teacher.config, 'teacher.config')
         cfg.model.student = student_config(cfg.model)
-
-    for part in _dicts_in(cfg.model):
-        inits = part.get('init_cfg')
-        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-            if isinstance(init, dict) and init.get('type') == 'Pretrained':
-                part['init_cfg'] = None
-        # The older way of mmseg's models; timm's models take a flag.
-        if 'pretrained' in part:
-            part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
+    forget_weights(cfg.model)
 
 
 def _shorten_schedule(cfg: Config) -> None:
@@ -180,7 +183,7 @@ def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:
     many a warm-up.
     """
     length = cfg.train_cfg.get('max_epochs' if by_epoch else 'max_iters')
-    for part in _dicts_in(cfg.get('param_scheduler')):
+    for part in dicts_in(cfg.get('param_scheduler')):
         if 'type' in part:
             same_unit = part.get('by_epoch', True) == by_epoch
             part.setdefault('end', length if same_unit else _NO_END)

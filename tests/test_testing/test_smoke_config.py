@@ -12,11 +12,15 @@ ITERATIONS = dict(type='IterBasedTrainLoop', max_iters=90000, val_interval=5000)
 
 @pytest.fixture
 def smoke_config(tmp_path):
+    pytest.importorskip('mmdet')
+
     def make(**parts):
         whole = dict(
             work_dir=str(tmp_path),
             model=dict(type='Detector'),
-            train_dataloader=dict(batch_size=8, dataset=dict(type='CocoDataset', pipeline=[])),
+            train_dataloader=dict(
+                batch_size=8, dataset=dict(type='mmdet.CocoDataset', pipeline=[])
+            ),
             train_cfg=EPOCHS,
             optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1)),
             default_hooks=dict(checkpoint=dict(interval=10), logger=dict(interval=50)),

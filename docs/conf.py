@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import re
 import runpy
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import List
 from unittest import mock
 
 from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -57,18 +56,15 @@ html_math_renderer = 'mathml'
 
 def visit_math(translator, node: nodes.math) -> None:
     """Formulas as MathML, which browsers render by themselves: pages need no network."""
-    translator.body.append(_mathml(node, as_block=False))
+    translator.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def visit_math_block(translator, node: nodes.math_block) -> None:
     """A displayed formula."""
-    translator.body.append(f'<div class="math">{_mathml(node, as_block=True)}</div>\n')
+    formula = convert(node.astext(), display='block')
+    translator.body.append(f'<div class="math">{formula}</div>\n')
     raise nodes.SkipNode
-
-
-def _mathml(node: nodes.Element, as_block: bool) -> str:
-    return re.sub(r'\s*\n\s*', '', tex2mathml(node.astext(), as_block=as_block))
 
 
 class ToolHelp(SphinxDirective):

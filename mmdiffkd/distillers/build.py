@@ -79,7 +79,9 @@ def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
             f'(mmdiffkd has {", ".join(known)}; name those of other libraries as '
             f"'mmdet.L1Loss')"
         )
-    parameters = inspect.signature(cls).parameters
+    # A class without a constructor has nn.Module's, which names any arguments and takes none.
+    plain = cls.__init__ is nn.Module.__init__
+    parameters = {} if plain else inspect.signature(cls).parameters
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     accepted = [name for name in parameters if name not in filled_in]
     if not takes_any:

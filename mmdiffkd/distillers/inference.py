@@ -1,9 +1,20 @@
 """What makes a frozen model's forward cheaper, apart from folding its batch norms."""
 
+import functools
 import logging
 import math
-from contextlib import contextmanager, nullcontext
-from typing import Any, Callable, ContextManager, Dict, Iterable, Iterator, List, Optional, Tuple
+from contextlib import nullcontext
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterable,
+    List,
+    Optional,
+    Set,
+    Tuple,
+)
 
 import torch
 from mmengine.logging import print_log
@@ -58,16 +69,25 @@ class Precision:
         self.name = name
         self.dtype = None if name is None else PRECISIONS[name]
 
-    def hold_weights(self, model: nn.Module) -> None:
+    def apply_to(self, model: nn.Module) -> None:
         """Give convolutions and linear layers weights of this precision.
 
         Autocast would cast them anew in each forward. Norms and whatever handles its weights
         itself keep theirs. New parameters are made, the old tensors are not changed.
+
+        mmcv's own operations (RoIAlign, deformable convolutions) compute in float32: many have no
+        other precision, and autocast does not know them. For the same reason what heads yield is
+        float32: it goes into post-processing, such as NMS.
         """
         if self.dtype in (None, torch.float32):
             return
+        operations, inside = _mmcv_operations(model)
+        for module in operations:
+            module.forward = _computing_in_float32(module.forward)
         for module in model.modules():
-            if _uses_weights_plainly(module):
+            if hasattr(module, 'predict_by_feat'):
+                module.register_forward_hook(lambda _, args, output: tree_map(_in_float32, output))
+            if _uses_weights_plainly(module) and module not in inside:
                 for name, parameter in module._parameters.items():
                     if parameter is not None:
                         cast = nn.Parameter(parameter.to(self.dtype), parameter.requires_grad)
@@ -90,21 +110,6 @@ class Precision:
         """An output of the model, in the precision ``dtype`` of the run around it."""
         cast = self.dtype is not None and value.is_floating_point()
         return value.to(dtype) if cast else value
-
-    @contextmanager
-    def predicting(self, model: nn.Module) -> Iterator[None]:
-        """Hand the hosts' post-processing float32: NMS, for one, takes nothing else."""
-        heads = [module for module in model.modules() if hasattr(module, 'predict_by_feat')]
-        hooks = [
-            head.register_forward_hook(lambda _, args, output: tree_map(_in_float32, output))
-            for head in heads
-            if self.dtype is not None
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def keeping(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """What moves and casts tensors, without the casting if the precision is set."""
@@ -141,12 +146,11 @@ class ChannelsLast:
     """
 
     def __init__(self, model: nn.Module, pack: bool = False) -> None:
-        operations = [module for module in model.modules() if _is_mmcv_operation(module)]
+        operations, inside = _mmcv_operations(model)
         self._hooks = [
             module.register_forward_pre_hook(_with_contiguous_inputs, with_kwargs=True)
             for module in operations
         ]
-        inside = {part for module in operations for part in module.modules()}
         self._convolutions = [
             module
             for module in model.modules()
@@ -170,12 +174,31 @@ class ChannelsLast:
             hook.remove()
 
 
-def _is_mmcv_operation(module: nn.Module) -> bool:
-    return any(cls.__module__.startswith('mmcv.ops.') for cls in type(module).__mro__)
+def _mmcv_operations(model: nn.Module) -> Tuple[List[nn.Module], Set[nn.Module]]:
+    """mmcv's own operations in a model, and these with all modules inside of them."""
+    operations = [
+        module
+        for module in model.modules()
+        if any(cls.__module__.startswith('mmcv.ops.') for cls in type(module).__mro__)
+    ]
+    return operations, {part for module in operations for part in module.modules()}
 
 
 def _with_contiguous_inputs(module: nn.Module, args: tuple, kwargs: dict) -> Tuple[tuple, dict]:
     return tree_map(lambda x: x.contiguous() if isinstance(x, Tensor) else x, (args, kwargs))
+
+
+def _computing_in_float32(forward: Callable) -> Callable:
+    """A forward whose inputs are float32, and whose output has the precision of its first one."""
+
+    @functools.wraps(forward)
+    def run(*args, **kwargs):
+        given = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        with torch.autocast(given.device.type, enabled=False):
+            output = forward(*tree_map(_in_float32, args), **tree_map(_in_float32, kwargs))
+        return tree_map(lambda x: x.to(given.dtype) if isinstance(x, Tensor) else x, output)
+
+    return run
 
 
 def compile_children(model: nn.Module, paths: Iterable[FeaturePath]) -> List[str]:

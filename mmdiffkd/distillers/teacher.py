@@ -174,7 +174,7 @@ class FrozenTeacher:
         device = next(self.model.parameters()).device
         data = self.model.data_preprocessor.to(device)(data, False)
         data = dict(data, inputs=self._as_it_runs(data['inputs']))
-        with self._precision.autocast(device), self._precision.predicting(self.model):
+        with self._precision.autocast(device):
             return self.model(**data, mode='predict')
 
     def _as_it_runs(self, inputs: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class FrozenTeacher:
             self._runs_channels_last = True
             self._runs_channels_last = keep_if_equal('channels_last', change.undo, run, reference)
         self._precision = self._wanted_precision
-        self._precision.hold_weights(self.model)
+        self._precision.apply_to(self.model)
         if self._precision.dtype is not None:
             self._try_precision(run)
         if self.compile:
@@ -225,8 +225,8 @@ class FrozenTeacher:
         try:
             run()
         except Exception as error:
-            # Hosts have operations without it, such as non-maximum suppression. This trial is on
-            # the CPU; where there is a GPU, it says nothing about what runs there.
+            # A model may have operations without it. This trial is on the CPU; where there is a
+            # GPU, it says nothing about what runs there.
             if not torch.cuda.is_available():
                 raise ConfigError(
                     f'teacher.precision: the teacher does not run in {self._precision.name!r} on a '

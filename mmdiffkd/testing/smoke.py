@@ -132,6 +132,9 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
 
 def _shrink_sizes(cfg: Config, longest_side: int) -> None:
     """Cap all sizes in pixels: those of the pipelines, and those that batches are padded to."""
+    # SSD has layers that a smaller image does not reach.
+    needed = [part.get('input_size', 0) for part in dicts_in(cfg.model)]
+    longest_side = max(longest_side, *(size for size in needed if isinstance(size, int)))
     parts = [cfg[key].dataset for key in _LOADERS if cfg.get(key) is not None]
     models = [cfg.model, cfg.model.get('student', {})]
     parts += [model.get('data_preprocessor') for model in models]

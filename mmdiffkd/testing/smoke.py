@@ -12,7 +12,6 @@ from mmdiffkd.distillers.build import (
     dicts_in,
     forget_weights,
     student_config,
-    untrained_config,
 )
 
 from .miniatures import MINIATURES, Miniature, miniature_of
@@ -157,8 +156,7 @@ def _forget_weights(cfg: Config) -> None:
     cfg.load_from = None
     if 'student' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
-        # Both may be given by a name or a path.
-        cfg.model.teacher.config = untrained_config(cfg.model.teacher.config, 'teacher.config')
+        # It may be given by a name or a path.
         cfg.model.student = student_config(cfg.model)
     forget_weights(cfg.model)
 

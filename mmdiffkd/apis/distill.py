@@ -186,9 +186,10 @@ def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRe
         choices = parse_pairs(pairs)
     else:
         task = common_task(*models)
-        if task == CLASSIFIER:
-            # Many work at the size that they were made for only.
-            sides = (_image_side(cfg),)
+        if task != DETECTOR:
+            # Some work at the size that they were made for only. Where it makes no difference,
+            # small images are faster; classifiers have small ones.
+            sides = (_image_side(cfg),) if task == CLASSIFIER else (sides[0], _image_side(cfg))
         choices = _choose(task, models, sides)
     return make_recipes(choices, *models, sides)
 
@@ -200,11 +201,12 @@ def _choose(task: str, models: Models, sides: Sequence[int]) -> List[PairChoice]
     try:
         teacher = view_model(models.teacher, 'teacher', sides, complete, trains=False)
     except ConfigError as error:
-        if len(sides) > 1:
+        if task == DETECTOR:
             raise
         raise ConfigError(
-            f'{error}; the student is trained on images of this size, so choose a teacher that '
-            f'takes them, or a config of the student with images that the teacher takes'
+            f'{error}; the student is trained on images of {sides[-1]}x{sides[-1]}, so choose a '
+            f'teacher that takes them, or a config of the student with images that the teacher '
+            f'takes'
         ) from error
     return choose_pairs(task, student, teacher)
 
@@ -241,7 +243,7 @@ def _checkpoint(teacher: str, checkpoint: Optional[str], smoke: bool) -> str:
 
 
 def _image_side(cfg: Config) -> int:
-    """Side in pixels of the images that a classifier is trained on."""
+    """Side in pixels of the images, the longer one, that a student is trained on."""
     side = IMAGE_SIDES[0]
     dataset = cfg.train_dataloader.dataset
     for part in dicts_in(dataset):

@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, load_strictly, weights_of
 
-from .build import ConfigError, build_model, load_config, run_for_features
+from .build import (
+    ConfigError,
+    build_model,
+    load_config,
+    run_for_features,
+    untrained_config,
+)
 from .capture import FeatureCapture, FeaturePath, replaced_input
 from .dry_run import undisturbed
 from .folding import ConvNormTrace, Folding
@@ -82,9 +88,11 @@ class FrozenTeacher:
     ) -> None:
         _check_patterns(ignore_keys)
         check_switches(precision, fold_bn=fold_bn, channels_last=channels_last, compile=compile)
-        self.model = build_model(config, 'teacher.config')
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
+            self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
+            # Before it some weights are whatever was in the memory.
+            self.model.init_weights()
             print_log(
                 'The teacher has random weights (teacher.checkpoint="random"): good for a smoke '
                 'run, nothing can be learned from it.',
@@ -92,6 +100,7 @@ class FrozenTeacher:
                 logging.WARNING,
             )
         else:
+            self.model = build_model(config, 'teacher.config')
             load_teacher_weights(self.model, config, checkpoint, ignore_keys, trust_checkpoint)
         self.model.requires_grad_(False)
         self.model.eval()

@@ -12,7 +12,6 @@ from mmdiffkd.distillers.build import (
     dicts_in,
     forget_weights,
     student_config,
-    untrained_config,
 )
 
 from .miniatures import MINIATURES, Miniature, miniature_of
@@ -133,6 +132,9 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> None:
 
 def _shrink_sizes(cfg: Config, longest_side: int) -> None:
     """Cap all sizes in pixels: those of the pipelines, and those that batches are padded to."""
+    # SSD has layers that a smaller image does not reach.
+    needed = [part.get('input_size', 0) for part in dicts_in(cfg.model)]
+    longest_side = max(longest_side, *(size for size in needed if isinstance(size, int)))
     parts = [cfg[key].dataset for key in _LOADERS if cfg.get(key) is not None]
     models = [cfg.model, cfg.model.get('student', {})]
     parts += [model.get('data_preprocessor') for model in models]
@@ -155,8 +157,7 @@ def _forget_weights(cfg: Config) -> None:
     cfg.load_from = None
     if 'student' in cfg.model:
         cfg.model.teacher.checkpoint = 'random'
-        # Both may be given by a name or a path.
-        cfg.model.teacher.config = untrained_config(cfg.model.teacher.config, 'teacher.config')
+        # It may be given by a name or a path.
         cfg.model.student = student_config(cfg.model)
     forget_weights(cfg.model)
 

@@ -1,10 +1,12 @@
 """One place where student and teacher are matched: captured maps -> heads -> loss."""
 
-from typing import Dict, List, Sequence
+from collections import OrderedDict
+from typing import Callable, Dict, List, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.diffusion import AlignHead, DiffKDHead, HeadOutput
 from mmdiffkd.precision import at_least_float32
@@ -34,6 +36,24 @@ class DistillPair(nn.Module):
         self.name = name
         self.heads = nn.ModuleList(heads)
         self.loss = loss
+        self._output_hooks: Dict[int, Callable] = OrderedDict()
+
+    def register_output_hook(
+        self, hook: Callable[[Sequence[HeadOutput]], None]
+    ) -> RemovableHandle:
+        """Have what student and teacher were compared by shown to ``hook`` in every forward.
+
+        Args:
+            hook: Called with one :class:`HeadOutput` per map, without gradient. It must not change
+                the tensors, and holds memory for as long as it keeps them.
+
+        Returns:
+            A handle as of ``nn.Module.register_forward_hook``: ``remove()`` ends it, so does the
+            end of a ``with`` block.
+        """
+        handle = RemovableHandle(self._output_hooks)
+        self._output_hooks[handle.id] = hook
+        return handle
 
     @classmethod
     def from_config(
@@ -95,6 +115,7 @@ class DistillPair(nn.Module):
             if all(loss is not None for loss in losses):
                 scalars[f'{key}_{self.name}'] = sum(losses)
         scalars.update(self._diagnostics(outputs))
+        self._show(outputs)
         return scalars
 
     def _run_heads(
@@ -113,6 +134,13 @@ class DistillPair(nn.Module):
         # Losses of other libraries do not leave half precision by themselves.
         upcast = [(at_least_float32(s), at_least_float32(t)) for s, t in zip(resized, teacher_maps)]
         return [HeadOutput(s, t, s.detach()) for s, t in upcast]
+
+    @torch.no_grad()
+    def _show(self, outputs: Sequence[HeadOutput]) -> None:
+        if self._output_hooks:
+            outputs = [HeadOutput(*(x if x is None else x.detach() for x in o)) for o in outputs]
+        for hook in self._output_hooks.values():
+            hook(outputs)
 
     @torch.no_grad()
     def _diagnostics(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:

@@ -38,18 +38,15 @@ class DistillPair(nn.Module):
         self.loss = loss
         self._output_hooks: Dict[int, Callable] = OrderedDict()
 
-    def register_output_hook(
-        self, hook: Callable[[Sequence[HeadOutput]], None]
-    ) -> RemovableHandle:
-        """Have what student and teacher were compared by shown to ``hook`` in every forward.
+    def register_output_hook(self, hook: Callable[[Sequence[HeadOutput]], None]) -> RemovableHandle:
+        """Have ``hook`` called at the end of every forward with what was compared.
 
         Args:
-            hook: Called with one :class:`HeadOutput` per map, without gradient. It must not change
-                the tensors, and holds memory for as long as it keeps them.
+            hook: Takes one :class:`HeadOutput` per map, detached. It must not change the tensors.
 
         Returns:
-            A handle as of ``nn.Module.register_forward_hook``: ``remove()`` ends it, so does the
-            end of a ``with`` block.
+            A handle as that of ``nn.Module.register_forward_hook``: ``remove()``, or the end of a
+            ``with`` block, takes the hook away.
         """
         handle = RemovableHandle(self._output_hooks)
         self._output_hooks[handle.id] = hook
@@ -115,7 +112,7 @@ class DistillPair(nn.Module):
             if all(loss is not None for loss in losses):
                 scalars[f'{key}_{self.name}'] = sum(losses)
         scalars.update(self._diagnostics(outputs))
-        self._show(outputs)
+        self._call_output_hooks(outputs)
         return scalars
 
     def _run_heads(
@@ -136,7 +133,7 @@ class DistillPair(nn.Module):
         return [HeadOutput(s, t, s.detach()) for s, t in upcast]
 
     @torch.no_grad()
-    def _show(self, outputs: Sequence[HeadOutput]) -> None:
+    def _call_output_hooks(self, outputs: Sequence[HeadOutput]) -> None:
         if self._output_hooks:
             outputs = [HeadOutput(*(x if x is None else x.detach() for x in o)) for o in outputs]
         for hook in self._output_hooks.values():

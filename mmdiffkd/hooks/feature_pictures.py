@@ -3,9 +3,8 @@
 from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
-import torch
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.diffusion import HeadOutput
@@ -47,7 +46,7 @@ class FeaturePictureHook(ObservingHook):
         seen_images = distiller.register_forward_pre_hook(self._see_images, with_kwargs=True)
         return [seen_images, *super().watch(distiller)]
 
-    def _see_images(self, module: torch.nn.Module, args: Sequence, kwargs: Dict[str, Any]) -> None:
+    def _see_images(self, module: nn.Module, args: Sequence, kwargs: Dict[str, Any]) -> None:
         self._inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]
 
     def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
@@ -64,28 +63,34 @@ class FeaturePictureHook(ObservingHook):
     def _first(self, tensor: Tensor) -> np.ndarray:
         return tensor[: self.num_images].float().cpu().numpy()
 
-    def _pixels(self, preprocessor: torch.nn.Module) -> np.ndarray:
-        """The first images as (N, H, W, 3), uint8, whatever was subtracted and divided."""
-        pixels = self._inputs[: self.num_images].float().cpu()
-        source = InputFormat.of(preprocessor)
-        pixels = pixels * source.std.cpu() + source.mean.cpu()
-        if not source.flips_channels:
-            pixels = pixels.flip(1)  # the hosts load images as BGR
-        # Each image from its darkest to its brightest: some are in 0..255, others in 0..1.
-        low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)
-        pixels = 255 * (pixels - low) / (high - low).clamp(min=1e-12)
-        # Of one channel make three, of more take three.
-        return pixels[:, :3].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).byte().numpy()
-
     def report(self, runner: Runner) -> None:
         """Draw what was seen."""
+        levels_of, self._levels = self._levels, {}
+        inputs, self._inputs = self._inputs, None
         step = runner.iter + 1
-        images = None
-        for name, levels in self._levels.items():
-            if images is None:
-                images = self._pixels(distiller_of(runner).data_preprocessor)
-            # A pair behind proposals has a row per proposal, which is no picture.
-            own_images = images if self._entries[name] == len(self._inputs) else None
-            figure = pair_figure(f'Pair {name}, iteration {step}', levels, own_images)
+        for name, levels in levels_of.items():
+            if not all(np.isfinite(maps).all() for level in levels for maps in level[:3]):
+                runner.logger.warning(
+                    f'FeaturePictureHook: no picture of pair {name}, its features are not finite'
+                )
+                continue
+            images = None
+            if self._entries[name] == len(inputs):
+                images = _pixels(inputs[: self.num_images], distiller_of(runner).data_preprocessor)
+            # Otherwise a pair behind proposals, with a row for each of them.
+            figure = pair_figure(f'Pair {name}, iteration {step}', levels, images)
             runner.visualizer.add_image(f'features_{name}', to_image(figure), step)
-        self._inputs, self._levels = None, {}
+
+
+def _pixels(inputs: Tensor, preprocessor: nn.Module) -> np.ndarray:
+    """Prepared images as one would look at them, (N, H, W, 3), uint8."""
+    source = InputFormat.of(preprocessor)
+    pixels = inputs.float().cpu() * source.std.cpu() + source.mean.cpu()
+    if pixels.shape[1] != 3:
+        pixels = pixels[:, :1].expand(-1, 3, -1, -1)
+    elif not source.flips_channels:
+        pixels = pixels.flip(1)  # the hosts load images as BGR
+    # Each image from its darkest to its brightest, for some are in 0..255 and others in 0..1.
+    low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)
+    pixels = 255 * (pixels - low) / (high - low).clamp(min=1e-12)
+    return pixels.permute(0, 2, 3, 1).byte().numpy()

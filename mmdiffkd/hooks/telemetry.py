@@ -16,11 +16,10 @@ from .observing import ObservingHook
 class TelemetryHook(ObservingHook):
     """Writes gamma and the distances to the teacher of every map of a pair.
 
-    The log on the screen has one number per pair, the mean over its maps. This writes one per map,
-    ``gamma_<pair>/level_<i>``, ``dist_before_<pair>/level_<i>`` and ``dist_after_<pair>/level_<i>``,
+    The log on the screen has one number per pair, the mean over its maps. This writes one per map
     to the backends of the visualizer alone (scalars.json, TensorBoard, W&B, ...), where
-    ``tools/analysis/plot_run.py`` finds them. They are of the main process's batch in one
-    iteration.
+    ``tools/analysis/plot_run.py`` finds them: ``gamma_<pair>/level_<i>``, and so on with
+    ``dist_before`` and ``dist_after``. They are of the main process's batch in one iteration.
 
     Args:
         interval: In iterations; the first is written too.

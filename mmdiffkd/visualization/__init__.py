@@ -2,7 +2,8 @@
 
 from .canvas import save, to_image
 from .curves import curves_figure
-from .features import Level, pair_figure
+from .feature_rows import Level
+from .features import pair_figure
 from .noise_sweep import NoiseSweep, noise_sweep_figure, sweep_noise
 from .run_log import LogError, RunLog, Series, read_run
 

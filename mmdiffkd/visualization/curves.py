@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from .canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
 from .run_log import RunLog, Series
@@ -33,6 +34,7 @@ class _Panel(NamedTuple):
     note: str
     lines: List[_Line]
     limits: Optional[Tuple[float, float]] = None
+    may_be_logarithmic: bool = False
     reference: Optional[float] = None
 
 
@@ -75,7 +77,13 @@ def _loss_panels(runs: Sequence[RunLog]) -> List[_Panel]:
     names = [name for name in _names(runs, 'training') if 'loss' in name]
     names.sort(key=lambda name: name != 'loss')  # the sum first, the others as logged
     return [
-        _Panel(name, _trained_by(name, runs), _per_run(runs, 'training', name)) for name in names
+        _Panel(
+            name,
+            _trained_by(name, runs),
+            _per_run(runs, 'training', name),
+            may_be_logarithmic=True,
+        )
+        for name in names
     ]
 
 
@@ -105,38 +113,44 @@ def _denoising_panels(runs: Sequence[RunLog]) -> List[_Panel]:
     pairs = dict.fromkeys(match['pair'] for match in map(_MEAN.fullmatch, names) if match)
     panels = []
     for pair in pairs:
-        # Runs without TelemetryHook, and pairs of a single map, have the mean over the maps alone.
-        suffixes = list(dict.fromkeys(levels.get(pair, ['']))) or ['']
+        # Runs without TelemetryHook have the mean over the maps alone.
+        suffixes = list(dict.fromkeys(levels.get(pair, [''])))
         groups = [suffixes] if len(runs) == 1 else [[suffix] for suffix in suffixes]
-        for group in groups:
-            panels += _panels_of_pair(runs, pair, group)
-    return panels
+        panels += [_gamma_panel(runs, pair, group) for group in groups]
+        panels += [_distance_panel(runs, pair, group) for group in groups]
+    return [panel for panel in panels if panel.lines]
 
 
-def _panels_of_pair(runs: Sequence[RunLog], pair: str, suffixes: Sequence[str]) -> List[_Panel]:
-    def lines(kind: str, **kwargs) -> List[_Line]:
-        if len(suffixes) == 1:
-            return _per_run(runs, 'training', f'{kind}_{pair}{suffixes[0]}', **kwargs)
-        colours = ordered_colours(len(suffixes))
-        return [
-            _Line(runs[0].training[f'{kind}_{pair}{suffix}'], colour, _readable(suffix), **kwargs)
-            for suffix, colour in zip(suffixes, colours)
-            if f'{kind}_{pair}{suffix}' in runs[0].training
-        ]
+def _gamma_panel(runs: Sequence[RunLog], pair: str, suffixes: Sequence[str]) -> _Panel:
+    lines = _per_run_or_level(runs, f'gamma_{pair}', suffixes)
+    note = 'share of the student feature kept'
+    return _Panel(f'gamma {_place(pair, suffixes)}', note, lines, limits=(0, 1.03))
 
-    level = _readable(suffixes[0]) if len(suffixes) == 1 else ''
-    name = f'{pair}, {level}' if level else pair
-    gamma, before, after = lines('gamma'), lines('dist_before', dashed=True), lines('dist_after')
-    panels = []
-    if gamma:
-        note = 'share of the student feature kept'
-        panels.append(_Panel(f'gamma {name}', note, gamma, limits=(0, 1.03)))
-    if gamma:
+
+def _distance_panel(runs: Sequence[RunLog], pair: str, suffixes: Sequence[str]) -> _Panel:
+    lines = _per_run_or_level(runs, f'dist_after_{pair}', suffixes)
+    note = 'mean square'
+    if any(f'gamma_{pair}' in run.training for run in runs):
         note = 'dashed before, solid after denoising'
-    else:
-        note, before = 'mean square', []
-    panels.append(_Panel(f'distance {name}', note, [*before, *after]))
-    return panels
+        lines += _per_run_or_level(runs, f'dist_before_{pair}', suffixes, dashed=True)
+    title = f'distance {_place(pair, suffixes)}'
+    return _Panel(title, note, lines, may_be_logarithmic=True)
+
+
+def _place(pair: str, suffixes: Sequence[str]) -> str:
+    return pair if suffixes == [''] or len(suffixes) > 1 else f'{pair}, {_readable(suffixes[0])}'
+
+
+def _per_run_or_level(
+    runs: Sequence[RunLog], name: str, suffixes: Sequence[str], **kwargs
+) -> List[_Line]:
+    if len(suffixes) == 1:
+        return _per_run(runs, 'training', name + suffixes[0], **kwargs)
+    return [
+        _Line(runs[0].training[name + suffix], colour, _readable(suffix), **kwargs)
+        for suffix, colour in zip(suffixes, ordered_colours(len(suffixes)))
+        if name + suffix in runs[0].training
+    ]
 
 
 def _readable(suffix: str) -> str:
@@ -162,9 +176,7 @@ def _metric_panels(runs: Sequence[RunLog]) -> List[_Panel]:
 def _draw(runs: Sequence[RunLog], sections: Dict[str, List[_Panel]]) -> Figure:
     rows = {title: -(-len(panels) // _COLUMNS) for title, panels in sections.items()}
     heights = [_HEADING + _PANEL[1] * number for number in rows.values()]
-    figure = new_figure(
-        _COLUMNS * _PANEL[0], sum(heights) + 2 * _HEADING, layout='constrained'
-    )
+    figure = new_figure(_COLUMNS * _PANEL[0], sum(heights) + 2 * _HEADING, layout='constrained')
     title = f'Run {runs[0].name}' if len(runs) == 1 else f'{len(runs)} runs'
     figure.suptitle(title, fontsize=14, weight='bold', x=0.01, ha='left')
     if len(runs) > 1:
@@ -208,8 +220,9 @@ def _draw_panel(axes: Axes, panel: _Panel, legend: bool) -> None:
     axes.text(0, 1.02, panel.note, fontsize=8, color=GREY, transform=axes.transAxes)
     if panel.limits is not None:
         axes.set_ylim(*panel.limits)
-    elif _spans_decades(panel.lines):
+    elif panel.may_be_logarithmic and _spans_decades(panel.lines):
         axes.set_yscale('log')
+        axes.yaxis.set_minor_formatter(NullFormatter())
     labels = {line.label for line in panel.lines}
     if (legend and len(labels) > 1) or panel.reference is not None:
         axes.legend(fontsize=8, frameon=False)

@@ -2,7 +2,7 @@
 them."""
 
 import copy
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -20,8 +20,9 @@ from mmdiffkd.diffusion import (
     linear_alphas_cumprod,
 )
 
-from .canvas import GREY, new_figure, ordered_colours, tidy
+from .canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
 from .colouring import Colouring
+from .feature_rows import draw_bars, limits_of, shown_channels
 
 
 class NoiseSweep(NamedTuple):
@@ -96,13 +97,12 @@ def noise_sweep_figure(title: str, sweeps: Sequence[NoiseSweep], num_pictures: i
 
     Args:
         title: Of the figure.
-        sweeps: One per level of a pair, of the same timesteps. Pictured is the first, or the first
-            that is a map.
+        sweeps: One per level of a pair, of the same timesteps; the first is pictured.
         num_pictures: Noise levels that are pictured.
     """
-    figure = new_figure(10.6, 7, layout='constrained')
+    figure = new_figure(10.6, 6.4, layout='constrained')
     figure.suptitle(title, fontsize=14, weight='bold', x=0.01, ha='left')
-    above, below = figure.subfigures(2, 1, height_ratios=(4, 3))
+    above, below = figure.subfigures(2, 1, height_ratios=(3.8, 2.4))
     _draw_errors(above, sweeps)
     _draw_maps(below, sweeps[0], num_pictures)
     return figure
@@ -114,48 +114,55 @@ def _draw_errors(figure: SubFigure, sweeps: Sequence[NoiseSweep]) -> None:
     for number, (sweep, colour) in enumerate(zip(sweeps, colours)):
         label = f'level {number}'
         prediction.plot(sweep.timesteps, sweep.prediction_error, color=colour, label=label)
-        before, after = map(sweep.relative_error, (sweep.noisy, sweep.denoised))
-        feature.plot(sweep.timesteps, before, '--', color=colour)
-        feature.plot(sweep.timesteps, after, color=colour)
-    _caption(prediction, 'Is the noise found?', 'mean squared error of the predicted noise')
-    _caption(feature, 'Does denoising bring the feature back?', "error / variance of teacher's feature")
-    # Far beyond where it is used denoising diverges, which would leave nothing else to be seen.
-    start, highest = sweeps[0].start, max(sweep.relative_error(sweep.noisy).max() for sweep in sweeps)
-    feature.set_ylim(0, 1.2 * highest)
-    prediction.set_ylim(bottom=0)
-    for axes, text in ((prediction, 'no noise predicted'), (feature, 'the mean feature')):
+        feature.plot(sweep.timesteps, sweep.relative_error(sweep.noisy), '--', color=colour)
+        feature.plot(sweep.timesteps, sweep.relative_error(sweep.denoised), color=colour)
+    start, end = sweeps[0].start, sweeps[0].timesteps[-1]
+    for axes, reference in ((prediction, 'predicting none'), (feature, 'the mean feature')):
         axes.axhline(1, color=GREY, linestyle=':')
-        axes.text(len(sweeps[0].timesteps) and sweeps[0].timesteps[-1], 1.0, text, fontsize=8, color=GREY, ha='right', va='bottom')
+        axes.text(end, 1.01, reference, fontsize=8, color=GREY, ha='right', va='bottom')
         axes.axvline(start, color=GREY, linewidth=0.8)
+        axes.set_xlabel('noise level t', fontsize=9)
+        tidy(axes)
+    prediction.set_title('Is the noise found?', fontsize=11, loc='left')
+    prediction.set_ylabel('mean squared error of the predicted noise', fontsize=9)
+    prediction.set_ylim(bottom=0)
     prediction.legend(fontsize=9, frameon=False)
+    feature.set_title('Does denoising bring the feature back?', fontsize=11, loc='left')
+    feature.set_ylabel("squared error / variance of the teacher's feature", fontsize=9)
+    # Denoising from far more noise than it is used for may diverge, and leave nothing else to see.
+    highest = max(sweep.relative_error(sweep.noisy).max() for sweep in sweeps)
+    feature.set_ylim(0, 1.2 * max(highest, 1))
     handles = [
         Line2D([], [], color='black', linestyle='--', label='noisy'),
         Line2D([], [], color='black', label='denoised'),
-        Line2D([], [], color=GREY, linewidth=0.8, label=f'student features start at t = {start}'),
+        Line2D([], [], color=GREY, linewidth=0.8, label=f'students start at t = {start}'),
     ]
     feature.legend(handles=handles, fontsize=9, frameon=False)
-
-
-def _caption(axes: Axes, question: str, quantity: str) -> None:
-    tidy(axes)
-    axes.set_title(question, fontsize=11, loc='left')
-    axes.set_xlabel('noise level t', fontsize=9)
-    axes.set_ylabel(quantity, fontsize=9)
 
 
 def _draw_maps(figure: SubFigure, sweep: NoiseSweep, number: int) -> None:
     wanted = np.linspace(0, 1.5 * sweep.start, number)
     shown = np.abs(sweep.timesteps - wanted[:, None]).argmin(1)
-    colouring = Colouring(sweep.target)
+    draw = _painter(sweep.target)
     rows = figure.subplots(2, number + 1)
     for row, maps, name in zip(rows, (sweep.noisy, sweep.denoised), ('noisy', 'denoised')):
         row[0].set_ylabel(name, fontsize=11)
         for axes, index in zip(row, shown):
-            axes.imshow(colouring(maps[index, 0]), interpolation='nearest')
+            draw(axes, maps[index, 0])
     for axes, index in zip(rows[0], shown):
         axes.set_title(f't = {sweep.timesteps[index]}', fontsize=10)
-    rows[0, -1].imshow(colouring(sweep.target[0]), interpolation='nearest')
+    draw(rows[0, -1], sweep.target[0])
     rows[0, -1].set_title('teacher', fontsize=10)
     for axes in rows.ravel():
         axes.set(xticks=[], yticks=[])
     rows[1, -1].set_axis_off()
+
+
+def _painter(target: np.ndarray) -> Callable[[Axes, np.ndarray], None]:
+    """Draws features of one image on the scale of the target, as colours or bars."""
+    if target.shape[2:] != (1, 1):
+        colouring = Colouring(target)
+        return lambda axes, feature: axes.imshow(colouring(feature), interpolation='nearest')
+    channels = shown_channels(target[0])
+    limits = limits_of(2 * target[0])
+    return lambda axes, feature: draw_bars(axes, feature[channels], limits, COLOURS[0])

@@ -90,11 +90,15 @@ def _entries(path: Path) -> Iterator[Tuple[int, bool, Dict[str, float]]]:
         training = 'iter' in entry
         # Validations count epochs, if anything: they belong to the iteration before them.
         iteration = int(entry['iter']) if training else iteration
-        yield iteration, training, {
-            name.removeprefix('train/' if training else 'val/'): float(value)
-            for name, value in entry.items()
-            if name not in _NO_QUANTITY and _is_number(value)
-        }
+        yield (
+            iteration,
+            training,
+            {
+                name.removeprefix('train/' if training else 'val/'): float(value)
+                for name, value in entry.items()
+                if name not in _NO_QUANTITY and _is_number(value)
+            },
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -12,10 +12,11 @@ Example:
 import argparse
 import sys
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
@@ -53,8 +54,8 @@ def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     weights = load_file(checkpoint, trust).get('state_dict', {})
     if not any(key.startswith('distill.') for key in weights):
         raise SystemExit(
-            f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth or '
-            f'iter_*.pth of a distillation has'
+            f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '
+            f'or iter_*.pth of a distillation has'
         )
     model = MODELS.build(cfg.model)
     if not isinstance(model, DiffKDDistiller):
@@ -63,21 +64,22 @@ def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
 
 
-def choose_pair(distiller: DiffKDDistiller, name: str = None) -> DistillPair:
+def choose_pair(distiller: DiffKDDistiller, name: Optional[str]) -> DistillPair:
     """The named pair, or the first one with diffusion heads."""
-    denoising = {
+    choices = {
         name: pair
         for name, pair in distiller.pairs.items()
         if any(isinstance(head, DiffKDHead) for head in pair.heads)
     }
-    if name is None and denoising:
-        return next(iter(denoising.values()))
-    if name not in denoising:
+    if not choices:
+        raise SystemExit('error: no pair of this config has a DiffKDHead, nothing is denoised')
+    if name is None:
+        name = next(iter(choices))
+    if name not in choices:
         raise SystemExit(
-            f'error: --pair must name one with a DiffKDHead ({", ".join(denoising) or "none has"}), '
-            f'got {name}'
+            f'error: --pair {name} is none of those with a DiffKDHead: {", ".join(choices)}'
         )
-    return denoising[name]
+    return choices[name]
 
 
 @torch.no_grad()
@@ -102,14 +104,12 @@ def main() -> None:
         sys.exit(f'error: {error}')
     pair = choose_pair(distiller, args.pair)
     set_random_seed(args.seed)
-    features = targets(distiller, pair, cfg, args.seed)
     sweeps = []
-    for head, target in zip(pair.heads, features):
-        num_timesteps = len(head.signal_scale)
-        levels = torch.linspace(0, num_timesteps - 1, NUM_LEVELS).long().tolist()
-        sweeps.append(sweep_noise(head, target, levels))
-    figure = noise_sweep_figure(f"Pair {pair.name}: the teacher's features, noisy and denoised", sweeps)
-    print(f'{save(figure, args.out)}: pair {pair.name}, {len(sweeps)} levels')
+    for head, target in zip(pair.heads, targets(distiller, pair, cfg, args.seed)):
+        timesteps = np.linspace(0, len(head.signal_scale) - 1, NUM_LEVELS).round().astype(int)
+        sweeps.append(sweep_noise(head, target, timesteps.tolist()))
+    title = f"Pair {pair.name}: the teacher's features, noisy and denoised"
+    print(f'{save(noise_sweep_figure(title, sweeps), args.out)}: pair {pair.name}')
 
 
 if __name__ == '__main__':

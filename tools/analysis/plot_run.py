@@ -35,6 +35,8 @@ def main() -> None:
     out = args.out or args.work_dirs[0] / 'curves.png'
     try:
         runs = [read_run(work_dir) for work_dir in args.work_dirs]
+        if len({run.name for run in runs}) < len(runs):
+            runs = [run._replace(name=str(path)) for run, path in zip(runs, args.work_dirs)]
         save(curves_figure(runs), out)
     except (LogError, ValueError) as error:
         sys.exit(f'error: {error}')

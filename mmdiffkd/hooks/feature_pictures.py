@@ -22,7 +22,7 @@ class FeaturePictureHook(ObservingHook):
 
     Per image and level: the image, the student's feature after its projection, the same after
     denoising, the teacher's, and how far both are from it. The pictures go to all backends of the
-    visualizer as ``features_<pair>``; the local one writes them to
+    visualizer as ``pair_<pair>``; the local one writes them to
     ``<work_dir>/<time>/vis_data/vis_image``.
 
     Args:
@@ -79,7 +79,7 @@ class FeaturePictureHook(ObservingHook):
                 images = _pixels(inputs[: self.num_images], distiller_of(runner).data_preprocessor)
             # Otherwise a pair behind proposals, with a row for each of them.
             figure = pair_figure(f'Pair {name}, iteration {step}', levels, images)
-            runner.visualizer.add_image(f'features_{name}', to_image(figure), step)
+            runner.visualizer.add_image(f'pair_{name}', to_image(figure), step)
 
 
 def _pixels(inputs: Tensor, preprocessor: nn.Module) -> np.ndarray:

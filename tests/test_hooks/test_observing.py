@@ -48,11 +48,11 @@ def test_pictures_of_every_pair(train):
     runner = train(PICTURES)
     folder = Path(runner.log_dir, 'vis_data', 'vis_image')
     assert {path.name for path in folder.iterdir()} == {
-        f'features_{pair}_{step}.png' for pair in PAIRS for step in (1, 3)
+        f'pair_{pair}_{step}.png' for pair in PAIRS for step in (1, 3)
     }
-    heights = {pair: cv2.imread(folder / f'features_{pair}_3.png').shape[0] for pair in PAIRS}
+    heights = {pair: cv2.imread(folder / f'pair_{pair}_3.png').shape[0] for pair in PAIRS}
     assert heights['fpn'] > heights['stem'] + 150  # two levels of two images instead of one
-    before, after = (cv2.imread(folder / f'features_stem_{step}.png') for step in (1, 3))
+    before, after = (cv2.imread(folder / f'pair_stem_{step}.png') for step in (1, 3))
     assert before.shape == after.shape and (before != after).any()
 
 

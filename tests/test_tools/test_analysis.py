@@ -27,7 +27,7 @@ def test_hooks_write_pictures_and_scalars(trained):
     _, work_dir = trained
     (data,) = work_dir.glob('*/vis_data')
     pictures = {path.name for path in (data / 'vis_image').iterdir()}
-    assert pictures == {f'features_fpn_{step}.png' for step in (1, 4, 8)}
+    assert pictures == {f'pair_fpn_{step}.png' for step in (1, 4, 8)}
     assert len(re.findall(r'"gamma_fpn/level_2"', (data / 'scalars.json').read_text())) == 5
 
 

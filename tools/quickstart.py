@@ -154,7 +154,9 @@ class Quickstart:
         print(f'\n{"":<22}{"AP":>8}{"AP50":>8}{"ms per training step":>24}')
         for name, row in rows.items():
             print(f'{name:<22}{row["ap"]:>8.3f}{row["ap50"]:>8.3f}{row["step_ms"]:>24.0f}')
+        features = newest(self.runs['student with DiffKD'], '*/vis_data/vis_image/*.png')
         print(f'\nExported student: {self.exported}\nPicture:          {self.picture}')
+        print(f'Features:         {features}')
         print(f'Time of this run: {self.stages.seconds():.0f} s', flush=True)
 
 

@@ -6,6 +6,7 @@ from .ddim import (
     add_noise,
     ddim_denoise,
     ddim_steps,
+    ddim_steps_at,
     linear_alphas_cumprod,
     sampling_timesteps,
 )
@@ -24,6 +25,7 @@ __all__ = [
     'add_noise',
     'ddim_denoise',
     'ddim_steps',
+    'ddim_steps_at',
     'linear_alphas_cumprod',
     'sampling_timesteps',
 ]

@@ -71,6 +71,19 @@ def sampling_timesteps(num_train_timesteps: int, num_steps: int) -> List[int]:
 
 
 def ddim_steps(alphas_cumprod: Tensor, num_steps: int) -> List[DDIMStep]:
+    """Coefficients of DDIM (eta = 0) for K steps from the middle of the chain.
+
+    Args:
+        alphas_cumprod: Shape (T,), float64.
+        num_steps: Number K of steps.
+
+    Returns:
+        The K steps, noisiest first.
+    """
+    return ddim_steps_at(alphas_cumprod, sampling_timesteps(len(alphas_cumprod), num_steps))
+
+
+def ddim_steps_at(alphas_cumprod: Tensor, timesteps: Sequence[int]) -> List[DDIMStep]:
     """Coefficients of DDIM (eta = 0) for each sampling step.
 
     Equation 12 of DDIM with the predicted ``x_0`` substituted is linear in the sample and the
@@ -82,13 +95,11 @@ def ddim_steps(alphas_cumprod: Tensor, num_steps: int) -> List[DDIMStep]:
 
     Args:
         alphas_cumprod: Shape (T,), float64.
-        num_steps: Number K of steps.
+        timesteps: Where the noise predictor is asked, descending.
 
     Returns:
-        The K steps, noisiest first.
+        One step per timestep.
     """
-    num_train_timesteps = len(alphas_cumprod)
-    timesteps = sampling_timesteps(num_train_timesteps, num_steps)
     levels = [float(alphas_cumprod[t]) for t in timesteps]
     steps = []
     for t, a, p in zip(timesteps, levels, [*levels[1:], 1.0]):

@@ -1,10 +1,12 @@
 """One place where student and teacher are matched: captured maps -> heads -> loss."""
 
-from typing import Dict, List, Sequence
+from collections import OrderedDict
+from typing import Callable, Dict, List, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.diffusion import AlignHead, DiffKDHead, HeadOutput
 from mmdiffkd.precision import at_least_float32
@@ -42,6 +44,21 @@ class DistillPair(nn.Module):
         self.loss = loss
         self.active = True
         self.kd_weight = 1.0
+        self._output_hooks: Dict[int, Callable] = OrderedDict()
+
+    def register_output_hook(self, hook: Callable[[Sequence[HeadOutput]], None]) -> RemovableHandle:
+        """Have ``hook`` called at the end of every forward with what was compared.
+
+        Args:
+            hook: Takes one :class:`HeadOutput` per map, detached. It must not change the tensors.
+
+        Returns:
+            A handle as that of ``nn.Module.register_forward_hook``: ``remove()``, or the end of a
+            ``with`` block, takes the hook away.
+        """
+        handle = RemovableHandle(self._output_hooks)
+        self._output_hooks[handle.id] = hook
+        return handle
 
     @classmethod
     def from_config(
@@ -104,6 +121,7 @@ class DistillPair(nn.Module):
             if all(loss is not None for loss in losses):
                 scalars[f'{key}_{self.name}'] = sum(losses)
         scalars.update(self._diagnostics(outputs))
+        self._call_output_hooks(outputs)
         return scalars
 
     def idle(self, inputs: Tensor) -> Dict[str, Tensor]:
@@ -133,6 +151,13 @@ class DistillPair(nn.Module):
         # Losses of other libraries do not leave half precision by themselves.
         upcast = [(at_least_float32(s), at_least_float32(t)) for s, t in zip(resized, teacher_maps)]
         return [HeadOutput(s, t, s.detach()) for s, t in upcast]
+
+    @torch.no_grad()
+    def _call_output_hooks(self, outputs: Sequence[HeadOutput]) -> None:
+        if self._output_hooks:
+            outputs = [HeadOutput(*(x if x is None else x.detach() for x in o)) for o in outputs]
+        for hook in self._output_hooks.values():
+            hook(outputs)
 
     @torch.no_grad()
     def _diagnostics(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:

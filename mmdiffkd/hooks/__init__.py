@@ -1,8 +1,17 @@
 """What happens during training."""
 
+from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
 from .memory import TrimMemoryHook
 from .schedule import DistillationScheduleHook
 from .teacher_check import TeacherCheckHook
+from .telemetry import TelemetryHook
 
-__all__ = ['DistillationScheduleHook', 'InterruptHook', 'TeacherCheckHook', 'TrimMemoryHook']
+__all__ = [
+    'DistillationScheduleHook',
+    'FeaturePictureHook',
+    'InterruptHook',
+    'TeacherCheckHook',
+    'TelemetryHook',
+    'TrimMemoryHook',
+]

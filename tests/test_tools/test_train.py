@@ -264,6 +264,8 @@ def test_two_cpu_processes(write_config, student_config, run, tmp_path):
     output = run('bash', 'tools/dist_train.sh', write_config(), 2, '--work-dir', tmp_path)
     assert f'Epoch(train) [1][{ITERATIONS_PER_EPOCH // 2}/{ITERATIONS_PER_EPOCH // 2}]' in output
     assert re.search(r'loss_kd_fpn: \d', output) and re.search(r'gamma_fpn: \d', output)
+    # The config's hooks see the pairs inside DDP.
+    assert list(tmp_path.glob('*/vis_data/vis_image/pair_fpn_1.png'))
     assert_is_student_checkpoint(tmp_path / 'epoch_2.pth', student_config)
     tested = run(
         'bash', 'tools/dist_test.sh', write_config(), tmp_path / 'epoch_2.pth', 2,

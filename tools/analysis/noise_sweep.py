@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Does denoising work? Draw what a trained noise predictor makes of noisy teacher features.
+
+The teacher's features of some training images get noise of growing strength, and are denoised in
+DDIM steps as the student's are. The figure has the error before and after over the noise level, for
+every level of a pair, and pictures of the first.
+
+Example:
+    python tools/analysis/noise_sweep.py CONFIG work_dirs/my_run/epoch_12.pth --out sweep.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import List, Optional, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor
+
+from mmdiffkd.checkpoint import CheckpointError, load_file
+from mmdiffkd.diffusion import DiffKDHead, HeadOutput
+from mmdiffkd.distillers import DiffKDDistiller, DistillPair
+from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
+
+NUM_LEVELS = 20
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='of the distillation')
+    parser.add_argument('checkpoint', help='written while distilling')
+    parser.add_argument(
+        '--out', type=Path, default=Path('noise_sweep.png'), help='image (default: %(default)s)'
+    )
+    parser.add_argument('--pair', help='name of the pair (default: the first that denoises)')
+    parser.add_argument('--seed', type=int, default=0, help='of images and noise')
+    parser.add_argument(
+        '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
+    )
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
+    """The distiller of a config with the weights of a distillation's checkpoint."""
+    weights = load_file(checkpoint, trust).get('state_dict', {})
+    if not any(key.startswith('distill.') for key in weights):
+        raise SystemExit(
+            f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '
+            f'or iter_*.pth of a distillation has'
+        )
+    model = MODELS.build(cfg.model)
+    if not isinstance(model, DiffKDDistiller):
+        raise SystemExit(f'error: the model of {cfg.filename} is no DiffKDDistiller')
+    model.load_state_dict(weights)
+    return model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
+
+
+def choose_pair(distiller: DiffKDDistiller, name: Optional[str]) -> DistillPair:
+    """The named pair, or the first one with diffusion heads."""
+    choices = {
+        name: pair
+        for name, pair in distiller.pairs.items()
+        if any(isinstance(head, DiffKDHead) for head in pair.heads)
+    }
+    if not choices:
+        raise SystemExit('error: no pair of this config has a DiffKDHead, nothing is denoised')
+    if name is None:
+        name = next(iter(choices))
+    if name not in choices:
+        raise SystemExit(
+            f'error: --pair {name} is none of those with a DiffKDHead: {", ".join(choices)}'
+        )
+    return choices[name]
+
+
+@torch.no_grad()
+def targets(distiller: DiffKDDistiller, pair: DistillPair, cfg: Config, seed: int) -> List[Tensor]:
+    """The teacher's features that a pair gets to see in one batch of training, one per level."""
+    seen: List[Sequence[HeadOutput]] = []
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=seed)))
+    with pair.register_output_hook(seen.append):
+        distiller(**distiller.data_preprocessor(batch, True), mode='loss')
+    return [output.target for output in seen[0]]
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    try:
+        distiller = build_trained(cfg, args.checkpoint, args.trust_checkpoint)
+    except CheckpointError as error:
+        sys.exit(f'error: {error}')
+    pair = choose_pair(distiller, args.pair)
+    set_random_seed(args.seed)
+    sweeps = []
+    for head, target in zip(pair.heads, targets(distiller, pair, cfg, args.seed)):
+        timesteps = np.linspace(0, len(head.signal_scale) - 1, NUM_LEVELS).round().astype(int)
+        sweeps.append(sweep_noise(head, target, timesteps.tolist()))
+    title = f"Pair {pair.name}: the teacher's features, noisy and denoised"
+    print(f'{save(noise_sweep_figure(title, sweeps), args.out)}: pair {pair.name}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""Draw the course of one or several runs: losses, gamma, distances, validation metrics.
+
+Everything comes from the logs in the work directories, also while a run is going on; the parts of
+a resumed run are joined. Curves of gamma and of the distances for every level of a pair need
+custom_hooks=[dict(type='mmdiffkd.TelemetryHook')] in the config.
+
+Examples:
+    python tools/analysis/plot_run.py work_dirs/my_run
+    python tools/analysis/plot_run.py work_dirs/student work_dirs/diffkd --out compared.png
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from mmdiffkd.visualization import LogError, curves_figure, read_run, save
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
+    parser.add_argument(
+        '--out', type=Path, help='image to write (default: curves.png in the first WORK_DIR)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    out = args.out or args.work_dirs[0] / 'curves.png'
+    try:
+        runs = [read_run(work_dir) for work_dir in args.work_dirs]
+        if len({run.name for run in runs}) < len(runs):
+            runs = [run._replace(name=str(path)) for run, path in zip(runs, args.work_dirs)]
+        save(curves_figure(runs), out)
+    except (LogError, ValueError) as error:
+        sys.exit(f'error: {error}')
+    print(f'{out}: {", ".join(run.name for run in runs)}')
+
+
+if __name__ == '__main__':
+    main()

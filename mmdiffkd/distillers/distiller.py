@@ -14,6 +14,7 @@ from .dry_run import (
     IMAGE_SIDES,
     TRIAL_SIDE,
     blaming,
+    blaming_size,
     blank_batch,
     first_accepted,
     random_batch,
@@ -107,7 +108,8 @@ class DiffKDDistiller(BaseModel):
         replacements = self._wiring.replacements(active)
         if not replacements:
             # First, while no activations of the student are kept for its backward.
-            teacher_features = self._teacher_features(active, {}, inputs, data_samples)
+            with blaming_size('teacher', inputs):
+                teacher_features = self._teacher_features(active, {}, inputs, data_samples)
         with self._capture.subset(self._wiring.student_paths(active)) as student_features:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
         if replacements:

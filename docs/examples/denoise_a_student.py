@@ -1,6 +1,6 @@
 """DiffKD in a training loop of one's own: torch and `mmdiffkd.diffusion`, no runner, no config.
 
-    python docs/examples/denoise_a_student.py [--epochs 60] [--figure FILE]
+    python docs/examples/denoise_a_student.py [--epochs 60] [--seed 0] [--figure FILE]
 
 A large network learns scikit-learn's handwritten digits, then a small one learns them alone, and
 once more from the large one's features. One minute on two CPU cores.
@@ -123,6 +123,7 @@ def parse_args():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--epochs', type=int, default=60)
+    parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--figure', default='denoise_a_student.png', help='picture to write')
     return parser.parse_args()
 
@@ -130,7 +131,7 @@ def parse_args():
 def main():
     """Train three networks, print a table, draw a picture."""
     args = parse_args()
-    torch.manual_seed(0)
+    torch.manual_seed(args.seed)
     digits = load_digits()
     images = torch.tensor(digits.images, dtype=torch.float32)[:, None] / 16
     labels = torch.tensor(digits.target)

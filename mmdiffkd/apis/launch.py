@@ -93,4 +93,8 @@ def cpu_processes(cfg: Config) -> Iterator[None]:
 
 def build_runner(cfg: Config) -> Runner:
     """The runner that a config asks for."""
+    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        # Of a base named 'library::config' each type has a scope. mmengine takes it out of all that
+        # it builds, except this: here it would be handed to the function as an argument.
+        ((cfg.get(key) or {}).get('collate_fn') or {}).pop('_scope_', None)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -15,6 +15,7 @@ from .dry_run import (
     IMAGE_SIDES,
     TRIAL_SIDE,
     blaming,
+    blaming_size,
     blank_batch,
     first_accepted,
     random_batch,
@@ -109,7 +110,8 @@ class DiffKDDistiller(BaseModel):
             return self.student(inputs, data_samples, mode=mode)
         if not self._replacements:
             # First, while no activations of the student are kept for its backward.
-            teacher_features = self.teacher.features(inputs, data_samples)
+            with blaming_size('teacher', inputs):
+                teacher_features = self.teacher.features(inputs, data_samples)
         with self._capture as student_features:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
         if self._replacements:

@@ -1,0 +1,14 @@
+"""From a config to a runner."""
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmdiffkd.apis import build_runner
+
+
+def test_a_collate_function_gets_no_scope(monkeypatch):
+    """As configs on a base named 'library::config' have it."""
+    monkeypatch.setattr(Runner, 'from_cfg', lambda cfg: cfg)
+    collate = dict(_scope_='mmpretrain', type='default_collate')
+    cfg = build_runner(Config(dict(train_dataloader=dict(collate_fn=collate), val_dataloader=None)))
+    assert cfg.train_dataloader.collate_fn == dict(type='default_collate')

@@ -14,7 +14,14 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiffkd.apis import add_config_arguments, build_runner, cpu_processes, load_config
+from mmdiffkd.apis import (
+    add_config_arguments,
+    add_debug_argument,
+    build_runner,
+    cpu_processes,
+    load_config,
+    one_line_errors,
+)
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
 from mmdiffkd.distillers.build import model_config, student_config
 from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
@@ -36,6 +43,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder in the work directory for pictures')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays')
+    add_debug_argument(parser)
     args = parser.parse_args()
     if args.checkpoint is None and not args.teacher:
         parser.error('a checkpoint is required unless --teacher is given')
@@ -73,8 +81,8 @@ def unwrapped(runner: Runner) -> nn.Module:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
-def main() -> None:
-    args = parse_args()
+def evaluate(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     cfg = load_config(args)
     # The checkpoint's weights are the averaged ones already.
     cfg.custom_hooks = [
@@ -92,6 +100,12 @@ def main() -> None:
         if args.out is not None:
             runner.test_evaluator.metrics.append(DumpResults(args.out))
         runner.test()
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        evaluate(args)
 
 
 if __name__ == '__main__':

@@ -9,9 +9,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdiffkd.apis import (
     add_config_arguments,
+    add_debug_argument,
     add_train_arguments,
     apply_train_arguments,
     load_config,
+    one_line_errors,
     train,
 )
 
@@ -20,14 +22,16 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     add_train_arguments(parser)
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args)
-    apply_train_arguments(cfg, args)
-    train(cfg, smoke=args.smoke)
+    with one_line_errors(args.debug):
+        cfg = load_config(args)
+        apply_train_arguments(cfg, args)
+        train(cfg, smoke=args.smoke)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
+from mmengine.config import Config
 from mmengine.logging import print_log
 
 from mmdiffkd.distillers.build import ConfigError
@@ -42,7 +43,16 @@ model = dict(
 {pairs}
     ),
 )
+
+# What happens, as pictures of the features and as curves for every level: see vis_data in the work
+# directory, and tools/analysis/plot_run.py.
+custom_hooks = [
+{inherited_hooks}    dict(type='mmdiffkd.FeaturePictureHook', interval=500),
+    dict(type='mmdiffkd.TelemetryHook', interval=50),
+]
 """
+
+_INHERITED_HOOKS = f'{_INDENT}*_base_.custom_hooks,\n'
 
 _CLIPPING = """
 # The heads start from nothing; without clipping their first gradients can be large.
@@ -56,7 +66,7 @@ def config_text(
     teacher: str,
     checkpoint: str,
     pairs: Sequence[PairRecipe],
-    optim_wrapper: Dict,
+    student_config: Config,
 ) -> str:
     """The text of a config.
 
@@ -66,7 +76,7 @@ def config_text(
         teacher: Config of the teacher, likewise.
         checkpoint: Of the teacher, as ``teacher.checkpoint`` takes it.
         pairs: What to pair.
-        optim_wrapper: The student's. Gradient clipping is added if it has none.
+        student_config: What ``student`` names. Gradient clipping is added if it has none.
     """
     base, teacher_location = located(student), located(teacher)
     teacher_block = _entry('teacher', dict(config=teacher_location, checkpoint=checkpoint), 1)
@@ -83,7 +93,10 @@ def config_text(
         base=base,
         teacher_block=teacher_block,
         pairs='\n'.join(_pair(recipe) for recipe in pairs),
+        # A list in a config replaces that of its base.
+        inherited_hooks=_INHERITED_HOOKS if student_config.get('custom_hooks') else '',
     )
+    optim_wrapper = student_config.optim_wrapper
     if optim_wrapper.get('clip_grad') is not None:
         return text
     # A None in the base cannot be merged with a dict.

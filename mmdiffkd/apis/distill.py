@@ -140,7 +140,7 @@ def make_config(
     else:
         models = build_models(student, teacher)
         recipes = _recipes(cfg, models, pairs)
-    return config_text(path, student, teacher, checkpoint, recipes, cfg.optim_wrapper)
+    return config_text(path, student, teacher, checkpoint, recipes, cfg)
 
 
 def list_modules(student: str, teacher: str) -> str:

@@ -83,13 +83,15 @@ def _miniature_of(cfg: Config) -> Tuple[Miniature, type]:
 def _use_miniature_data(
     cfg: Config, miniature: Miniature, cls: type, image_size: Tuple[int, int]
 ) -> None:
-    root = Path(cfg.work_dir, 'data')
+    num_train = miniature.batch_size * _ITERATIONS * get_world_size()
+    # Runs with other numbers of processes may share the work directory.
+    root = Path(cfg.work_dir, f'data_{num_train}')
     if is_main_process():
         miniature.make(
             root,
             _innermost_dataset(cfg.train_dataloader.dataset),
             cls,
-            num_train=miniature.batch_size * _ITERATIONS * get_world_size(),
+            num_train=num_train,
             num_val=2,
             image_size=image_size,
         )

@@ -25,9 +25,13 @@ class NaiveTeacher(FrozenTeacher):
 
     @torch.no_grad()
     def features(
-        self, inputs: Tensor, data_samples: Optional[Sequence] = None, replacements: Any = None
+        self,
+        inputs: Tensor,
+        data_samples: Optional[Sequence] = None,
+        replacements: Any = None,
+        paths: Any = None,
     ) -> Dict[str, List[Tensor]]:
-        """As in :class:`FrozenTeacher`; ``replacements`` are refused."""
+        """As in :class:`FrozenTeacher`, for all paths; ``replacements`` are refused."""
         if replacements:
             raise NotImplementedError('the naive distiller knows no pairs with teacher_inputs')
         with self.capture as features:

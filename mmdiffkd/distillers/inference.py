@@ -23,7 +23,6 @@ from torch.utils._pytree import tree_map
 
 from .build import ConfigError, suggest
 from .capture import FeaturePath
-from .packing import pack_weights, unpack_weights
 
 Features = Dict[str, List[Tensor]]
 
@@ -142,10 +141,9 @@ class ChannelsLast:
 
     Args:
         model: The model; its weights lie elsewhere in memory afterwards, with the same values.
-        pack: For a CPU also keep weights packed, see :mod:`.packing`.
     """
 
-    def __init__(self, model: nn.Module, pack: bool = False) -> None:
+    def __init__(self, model: nn.Module) -> None:
         operations, inside = _mmcv_operations(model)
         self._hooks = [
             module.register_forward_pre_hook(_with_contiguous_inputs, with_kwargs=True)
@@ -159,8 +157,6 @@ class ChannelsLast:
             and module not in inside
         ]
         self._set(torch.channels_last)
-        if pack and torch.backends.mkldnn.is_available():
-            pack_weights(self._convolutions)
 
     def _set(self, memory_format: torch.memory_format) -> None:
         for module in self._convolutions:
@@ -168,7 +164,6 @@ class ChannelsLast:
 
     def undo(self) -> None:
         """Back to contiguous weights."""
-        unpack_weights(self._convolutions)
         self._set(torch.contiguous_format)
         for hook in self._hooks:
             hook.remove()

@@ -51,8 +51,7 @@ class FrozenTeacher:
             with those before; if they differ, folding is taken back with a warning, which
             ``False`` silences.
         channels_last: Run on channels-last maps, which convolutions prefer on most devices; the
-            features of a convolutional model are channels-last too. On a CPU, in float32, weights
-            are also kept a second time in the layout of its library. Checked and taken back like
+            features of a convolutional model are channels-last too. Checked and taken back like
             ``fold_bn``. Turn it off where the device is faster without.
         precision: What the teacher computes in: ``'bf16'`` or ``'fp16'`` are autocast, with the
             weights of convolutions and linear layers held in that type; ``'fp32'`` keeps it in
@@ -217,9 +216,7 @@ class FrozenTeacher:
         if self.fold_bn:
             self._fold(trace, run, reference)
         if self.channels_last:
-            # Compiled code and other precisions do not use packed weights.
-            in_float32 = self._wanted_precision.dtype in (None, torch.float32)
-            change = ChannelsLast(self.model, pack=in_float32 and not self.compile)
+            change = ChannelsLast(self.model)
             self._runs_channels_last = True
             self._runs_channels_last = keep_if_equal('channels_last', change.undo, run, reference)
         self._precision = self._wanted_precision

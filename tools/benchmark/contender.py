@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Contender:
-    """A model with its optimizer, trained step by step on one batch.
+    """A model with its optimizer, which makes training steps on one batch at a learning rate of 0.
 
     Args:
         model: Student or distiller.
@@ -32,6 +32,10 @@ class Contender:
     ) -> None:
         self.model = model.to(device).train()
         self.optim_wrapper = build_optim_wrapper(self.model, cfg.optim_wrapper)
+        # The weights stay as they are, so that all steps compute the same. Random networks that
+        # learn one batch soon have gradients so small that a CPU takes far longer for them.
+        for group in self.optim_wrapper.param_groups:
+            group['lr'] = 0.0
         self.batch = batch
         self.device = torch.device(device)
         self.amp = amp

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import conv_flop_count, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 
 def device_name(device: torch.device) -> str:
@@ -110,17 +110,6 @@ def _storage_id(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _packed_convolution_flops(
-    x: Tensor, weight: Tensor, bias: Any, padding: Any, stride: Any, dilation: Any, groups: int,
-    *_: Any, out_val: Tensor,
-) -> int:  # fmt: skip
-    return conv_flop_count(x.shape, weight.shape, out_val.shape)
-
-
-# Frozen convolutions run with packed weights on a CPU (mmdiffkd.distillers.packing).
-_FLOPS = {**flop_registry, torch.ops.mkldnn._convolution_pointwise: _packed_convolution_flops}
-
-
 class _FlopCounter(TorchDispatchMode):
     """torch's FlopCounterMode without its tracking of modules.
 
@@ -133,7 +122,7 @@ class _FlopCounter(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
-        count = _FLOPS.get(function._overloadpacket)
+        count = flop_registry.get(function._overloadpacket)
         if count is not None:
             self.total += count(*args, **(kwargs or {}), out_val=output)
         return output

@@ -118,7 +118,7 @@ def test_commands_are_taken(block):
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_commands_in_the_text_are_taken(page):
     for code in inline_codes(page):
-        if re.match(r'(python|bash|source) tools/|--[a-z-]+ [\w.]+=|pip install ', code):
+        if re.match(r'(python|bash|source) tools/|mmdiffkd |--[a-z-]+ [\w.]+=|pip install ', code):
             commands.check(code)
         elif re.match(r'\w+\.py --', code):
             (tool,) = (ROOT / 'tools').rglob(code.split()[0])
@@ -139,6 +139,8 @@ def test_commands_in_the_text_are_taken(page):
         'python tools/train.py configs/diffkd/retinanet_r101_r50_coco.py '
         '--cfg-options model.pairs.fnp.head.checkpoint=True',
         'pip install no-such-package',
+        'mmdiffkd trian my_config.py',
+        'torchrun --nproc_per_node 8 -m mmdiffkd train my_config.py --lancher pytorch',
         'rm -r data',
     ],
 )

@@ -124,9 +124,15 @@ def parse(tool: str, arguments: list) -> None:
             raise Refused(f'no {word}')
     errors = io.StringIO()
     try:
-        with _arguments(path, arguments), contextlib.redirect_stderr(errors):
+        with (
+            _arguments(path, arguments),
+            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             parsed = _module(path).parse_args()
-    except SystemExit:
+    except SystemExit as end:
+        if end.code == 0:  # --help
+            return
         raise Refused(errors.getvalue()) from None
     config = str(getattr(parsed, 'config', ''))
     if config.startswith('configs/') and getattr(parsed, 'cfg_options', None):

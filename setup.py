@@ -95,7 +95,7 @@ setup(
     # mmengine comes as `mmengine` or `onedl-mmengine`; the README says how to install either with
     # the host libraries, so neither is forced here.
     install_requires=requirements('runtime'),
-    extras_require=dict(tests=requirements('tests')),
+    extras_require=dict(docs=requirements('docs'), tests=requirements('tests')),
     classifiers=[
         'Intended Audience :: Science/Research',
         'Operating System :: POSIX :: Linux',

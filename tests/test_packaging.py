@@ -15,6 +15,7 @@ import pytest
 
 import mmdiffkd.__main__ as command
 
+from .test_docs.pages import BLOCKS
 from .test_tools.conftest import make_environment
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,13 @@ def sdist(source_tree):
     return next(source_tree.glob('dist/*.tar.gz'))
 
 
+def config_of_the_page(name):
+    """A config in docs/get-started.md."""
+    (block,) = (block for block in BLOCKS if block.file_name == name)
+    assert block.page == 'docs/get-started.md'
+    return block.text
+
+
 def build_wheel(source, folder):
     options = ['-q', '--no-deps', '--no-build-isolation', '--no-index', '--wheel-dir', folder]
     run('-m', 'pip', 'wheel', *options, source, cwd=folder)
@@ -143,7 +151,7 @@ def test_metadata(wheel):
     requires = metadata.get_all('Requires-Dist')
     core = [requirement for requirement in requires if 'extra ==' not in requirement]
     assert core == ['numpy', 'torch>=2.6']
-    assert metadata.get_all('Provides-Extra') == ['tests']
+    assert metadata.get_all('Provides-Extra') == ['docs', 'tests']
     assert any(requirement.startswith('pytest;') for requirement in requires)
     assert metadata['Requires-Python'] == '>=3.10'
     assert '# mmdiffkd' in metadata.get_payload()
@@ -195,20 +203,31 @@ def test_config_of_the_installed_package(installed, tmp_path):
     assert f'teacher: {configs}/diffkd/../teachers/resnet56_cifar100.py\n' in printed
 
 
+def test_config_that_imports_the_package(installed, tmp_path):
+    """Read as a host's own tool reads it, which does not import mmdiffkd."""
+    pytest.importorskip('mmdet')
+    config = tmp_path / 'mine.py'
+    config.write_text(config_of_the_page('for_the_hosts_tools.py'))
+    code = (
+        'from mmengine.config import Config\n'
+        f"print('model:', Config.fromfile({str(config)!r}).model.type)"
+    )
+    assert 'model: mmdiffkd.DiffKDDistiller\n' in run('-c', code, cwd=tmp_path, path=[installed])
+
+
 @pytest.mark.parametrize('tool', ['command', 'mim'])
 def test_train_with_the_installed_package(tool, installed, tmp_path):
     """From a folder that holds nothing but a config."""
-    pytest.importorskip('mmdet')
     if tool == 'mim':  # as mim calls it
+        pytest.importorskip('mmdet')
         words = [installed / 'mmdiffkd/.mim/tools/train.py', 'mine.py', '--launcher', 'none']
         (tmp_path / 'mine.py').write_text(CONFIG)
     else:
+        pytest.importorskip('mmpretrain')
         words = ['-m', 'mmdiffkd', 'train', 'mine.py']
-        (tmp_path / 'mine.py').write_text(
-            "_base_ = 'mmdiffkd::quickstart/diffkd_retinanet_mini-coco.py'\n"
-        )
+        (tmp_path / 'mine.py').write_text(config_of_the_page('my_resnet18.py'))
     printed = run(*words, '--smoke', cwd=tmp_path, path=[installed])
-    assert re.search(r'Epoch\(train\) .*\b2/2\].*loss_kd_fpn', printed)
+    assert re.search(r'Epoch\(train\) .*\b2/2\].*loss_kd_(fpn|features)', printed)
     assert (tmp_path / 'work_dirs/mine/smoke/epoch_1.pth').is_file()
 
 

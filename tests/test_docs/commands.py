@@ -20,6 +20,8 @@ from mmengine.runner import Runner
 
 from .pages import ROOT
 
+# Installed with the package, each starts the tool that its first argument names.
+_COMMANDS = (['mmdiffkd'], ['python', '-m', 'mmdiffkd'])
 _LAUNCHERS = ('dist_train.sh', 'dist_test.sh', 'slurm_train.sh')
 # These install packages, then start a tool of ours with the rest of the line.
 _SETTING_UP = {'quickstart.sh': 'quickstart.py'}
@@ -40,8 +42,15 @@ def check(line: str) -> None:
         variables[name] = value
     if not words:
         return
+    if words[0] == 'torchrun':
+        words = ['python', *words[words.index('-m') :]]
     program, *arguments = words
-    if program.startswith('--'):
+    command = next((c for c in _COMMANDS if words[: len(c)] == c), None)
+    if command is not None:
+        if words != command:
+            tool, *arguments = words[len(command) :]
+            parse(f'tools/{tool}.py', arguments)
+    elif program.startswith('--'):
         # Flags to be added to a command that stands above them.
         parse('tools/train.py', ['CONFIG', *words])
     elif program == 'python' and arguments and arguments[0].endswith('.py'):
@@ -95,6 +104,8 @@ def _check_installation(words: list) -> None:
             raise Refused(f'no {word}')
         if option == '-e' and not (ROOT / word / 'setup.py').is_file():
             raise Refused(f'no package in {word}')
+        if word == '.':
+            continue
         plain = not option.startswith('-') and not word.startswith('-')
         if plain and not re.search(rf'^{re.escape(word)}(==|$)', known, re.MULTILINE):
             raise Refused(f'{word} is in none of requirements/*.txt')
@@ -113,9 +124,15 @@ def parse(tool: str, arguments: list) -> None:
             raise Refused(f'no {word}')
     errors = io.StringIO()
     try:
-        with _arguments(path, arguments), contextlib.redirect_stderr(errors):
+        with (
+            _arguments(path, arguments),
+            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             parsed = _module(path).parse_args()
-    except SystemExit:
+    except SystemExit as end:
+        if end.code == 0:  # --help
+            return
         raise Refused(errors.getvalue()) from None
     config = str(getattr(parsed, 'config', ''))
     if config.startswith('configs/') and getattr(parsed, 'cfg_options', None):

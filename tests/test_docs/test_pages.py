@@ -13,11 +13,11 @@ An HTML comment on the line above makes an exception: ``<!-- not run: reason -->
 ``<!-- run by: tests/... -->``.
 """
 
-import os
 import re
 import subprocess
 import sys
 import tarfile
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,35 @@ SHELL = [
 ]
 
 
+@pytest.fixture
+def readers_folder(tmp_path):
+    """Where examples take themselves to be: beside tools/ and configs/, with an image."""
+    for name in ('tools', 'configs'):
+        (tmp_path / name).symlink_to(ROOT / name)
+    Image.fromarray(np.full((96, 128, 3), 127, np.uint8)).save(tmp_path / 'image.jpg')
+    return tmp_path
+
+
+def execute(blocks, folder):
+    """Run blocks of one language, each by itself; Python is started once, to import once."""
+    if blocks[0].language == 'bash':
+        command = ['bash', '-euc', '\n'.join(block.text for block in blocks)]
+    else:
+        each = 'import sys\nfor text in sys.argv[1:]: exec(text, {"__name__": "__main__"})'
+        command = [sys.executable, '-c', each, *(block.text for block in blocks)]
+    environment = tools.make_environment()
+    path = f'{Path(sys.executable).parent}:{environment["PATH"]}'
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env={**environment, 'PATH': path, 'PYTHONPATH': str(ROOT)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert result.returncode == 0, f'{blocks[0]}\n{result.stdout[-5000:]}'
+
+
 def test_every_fence_is_read():
     for page in PAGES:
         fences = re.findall(r'^ *(?:```|~~~)', page.read_text(), re.MULTILINE)
@@ -105,8 +134,8 @@ def test_every_library_has_a_complete_config():
 
 
 @pytest.mark.parametrize('block', parameters(SNIPPETS))
-def test_snippet_runs(block, run):
-    run(sys.executable, '-c', block.text)
+def test_snippet_runs(block, readers_folder):
+    execute([block], readers_folder)
 
 
 @pytest.mark.parametrize('block', parameters(SHELL))
@@ -118,7 +147,12 @@ def test_commands_are_taken(block):
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_commands_in_the_text_are_taken(page):
     for code in inline_codes(page):
-        if re.match(r'(python|bash|source) tools/|--[a-z-]+ [\w.]+=|pip install ', code):
+        if re.fullmatch(r'(python tools/[\w/]+\.py|mmdiffkd \w+)', code):
+            # A tool is meant, not a call of it.
+            commands.check(f'{code} --help')
+        elif re.match(
+            r'(python|bash|source) tools/|mmdiffkd \w|--[a-z-]+ [\w.]+=|pip install ', code
+        ):
             commands.check(code)
         elif re.match(r'\w+\.py --', code):
             (tool,) = (ROOT / 'tools').rglob(code.split()[0])
@@ -139,6 +173,8 @@ def test_commands_in_the_text_are_taken(page):
         'python tools/train.py configs/diffkd/retinanet_r101_r50_coco.py '
         '--cfg-options model.pairs.fnp.head.checkpoint=True',
         'pip install no-such-package',
+        'mmdiffkd trian my_config.py',
+        'torchrun --nproc_per_node 8 -m mmdiffkd train my_config.py --lancher pytorch',
         'rm -r data',
     ],
 )
@@ -157,28 +193,20 @@ def sections():
 
 
 @pytest.mark.parametrize('page, section', list(sections()))
-def test_walkthrough(page, section, tmp_path):
-    for name in ('tools', 'configs'):
-        (tmp_path / name).symlink_to(ROOT / name)
-    Image.fromarray(np.full((96, 128, 3), 127, np.uint8)).save(tmp_path / 'image.jpg')
+def test_walkthrough(page, section, readers_folder):
     blocks = [block for block in BLOCKS if block.page == page]
     for block in blocks:
         if block.file_name:
-            (tmp_path / block.file_name).write_text(block.text)
-    environment = {**tools.make_environment(), 'PYTHONPATH': str(ROOT)}
-    programs = dict(bash=['bash', '-euc'], python=[sys.executable, '-c'])
-    for block in blocks:
-        program = programs.get(block.language)
-        if program and block.section == section and not (block.file_name or block.note):
-            result = subprocess.run(
-                [*program, block.text],
-                cwd=tmp_path,
-                env={**environment, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}'},
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-            assert result.returncode == 0, f'{block}\n{result.stdout[-5000:]}'
+            (readers_folder / block.file_name).write_text(block.text)
+    steps = [
+        block
+        for block in blocks
+        if block.section == section
+        and block.language in ('bash', 'python')
+        and not (block.file_name or block.note)
+    ]
+    for _, same in groupby(steps, key=lambda block: block.language):
+        execute(list(same), readers_folder)
 
 
 def test_imagenet_is_unpacked(tmp_path):

@@ -1,4 +1,4 @@
-"""Every message that the troubleshooting page explains is one of the package's own."""
+"""Every message that the troubleshooting page explains is one of the project's own."""
 
 import ast
 import re
@@ -31,7 +31,12 @@ def texts_in(path: Path):
             yield node.value
 
 
-TEXTS = {text for path in (ROOT / 'mmdiffkd').rglob('*.py') for text in texts_in(path)}
+TEXTS = {
+    text
+    for folder in ('mmdiffkd', 'tools')
+    for path in (ROOT / folder).rglob('*.py')
+    for text in texts_in(path)
+}
 
 
 @pytest.mark.parametrize('message', list(messages()))

@@ -79,6 +79,10 @@ class TeacherCheckHook(Hook):
         return loop.evaluator.evaluate(len(loop.dataloader.dataset))
 
     def _log(self, runner: Runner, metrics: Dict[str, Any]) -> None:
+        if not metrics:
+            # As mmdet's when nothing was detected.
+            runner.logger.warning('Teacher check: the evaluation of its predictions has no metrics')
+            return
         shown = ((k, f'{v:.4f}' if isinstance(v, float) else v) for k, v in metrics.items())
         runner.logger.info('Teacher check: ' + '  '.join(f'{key}: {text}' for key, text in shown))
         scalars = {key: float(value) for key, value in metrics.items() if _is_scalar(value)}

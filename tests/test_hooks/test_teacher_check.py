@@ -11,7 +11,7 @@ from mmengine.runner import ValLoop
 from mmdiffkd.distillers import ConfigError
 from mmdiffkd.hooks import TeacherCheckHook
 
-from .conftest import ToyImages
+from .conftest import MeanLogit, ToyImages
 
 CHECK = dict(type='mmdiffkd.TeacherCheckHook')
 
@@ -113,6 +113,14 @@ def test_random_weights_are_said(make_runner, validation, toy_config):
     runner.train()
     assert 'the teacher has random weights, so its metrics mean nothing' in log_of(runner)
     assert 'Teacher check: [2/3]' in log_of(runner)
+
+
+def test_no_metrics_are_said(make_runner, validation, monkeypatch):
+    """mmdet's evaluation has none if nothing was detected."""
+    monkeypatch.setattr(MeanLogit, 'compute_metrics', lambda self, results: {})
+    runner = make_runner(CHECK, **validation)
+    runner.train()
+    assert 'the evaluation of its predictions has no metrics' in log_of(runner)
 
 
 def test_validation_is_needed(make_runner):

@@ -277,7 +277,12 @@ def test_two_cpu_processes(write_config, student_config, run, tmp_path):
 def test_distillation_for_one_iteration_of_two_processes(write_config, run, tmp_path):
     """DDP waits for every parameter; those of a pair that rests stay as they are."""
     schedule = "dict(type='mmdiffkd.DistillationScheduleHook', begin=1, end=2, by_epoch=False)"
-    config = write_config(more=f'custom_hooks = [{schedule}]')
+    # An untrained teacher is sure of nothing; without a threshold it still finds something.
+    teacher = tmp_path / 'teacher.py'
+    base = ROOT / 'configs' / 'quickstart' / 'retinanet_teacher_mini-coco.py'
+    teacher.write_text(f"_base_ = '{base}'\nmodel = dict(test_cfg=dict(score_thr=0.0))\n")
+    more = f"custom_hooks = [{schedule}]\nmodel['teacher']['config'] = '{teacher}'"
+    config = write_config(more=more)
     output = run(
         'bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path, '--check-teacher'
     )

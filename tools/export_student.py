@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from mmengine.config import Config
 
+from mmdiffkd.apis import add_debug_argument, one_line_errors
 from mmdiffkd.checkpoint import load_file, weights_of
 from mmdiffkd.distillers.build import student_config
 
@@ -29,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--force', action='store_true', help='overwrite the output file if there is one'
     )
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
@@ -39,8 +41,8 @@ def student_run_config(text: str) -> str:
     return cfg.pretty_text
 
 
-def main() -> None:
-    args = parse_args()
+def export(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     if args.out.exists() and not args.force:
         sys.exit(f'error: {args.out} exists; --force overwrites it')
     checkpoint = load_file(args.checkpoint, trust=args.trust_checkpoint)
@@ -55,6 +57,12 @@ def main() -> None:
         f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '
         f'(the checkpoint has {megabytes[0]:.1f} MiB)'
     )
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        export(args)
 
 
 if __name__ == '__main__':

@@ -63,6 +63,8 @@ def test_noise_sweep_needs_a_distillation(trained, run, tmp_path):
     torch.save(dict(state_dict=plain), student)
     output = run('tools/analysis/noise_sweep.py', config, student, expect=1)
     assert f'error: {student} has no distill. weights' in output and 'Traceback' not in output
+    output = run('tools/analysis/noise_sweep.py', config, tmp_path / 'none.pth', expect=1)
+    assert 'error: ' in output and 'none.pth' in output and 'Traceback' not in output
     output = run(
         'tools/analysis/noise_sweep.py',
         config,

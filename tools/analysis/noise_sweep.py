@@ -23,9 +23,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
-from mmdiffkd.checkpoint import CheckpointError, load_file
+from mmdiffkd.apis import add_debug_argument, one_line_errors
+from mmdiffkd.checkpoint import load_file
 from mmdiffkd.diffusion import DiffKDHead, HeadOutput
 from mmdiffkd.distillers import DiffKDDistiller, DistillPair
+from mmdiffkd.distillers.build import load_config
 from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
 
 NUM_LEVELS = 20
@@ -46,6 +48,7 @@ def parse_args() -> argparse.Namespace:
         '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
     )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
@@ -92,16 +95,13 @@ def targets(distiller: DiffKDDistiller, pair: DistillPair, cfg: Config, seed: in
     return [output.target for output in seen[0]]
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
+def draw(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
+    cfg = load_config(args.config, 'config')
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
-    try:
-        distiller = build_trained(cfg, args.checkpoint, args.trust_checkpoint)
-    except CheckpointError as error:
-        sys.exit(f'error: {error}')
+    distiller = build_trained(cfg, args.checkpoint, args.trust_checkpoint)
     pair = choose_pair(distiller, args.pair)
     set_random_seed(args.seed)
     sweeps = []
@@ -110,6 +110,12 @@ def main() -> None:
         sweeps.append(sweep_noise(head, target, timesteps.tolist()))
     title = f"Pair {pair.name}: the teacher's features, noisy and denoised"
     print(f'{save(noise_sweep_figure(title, sweeps), args.out)}: pair {pair.name}')
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        draw(args)
 
 
 if __name__ == '__main__':

@@ -16,7 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdiffkd.visualization import LogError, curves_figure, read_run, save
+from mmdiffkd.apis import add_debug_argument, one_line_errors
+from mmdiffkd.visualization import curves_figure, read_run, save
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,19 +28,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, help='image to write (default: curves.png in the first WORK_DIR)'
     )
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     out = args.out or args.work_dirs[0] / 'curves.png'
-    try:
+    with one_line_errors(args.debug):
         runs = [read_run(work_dir) for work_dir in args.work_dirs]
         if len({run.name for run in runs}) < len(runs):
             runs = [run._replace(name=str(path)) for run, path in zip(runs, args.work_dirs)]
         save(curves_figure(runs), out)
-    except (LogError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'{out}: {", ".join(run.name for run in runs)}')
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
+from mmengine.registry import METRICS, MODELS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -55,6 +56,19 @@ class ToyNeck(nn.Module):
         return tuple(
             conv(nn.functional.avg_pool2d(x, 2**level)) for level, conv in enumerate(self.convs)
         )
+
+
+@METRICS.register_module()
+class MeanLogit(BaseMetric):
+    """The mean of the first level's logits, and some that are no scalars."""
+
+    default_prefix = 'toy'
+
+    def process(self, data_batch, data_samples):
+        self.results.extend(float(logits.mean()) for logits in data_samples[0])
+
+    def compute_metrics(self, results):
+        return dict(mean=sum(results) / len(results), each=results, name='toy')
 
 
 @pytest.fixture

@@ -1,12 +1,17 @@
 """From a config to a trained student, as ``tools/train.py`` does it."""
 
 import argparse
+from pathlib import Path
+from typing import List
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
+from mmdiffkd.checkpoint import CheckpointError
+from mmdiffkd.hooks import ExactResumeHook, InterruptHook, TrimMemoryHook
+from mmdiffkd.resuming import latest_checkpoint, read_whole
 from mmdiffkd.testing import make_smoke_config
 
 from .launch import build_runner, cpu_processes
@@ -57,8 +62,7 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.check_teacher:
         _check_teacher(cfg)
     if args.resume is not None:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.resume = args.resume
 
 
 def _check_teacher(cfg: Config) -> None:
@@ -88,9 +92,15 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         The runner, after training.
     """
     with cpu_processes(cfg):
-        runner = build_runner(make_smoke_config(cfg) if smoke else cfg)
+        cfg = make_smoke_config(cfg) if smoke else cfg
+        warnings = _choose_checkpoint(cfg)
+        _write_safely(cfg)
+        runner = build_runner(cfg)
+        for warning in warnings:
+            runner.logger.warning(warning)
         interrupt = InterruptHook()
-        runner.register_hook(interrupt)
+        for hook in (ExactResumeHook(), interrupt):
+            runner.register_hook(hook)
         if not torch.cuda.is_available():
             runner.register_hook(TrimMemoryHook())
         try:
@@ -103,3 +113,46 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             interrupt.save_unfinished(runner)
             raise SystemExit(130) from None
     return runner
+
+
+def _choose_checkpoint(cfg: Config) -> List[str]:
+    """Settle where the run starts from: ``resume`` and ``load_from``, and the seed.
+
+    Without a checkpoint to resume from the run starts as if it had not been asked to, so that
+    one command serves the first start of a job and all that follow a preemption.
+
+    Returns:
+        What the user should know about the choice.
+    """
+    wanted = cfg.get('resume')
+    if not wanted:
+        return []
+    if wanted is True:
+        wanted = cfg.get('load_from') or 'auto'
+    if wanted == 'auto':
+        path, checkpoint, passed_over = latest_checkpoint(cfg.work_dir)
+        warnings = [f'--resume: passing over a newer file: {reason}' for reason in passed_over]
+        if path is None:
+            cfg.resume = False
+            return [*warnings, f'--resume: nothing to go on from in {cfg.work_dir}, starting anew']
+    else:
+        path, checkpoint, warnings = Path(wanted), read_whole(wanted), []
+        if 'optimizer' not in checkpoint:
+            raise CheckpointError(
+                f'--resume: {wanted} has no state of an optimizer to go on with; to start from '
+                f'its weights set load_from'
+            )
+    cfg.resume, cfg.load_from = True, str(path)
+    # The data loader is built before mmengine reads the checkpoint's seed.
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') is None:
+        cfg.randomness = dict(randomness, seed=checkpoint['meta'].get('seed'))
+    return warnings
+
+
+def _write_safely(cfg: Config) -> None:
+    """Have checkpoints written by :class:`SafeCheckpointHook` where mmengine's hook would do it."""
+    hooks = cfg.get('default_hooks') or {}
+    hook = hooks.get('checkpoint', dict(type='CheckpointHook'))
+    if hook is not None and hook['type'] in ('CheckpointHook', CheckpointHook):
+        cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type='mmdiffkd.SafeCheckpointHook'))

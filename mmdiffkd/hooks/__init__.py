@@ -1,5 +1,7 @@
 """What happens during training."""
 
+from .checkpoint import SafeCheckpointHook
+from .exact_resume import ExactResumeHook
 from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
 from .memory import TrimMemoryHook
@@ -9,8 +11,10 @@ from .telemetry import TelemetryHook
 
 __all__ = [
     'DistillationScheduleHook',
+    'ExactResumeHook',
     'FeaturePictureHook',
     'InterruptHook',
+    'SafeCheckpointHook',
     'TeacherCheckHook',
     'TelemetryHook',
     'TrimMemoryHook',

@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from mmdiffkd.registry import HOOKS
+from mmdiffkd.resuming import ATOMIC
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -126,7 +127,11 @@ class InterruptHook(Hook):
             return
         name = f'interrupted_iter_{completed}.pth'
         runner.save_checkpoint(
-            runner.work_dir, name, meta=dict(epoch=runner.epoch, iter=completed), by_epoch=False
+            runner.work_dir,
+            name,
+            meta=dict(epoch=runner.epoch, iter=completed),
+            by_epoch=False,
+            backend_args=dict(backend=ATOMIC),
         )
         self._saved = Path(runner.work_dir, name)
         Path(runner.work_dir, 'last_checkpoint').write_text(str(self._saved))

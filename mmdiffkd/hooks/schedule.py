@@ -201,7 +201,7 @@ class DistillationScheduleHook(Hook):
         """Set what holds for this iteration."""
         now = runner.iter
         if self.by_epoch:
-            # Not from runner.iter: an interrupted epoch is started again, the count goes on.
+            # Not from runner.iter: with other numbers of batches than now, earlier epochs count.
             now = runner.epoch + batch_idx / len(runner.train_dataloader)
         weights = {
             name: self._schedule(name).weight(now, self._training_length(runner))

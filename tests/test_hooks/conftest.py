@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import METRICS, MODELS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
@@ -29,19 +28,6 @@ class ToyImages(Dataset):
 
     def __getitem__(self, index):
         return dict(inputs=self.images[index] + self.noise * torch.rand(1))
-
-
-@METRICS.register_module()
-class MeanLogit(BaseMetric):
-    """The mean of the first level's logits, and some that are no scalars."""
-
-    default_prefix = 'toy'
-
-    def process(self, data_batch, data_samples):
-        self.results.extend(float(logits.mean()) for logits in data_samples[0])
-
-    def compute_metrics(self, results):
-        return dict(mean=sum(results) / len(results), each=results, name='toy')
 
 
 class Trace(Hook):

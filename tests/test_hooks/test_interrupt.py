@@ -25,7 +25,7 @@ def runner(tmp_path):
         logger=logging.getLogger('test'),
         parameter=parameter,
         saved=saved,
-        save_checkpoint=lambda folder, name, meta, by_epoch: saved.append((name, meta)),
+        save_checkpoint=lambda folder, name, meta, **_: saved.append((name, meta)),
     )
 
 

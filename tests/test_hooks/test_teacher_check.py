@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.registry import LOOPS
+from mmengine.registry import LOOPS, METRICS
 from mmengine.runner import ValLoop
 
 from mmdiffkd.distillers import ConfigError
 from mmdiffkd.hooks import TeacherCheckHook
 
-from .conftest import MeanLogit, ToyImages
+from .conftest import ToyImages
 
 CHECK = dict(type='mmdiffkd.TeacherCheckHook')
 
@@ -117,7 +117,7 @@ def test_random_weights_are_said(make_runner, validation, toy_config):
 
 def test_no_metrics_are_said(make_runner, validation, monkeypatch):
     """mmdet's evaluation has none if nothing was detected."""
-    monkeypatch.setattr(MeanLogit, 'compute_metrics', lambda self, results: {})
+    monkeypatch.setattr(METRICS.get('MeanLogit'), 'compute_metrics', lambda self, results: {})
     runner = make_runner(CHECK, **validation)
     runner.train()
     assert 'the evaluation of its predictions has no metrics' in log_of(runner)

@@ -1,0 +1,80 @@
+"""Files that are there completely or not at all."""
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Iterator, List, Optional, Union
+
+from mmengine.fileio import LocalBackend, register_backend
+
+ATOMIC = 'mmdiffkd-atomic'
+"""Name of :class:`AtomicBackend` in mmengine: ``backend_args=dict(backend=ATOMIC)``."""
+
+_PARTIAL = '.partial'
+
+
+def replace_bytes(path: Union[str, Path], content: bytes) -> None:
+    """Write a file so that whoever looks, at any time, finds the old or the new content.
+
+    The file is on the disk when this returns: a machine that loses power keeps it.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + _PARTIAL)
+    with open(partial, 'wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_partial_files(folder: Union[str, Path]) -> None:
+    """Remove what a process left that was killed while writing."""
+    for partial in Path(folder).glob(f'*.pth{_PARTIAL}'):
+        partial.unlink()
+
+
+class AtomicBackend(LocalBackend):
+    """mmengine's local files, written completely or not at all, and removed late if wanted."""
+
+    # mmengine makes a backend for every file it writes.
+    _outdated: ClassVar[Optional[List[str]]] = None
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        """Write a file; see :func:`replace_bytes`."""
+        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(filepath, obj)
+        if self._outdated and str(filepath) in self._outdated:
+            self._outdated.remove(str(filepath))
+
+    def remove(self, filepath: Union[str, Path]) -> None:
+        """Remove a file, inside :meth:`removing_last` at its end."""
+        if self._outdated is None:
+            super().remove(filepath)
+        else:
+            self._outdated.append(str(filepath))
+
+    @classmethod
+    @contextmanager
+    def removing_last(cls) -> Iterator[None]:
+        """Remove files at the end of the ``with`` block, those that were not written again.
+
+        Blocks may be nested; the outermost counts.
+        """
+        if cls._outdated is not None:
+            yield
+            return
+        cls._outdated = []
+        try:
+            yield
+            for path in cls._outdated:
+                Path(path).unlink()
+        finally:
+            cls._outdated = None
+
+
+register_backend(ATOMIC, AtomicBackend, force=True)

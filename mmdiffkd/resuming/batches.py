@@ -71,9 +71,10 @@ class NumberedBatches:
 
     def _all(self) -> Iterator[Sequence[int]]:
         yield from self.batches
+        sampler = getattr(self.batches, 'sampler', None)
         for epoch in itertools.count(1) if self.endless else ():
-            if hasattr(self.batches.sampler, 'set_epoch'):
-                self.batches.sampler.set_epoch(epoch)
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(epoch)
             yield from self.batches
 
     def __len__(self) -> int:

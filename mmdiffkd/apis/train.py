@@ -9,7 +9,8 @@ from mmengine.runner import Runner
 from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
 from mmdiffkd.testing import make_smoke_config
 
-from .launch import build_runner, cpu_processes
+from .launch import build_runner
+from .processes import communication_failed, process_group
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,8 +87,12 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
 
     Returns:
         The runner, after training.
+
+    Raises:
+        LostProcessError: If another process of the run ended or did not answer in time. The main
+            process saves a checkpoint before, as after a signal.
     """
-    with cpu_processes(cfg):
+    with process_group(cfg):
         runner = build_runner(make_smoke_config(cfg) if smoke else cfg)
         interrupt = InterruptHook()
         runner.register_hook(interrupt)
@@ -97,9 +102,11 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             runner.train()
         except KeyboardInterrupt:
             raise SystemExit(130) from None
-        except RuntimeError:
-            if not interrupt.interrupted:
-                raise
-            interrupt.save_unfinished(runner)
-            raise SystemExit(130) from None
+        except RuntimeError as error:
+            lost_process = communication_failed(error)
+            if interrupt.interrupted or lost_process:
+                interrupt.save_unfinished(runner)
+            if interrupt.interrupted and not lost_process:
+                raise SystemExit(130) from None
+            raise
     return runner

@@ -92,7 +92,7 @@ def _check_sync_bn(cfg: Config) -> None:
 
 def _lost_process(report: str) -> str:
     """What to tell the user for what a backend reports."""
-    reason = report.partition('\n')[0]
+    reason = report.partition('\n')[0].rstrip('.')
     if reason.startswith('[') and _GLOO_LINE in reason:
         reason = reason.partition('] ')[2]
     waited = ' (env_cfg.dist_cfg.timeout says how long it waits)' if _timed_out(reason) else ''

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
+from mmdiffkd.hooks import ConsistencyHook, InterruptHook, TrimMemoryHook
 from mmdiffkd.testing import make_smoke_config
 
 from .launch import build_runner
@@ -96,6 +96,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         runner = build_runner(make_smoke_config(cfg) if smoke else cfg)
         interrupt = InterruptHook()
         runner.register_hook(interrupt)
+        runner.register_hook(ConsistencyHook())
         if not torch.cuda.is_available():
             runner.register_hook(TrimMemoryHook())
         try:

@@ -1,5 +1,6 @@
 """What happens during training."""
 
+from .consistency import ConsistencyHook
 from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
 from .memory import TrimMemoryHook
@@ -8,6 +9,7 @@ from .teacher_check import TeacherCheckHook
 from .telemetry import TelemetryHook
 
 __all__ = [
+    'ConsistencyHook',
     'DistillationScheduleHook',
     'FeaturePictureHook',
     'InterruptHook',

@@ -12,6 +12,8 @@ from mmdiffkd.distillers.build import ConfigError
 
 # In what gloo says stands which of its lines failed; its exceptions have no type of their own.
 _GLOO_LINE = '/gloo/'
+# What DDP says when it compares the models of the processes.
+_OTHER_MODEL = ('DDP expects same model', 'of the same param in process 0')
 
 
 class LostProcessError(RuntimeError):
@@ -29,20 +31,27 @@ def process_group(cfg: Config) -> Iterator[None]:
         cfg: With ``launcher``. For CPU processes its ``model_wrapper_cfg`` and ``sync_bn`` change.
 
     Raises:
-        ConfigError: If ``sync_bn`` or ``env_cfg.dist_cfg.timeout`` is wrong.
+        ConfigError: If ``sync_bn`` or ``env_cfg.dist_cfg.timeout`` is wrong, if no launcher has
+            started the process, or if the processes have different models.
         LostProcessError: If another process ended or did not answer in time.
     """
     on_cpu = cfg.launcher != 'none' and not torch.cuda.is_available()
     timeout = _checked_timeout(cfg)
     _check_sync_bn(cfg)
+    _check_launcher(cfg)
     try:
         if on_cpu:
             _start_cpu_group(cfg, timeout)
         yield
     except RuntimeError as error:
-        if not communication_failed(error):
-            raise
-        raise LostProcessError(_lost_process(str(error))) from error
+        if communication_failed(error):
+            raise LostProcessError(_lost_process(str(error))) from error
+        if any(words in str(error) for words in _OTHER_MODEL):
+            raise ConfigError(
+                f'{_this_process()}: its model is not that of the other processes: {error} Is the '
+                f'config the same on all machines?'
+            ) from error
+        raise
     if on_cpu:
         # Its threads, left to the end of the interpreter, now and then abort the process. Not after
         # an error: the group would wait for the other processes.
@@ -90,19 +99,30 @@ def _check_sync_bn(cfg: Config) -> None:
         raise ConfigError(f"sync_bn must be 'torch', 'mmcv' or None, got {cfg.sync_bn!r}")
 
 
+def _check_launcher(cfg: Config) -> None:
+    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise ConfigError(
+            '--launcher pytorch is for processes that torchrun starts, as tools/dist_train.sh '
+            'does; the environment has no RANK'
+        )
+
+
 def _lost_process(report: str) -> str:
     """What to tell the user for what a backend reports."""
     reason = report.partition('\n')[0].rstrip('.')
     if reason.startswith('[') and _GLOO_LINE in reason:
         reason = reason.partition('] ')[2]
     waited = ' (env_cfg.dist_cfg.timeout says how long it waits)' if _timed_out(reason) else ''
-    # Every launcher sets these; the group itself may be what could not be made.
-    rank, size = os.environ.get('RANK', '0'), os.environ.get('WORLD_SIZE', '1')
     return (
-        f'rank {rank} of {size}: lost contact with another process of the run: {reason}{waited}; '
+        f'{_this_process()}: lost contact with another process of the run: {reason}{waited}; '
         f'that process has ended or hangs, so look for its own last lines in the log, for the '
         f'"Root Cause" that torchrun prints, and in the log of its machine (out of memory?)'
     )
+
+
+def _this_process() -> str:
+    # Every launcher sets these; the process group itself may be what could not be made.
+    return f'rank {os.environ.get("RANK", "0")} of {os.environ.get("WORLD_SIZE", "1")}'
 
 
 def _timed_out(reason: str) -> bool:

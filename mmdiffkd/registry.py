@@ -5,6 +5,7 @@ are imported when the first ``X`` is looked up.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import Registry
@@ -14,6 +15,12 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmdiffkd',
     locations=['mmdiffkd.backbones', 'mmdiffkd.distillers', 'mmdiffkd.losses', 'mmdiffkd.necks'],
+)
+MODEL_WRAPPERS = Registry(
+    'model_wrapper',
+    parent=MMENGINE_MODEL_WRAPPERS,
+    scope='mmdiffkd',
+    locations=['mmdiffkd.distillers'],
 )
 HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.hooks'])
 OPTIMIZERS = Registry(

@@ -47,6 +47,15 @@ class ToyModel(BaseModel):
         return logits
 
 
+@MODELS.register_module()
+class SynchronizedToyModel(ToyModel):
+    """A student whose own config asks for synchronised batch norm, as mmseg's do."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.backbone[1] = nn.SyncBatchNorm(self.backbone[1].num_features)
+
+
 class ToyNeck(nn.Module):
     def __init__(self, width, levels):
         super().__init__()
@@ -71,22 +80,20 @@ class MeanLogit(BaseMetric):
         return dict(mean=sum(results) / len(results), each=results, name='toy')
 
 
-@pytest.fixture
-def toy_teacher(tmp_path):
+def make_toy_teacher(folder):
     """Config and checkpoint of a toy teacher wider than the student."""
     model = dict(type='ToyModel', width=12, dropout=0.5)
-    path = tmp_path / 'teacher.pth'
+    path = folder / 'teacher.pth'
     torch.save(dict(state_dict=MODELS.build(copy.deepcopy(model)).state_dict()), path)
     return dict(config=model, checkpoint=str(path))
 
 
-@pytest.fixture
-def toy_config(toy_teacher):
+def make_toy_config(teacher):
     """A distiller config with one pair per kind: denoised maps, plain maps, logits."""
     return dict(
         type='mmdiffkd.DiffKDDistiller',
         student=dict(type='ToyModel', width=8),
-        teacher=toy_teacher,
+        teacher=teacher,
         pairs=dict(
             fpn=dict(
                 student='neck',
@@ -107,6 +114,16 @@ def toy_config(toy_teacher):
             ),
         ),
     )
+
+
+@pytest.fixture
+def toy_teacher(tmp_path):
+    return make_toy_teacher(tmp_path)
+
+
+@pytest.fixture
+def toy_config(toy_teacher):
+    return make_toy_config(toy_teacher)
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from mmdiffkd.apis import (
     add_config_arguments,
     add_debug_argument,
     build_runner,
-    cpu_processes,
     load_config,
     one_line_errors,
+    process_group,
 )
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
 from mmdiffkd.distillers.build import model_config, student_config
@@ -95,7 +95,7 @@ def evaluate(args: argparse.Namespace) -> None:
             draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir
         )
     build = build_teacher_runner if args.teacher else build_student_runner
-    with cpu_processes(cfg):
+    with process_group(cfg):
         runner = build(cfg, args.checkpoint, args.trust_checkpoint)
         if args.out is not None:
             runner.test_evaluator.metrics.append(DumpResults(args.out))

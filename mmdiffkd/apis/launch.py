@@ -2,11 +2,8 @@
 
 import argparse
 import os
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -59,36 +56,6 @@ def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
-
-
-@contextmanager
-def cpu_processes(cfg: Config) -> Iterator[None]:
-    """Let several CPU processes work together, with gloo, inside the ``with`` block.
-
-    mmengine's own start-up selects a GPU for each process and gives DDP a device id, neither of
-    which exists here. Does nothing on a GPU machine and for a single process.
-
-    The process group ends with the block: its threads, left to the end of the interpreter, now and
-    then abort the process. Not after an error: the group would wait for the other processes.
-    """
-    if cfg.launcher == 'none' or torch.cuda.is_available():
-        yield
-        return
-    if cfg.launcher != 'pytorch':
-        raise SystemExit(
-            f'--launcher {cfg.launcher} needs GPUs and this machine has none; start CPU processes '
-            f'with tools/dist_train.sh (--launcher pytorch)'
-        )
-    torch.distributed.init_process_group('gloo')
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    wrapper.update(cfg.get('model_wrapper_cfg') or {})
-    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -10,11 +10,12 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmdiffkd.checkpoint import CheckpointError
-from mmdiffkd.hooks import ExactResumeHook, InterruptHook, TrimMemoryHook
+from mmdiffkd.hooks import ConsistencyHook, ExactResumeHook, InterruptHook, TrimMemoryHook
 from mmdiffkd.resuming import latest_checkpoint, read_whole
 from mmdiffkd.testing import make_smoke_config
 
-from .launch import build_runner, cpu_processes
+from .launch import build_runner
+from .processes import communication_failed, process_group
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,8 +91,12 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
 
     Returns:
         The runner, after training.
+
+    Raises:
+        LostProcessError: If another process of the run ended or did not answer in time. The main
+            process saves a checkpoint before, as after a signal.
     """
-    with cpu_processes(cfg):
+    with process_group(cfg):
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = _choose_checkpoint(cfg)
         _write_safely(cfg)
@@ -99,7 +104,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         for warning in warnings:
             runner.logger.warning(warning)
         interrupt = InterruptHook()
-        for hook in (ExactResumeHook(), interrupt):
+        for hook in (ExactResumeHook(), ConsistencyHook(), interrupt):
             runner.register_hook(hook)
         if not torch.cuda.is_available():
             runner.register_hook(TrimMemoryHook())
@@ -107,11 +112,13 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             runner.train()
         except KeyboardInterrupt:
             raise SystemExit(130) from None
-        except RuntimeError:
-            if not interrupt.interrupted:
-                raise
-            interrupt.save_unfinished(runner)
-            raise SystemExit(130) from None
+        except RuntimeError as error:
+            lost_process = communication_failed(error)
+            if interrupt.interrupted or lost_process:
+                interrupt.save_unfinished(runner)
+            if interrupt.interrupted and not lost_process:
+                raise SystemExit(130) from None
+            raise
     return runner
 
 

@@ -87,17 +87,19 @@ class Bottleneck(nn.Module):
         hidden = x
         for module in inner:
             hidden = module(hidden)
-        if self._joins_norm(x):
+        if self._joins_norm(x, norm):
             return normalized_conv_add(x, hidden, conv, norm)
         # In place: the batch norm at the end of the block does not keep its output. Under autocast
         # the sum stays in half precision, as what the next convolution would make of it anyway.
         return norm(conv(hidden)).add_(x)
 
-    def _joins_norm(self, x: Tensor) -> bool:
+    def _joins_norm(self, x: Tensor, norm: nn.Module) -> bool:
+        # Not one that stands in for it, such as SyncBatchNorm with the statistics of all GPUs.
         # On small maps the many small operations take longer than they save. On a GPU it was not
         # measured; its batch norm does not read memory as often as a CPU's.
         return (
-            not torch.compiler.is_compiling()
+            isinstance(norm, BatchNorm2d)
+            and not torch.compiler.is_compiling()
             and self.training
             and x.device.type == 'cpu'
             and not torch.is_autocast_enabled('cpu')

@@ -11,10 +11,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
 from urllib.parse import unquote
 
-import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
@@ -233,12 +231,10 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
         model.setdefault('data_preprocessor', data_preprocessor)
     with DefaultScope.overwrite_default_scope(scope):
         try:
-            built = MODELS.build(model)
+            return MODELS.build(model)
         except Exception as error:
             # Whatever a host's constructor raises, the reader needs to know which model it was.
             raise ConfigError(f'{where}: cannot build {model["type"]!r}: {error}') from error
-    # torch's SyncBatchNorm refuses to run on a CPU as soon as there are several processes.
-    return built if torch.cuda.is_available() else revert_sync_batchnorm(built)
 
 
 def run_for_features(

@@ -1,7 +1,7 @@
 """One place where student and teacher are matched: captured maps -> heads -> loss."""
 
 from collections import OrderedDict
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_component
 from .shapes import resize_like
+from .sync_bn import BatchNormSwitch, can_synchronize
 
 # mmdiffkd.diffusion needs torch alone, so its heads are registered here.
 MODELS.register_module(module=AlignHead)
@@ -27,21 +28,32 @@ class DistillPair(nn.Module):
         name: Suffix of the pair's entries in the log.
         heads: One per captured map, or empty to compare the raw features.
         loss: Distance between refined and target maps, ``(N, C, H, W) x 2 -> scalar``.
+        sync_bn: Whether the heads' batch norms use the statistics of all GPUs, whatever those of
+            the student do; None does what the run's own ``sync_bn`` says. It takes effect with
+            ``train()``, of which runners call one at least per epoch.
 
     Attributes:
         active: Whether the pair takes part in training; see :meth:`idle` for one that does not.
         kd_weight: Factor of ``loss_kd_<name>``, on top of the loss's own ``loss_weight``.
     """
 
-    KEYS = ('student', 'teacher', 'head', 'loss', 'teacher_inputs')
+    KEYS = ('student', 'teacher', 'head', 'loss', 'teacher_inputs', 'sync_bn')
     ENTRIES = ('loss_kd', 'loss_diff', 'loss_ae', 'dist_before', 'dist_after', 'gamma')
     """What a pair may add to the log, each followed by ``_<name>``."""
 
-    def __init__(self, name: str, heads: Sequence[nn.Module], loss: nn.Module) -> None:
+    def __init__(
+        self,
+        name: str,
+        heads: Sequence[nn.Module],
+        loss: nn.Module,
+        sync_bn: Optional[bool] = None,
+    ) -> None:
         super().__init__()
         self.name = name
         self.heads = nn.ModuleList(heads)
         self.loss = loss
+        self.sync_bn = sync_bn
+        self._batch_norms = BatchNormSwitch(self.heads)
         self.active = True
         self.kd_weight = 1.0
         self._output_hooks: Dict[int, Callable] = OrderedDict()
@@ -68,7 +80,7 @@ class DistillPair(nn.Module):
 
         Args:
             name: The pair's key in the config.
-            cfg: With ``student``, ``teacher``, ``loss`` and optionally ``head``.
+            cfg: With ``student``, ``teacher``, ``loss`` and optionally ``head`` and ``sync_bn``.
             student_maps: Captured in a dry forward, each (N, Cs, H, W).
             teacher_maps: Same number of maps, each (N, Ct, H, W).
 
@@ -95,7 +107,27 @@ class DistillPair(nn.Module):
                 f'{where}: without a head the channels must agree, but student and teacher have '
                 f"{channels}; give it head=dict(type='AlignHead') or head=dict(type='DiffKDHead')"
             )
-        return cls(name, heads, build_component(cfg['loss'], f'{where}.loss'))
+        sync_bn = cfg.get('sync_bn')
+        pair = cls(name, heads, build_component(cfg['loss'], f'{where}.loss'), sync_bn)
+        pair._check_sync_bn(where)
+        return pair
+
+    def _check_sync_bn(self, where: str) -> None:
+        if self.sync_bn is None:
+            return
+        if not isinstance(self.sync_bn, bool):
+            raise ConfigError(
+                f"{where}.sync_bn must be True, False or None (what the run's own sync_bn says), "
+                f'got {self.sync_bn!r}'
+            )
+        if not self._batch_norms:
+            raise ConfigError(f'{where}.sync_bn: its heads have no batch norms; leave it out')
+
+    def train(self, mode: bool = True) -> 'DistillPair':
+        """As in ``nn.Module``; also puts the batch norms in place that ``sync_bn`` asks for."""
+        if self.sync_bn is not None:
+            self._batch_norms.turn(self.heads, on=self.sync_bn and can_synchronize(self))
+        return super().train(mode)
 
     def forward(
         self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]

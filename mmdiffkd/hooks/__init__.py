@@ -1,6 +1,7 @@
 """What happens during training."""
 
 from .checkpoint import SafeCheckpointHook
+from .consistency import ConsistencyHook
 from .exact_resume import ExactResumeHook
 from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
@@ -10,6 +11,7 @@ from .teacher_check import TeacherCheckHook
 from .telemetry import TelemetryHook
 
 __all__ = [
+    'ConsistencyHook',
     'DistillationScheduleHook',
     'ExactResumeHook',
     'FeaturePictureHook',

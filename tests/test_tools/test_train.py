@@ -319,6 +319,38 @@ def test_interrupted_processes_leave_a_checkpoint(
     assert_is_student_checkpoint(path, student_config)
 
 
+def process_of_rank(rank, launcher):
+    """The process that torchrun has started for a rank."""
+    for child in Path(f'/proc/{launcher.pid}/task/{launcher.pid}/children').read_text().split():
+        if f'RANK={rank}' in Path(f'/proc/{child}/environ').read_text().split('\0'):
+            return int(child)
+    raise AssertionError(f'no process of rank {rank}')
+
+
+def test_a_killed_process_ends_the_run(write_config, student_config, environment, tmp_path):
+    """As the kernel kills one for want of memory: the other says so and saves."""
+    log = tmp_path / 'log.txt'
+    process = start(
+        ['bash', 'tools/dist_train.sh', write_config(), 2, '--work-dir', tmp_path,
+         '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1000'],
+        environment,
+        log,
+    )  # fmt: skip
+    wait_for(log, r'Epoch\(train\)\s+\[3\]', process)
+    os.kill(process_of_rank(1, process), signal.SIGKILL)
+    assert process.wait(timeout=60) != 0
+    output = log.read_text()
+    (line,) = re.findall('^error: .*', output, re.MULTILINE)
+    assert line.startswith('error: rank 0 of 2: lost contact with another process of the run: ')
+    # torchrun shows its own traceback, and which process it was.
+    assert '/mmdiffkd/apis/' not in output and 'SIGKILL' in output
+    (path,) = tmp_path.glob('interrupted_iter_*.pth')
+    assert Path((tmp_path / 'last_checkpoint').read_text()) == path
+    assert_is_student_checkpoint(path, student_config)
+    completed = torch.load(path, weights_only=False)['meta']['iter']
+    assert completed == int(path.stem.rpartition('_')[2]) >= ITERATIONS_PER_EPOCH
+
+
 def test_flags(write_config, run, tmp_path):
     output = run(
         'tools/train.py', write_config(), '--work-dir', tmp_path, '--no-validate',

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
+from mmdiffkd.hooks import InterruptHook, NonFiniteLossHook, TrimMemoryHook
 from mmdiffkd.testing import make_smoke_config
 
 from .launch import build_runner, cpu_processes
@@ -91,6 +91,8 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         runner = build_runner(make_smoke_config(cfg) if smoke else cfg)
         interrupt = InterruptHook()
         runner.register_hook(interrupt)
+        if not any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks):
+            runner.register_hook(NonFiniteLossHook())
         if not torch.cuda.is_available():
             runner.register_hook(TrimMemoryHook())
         try:

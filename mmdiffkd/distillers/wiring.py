@@ -39,6 +39,10 @@ class Wiring:
         }
         self.fed_names = [name for name, given in self._replacements.items() if given]
 
+    def paths(self, name: str) -> Tuple[str, str]:
+        """The module paths of student and teacher that a pair compares."""
+        return self._student[name], self._teacher[name]
+
     def replacements(self, names: Iterable[str]) -> Dict[FeaturePath, str]:
         """The teacher's input path -> the student's that replaces it, for some pairs."""
         return {path: text for name in names for path, text in self._replacements[name].items()}

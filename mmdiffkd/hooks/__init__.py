@@ -3,6 +3,7 @@
 from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
 from .memory import TrimMemoryHook
+from .non_finite_loss import NonFiniteLossError, NonFiniteLossHook
 from .schedule import DistillationScheduleHook
 from .teacher_check import TeacherCheckHook
 from .telemetry import TelemetryHook
@@ -11,6 +12,8 @@ __all__ = [
     'DistillationScheduleHook',
     'FeaturePictureHook',
     'InterruptHook',
+    'NonFiniteLossError',
+    'NonFiniteLossHook',
     'TeacherCheckHook',
     'TelemetryHook',
     'TrimMemoryHook',

@@ -3,8 +3,14 @@
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from torch import nn
 
 from mmdiffkd.distillers import ConfigError, DiffKDDistiller
+
+
+def model_of(runner: Runner) -> nn.Module:
+    """The runner's model, without DDP around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
@@ -17,7 +23,7 @@ def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
     Raises:
         ConfigError: If the model is no distiller.
     """
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = model_of(runner)
     if not isinstance(model, DiffKDDistiller):
         raise ConfigError(
             f'{type(hook).__name__} needs a model of type mmdiffkd.DiffKDDistiller, '

@@ -76,9 +76,11 @@ class Trace(Hook):
 def make_runner(toy_config, tmp_path):
     """Build a runner of the toy distiller, two epochs of four iterations by default."""
 
-    def make(*hooks, train_cfg=None, name='run', optim_wrapper=None, **changes):
+    def make(
+        *hooks, train_cfg=None, name='run', optim_wrapper=None, model=None, dataloader=(), **changes
+    ):
         torch.manual_seed(0)
-        model = MODELS.build(toy_config)
+        model = MODELS.build(toy_config) if model is None else model
         model.init_weights()
         optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1)
         train_cfg = train_cfg or dict(by_epoch=True, max_epochs=2)
@@ -87,12 +89,11 @@ def make_runner(toy_config, tmp_path):
             model=model,
             work_dir=str(tmp_path / name),
             experiment_name=f'{tmp_path.name}_{name}_{len(list(tmp_path.glob("*")))}',
-            train_dataloader=dict(
-                dataset=ToyImages(),
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type=sampler, shuffle=True),
-            ),
+            train_dataloader={
+                **dict(dataset=ToyImages(), batch_size=2, num_workers=0),
+                **dict(sampler=dict(type=sampler, shuffle=True)),
+                **dict(dataloader),
+            },
             train_cfg=train_cfg,
             optim_wrapper=optim_wrapper or dict(type='OptimWrapper', optimizer=optimizer),
             default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),

@@ -1,5 +1,7 @@
 """A real runner around the toy distiller."""
 
+import math
+
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
@@ -70,6 +72,30 @@ class Trace(Hook):
     def teacher(runner):
         model = getattr(runner.model, 'module', runner.model)
         return model.teacher.model
+
+
+class Spoil(Hook):
+    """Makes the output of a module what ``change`` makes of it, in some iterations (from 0)."""
+
+    def __init__(self, module, change, iterations):
+        self.iterations, self.now = iterations, None
+        forward = module.forward
+
+        def spoiled_forward(*args, **kwargs):
+            output = forward(*args, **kwargs)
+            return change(output) if self.now in self.iterations else output
+
+        module.forward = spoiled_forward
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.now = runner.iter
+
+
+def infinite(output):
+    """The upper one of two levels with an inf in it."""
+    output = [level.contiguous().clone() for level in output]
+    output[1].view(-1)[:5] = math.inf
+    return tuple(output)
 
 
 @pytest.fixture

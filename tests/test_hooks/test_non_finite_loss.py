@@ -15,28 +15,11 @@ from mmengine.runner import Runner
 
 from mmdiffkd.distillers import ConfigError
 from mmdiffkd.hooks import NonFiniteLossError, NonFiniteLossHook
-from tests.test_hooks.conftest import ToyImages
+from tests.test_hooks.conftest import Spoil, ToyImages, infinite
 
 ITERATIONS = dict(by_epoch=False, max_iters=6)
 EVERY_2 = dict(type='CheckpointHook', by_epoch=False, interval=2, max_keep_ckpts=1)
 BAD_ITERATION = 3  # of those counted from 0; the checkpoint of 2 iterations is there
-
-
-class Spoil(Hook):
-    """Makes the output of a module what ``change`` makes of it, in some iterations."""
-
-    def __init__(self, module, change, iterations=(BAD_ITERATION,)):
-        self.iterations, self.now = iterations, None
-        forward = module.forward
-
-        def spoiled_forward(*args, **kwargs):
-            output = forward(*args, **kwargs)
-            return change(output) if self.now in self.iterations else output
-
-        module.forward = spoiled_forward
-
-    def before_train_iter(self, runner, *args, **kwargs):
-        self.now = runner.iter
 
 
 class States(Hook):
@@ -60,13 +43,6 @@ class States(Hook):
         )
 
     after_train = before_train_iter
-
-
-def infinite(output):
-    """The upper one of two levels with an inf in it."""
-    output = [level.contiguous().clone() for level in output]
-    output[1].view(-1)[:5] = math.inf
-    return tuple(output)
 
 
 def checkpoints(runner):

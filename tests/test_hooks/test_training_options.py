@@ -9,8 +9,8 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmdiffkd.hooks import DistillationScheduleHook, NonFiniteLossHook
-from tests.test_hooks.conftest import ToyImages, Trace
+from mmdiffkd.hooks import DistillationScheduleHook, NonFiniteLossError, NonFiniteLossHook
+from tests.test_hooks.conftest import Spoil, ToyImages, Trace, infinite
 
 SGD = dict(type='SGD', lr=0.01)
 
@@ -101,7 +101,6 @@ def test_clipping_takes_student_and_heads_as_one(make_runner):
             gradients = [p.grad for p in part.parameters()]
             norms.append(float(nn.utils.get_total_norm(gradients)))
 
-    runner.build_optim_wrapper(wrapper)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.optim_wrapper.optimizer.register_step_pre_hook(note)
     runner.train()
@@ -151,31 +150,42 @@ def test_student_checkpoint_that_fits_in_part(make_runner, toy_config, tmp_path,
 
 
 class TestCompile:
-    def test_step_of_student_and_pairs(self, make_runner):
-        """As `compile=True` in a config does; without a compiler of kernels, to be quick."""
-        losses = []
+    def test_run(self, make_runner):
+        """`compile=True` in a config; without a compiler of kernels, to be quick.
+
+        The weight of the pairs changes in every iteration, and the last has an inf in it.
+        """
+        results = []
         for compile in (dict(backend='eager'), False):
             torch._dynamo.reset()
+            torch._dynamo.utils.counters.clear()
             trace = Trace()
             runner = make_runner(
                 trace,
+                DistillationScheduleHook(by_epoch=False, warmup=dict(length=3)),
                 NonFiniteLossHook(),
-                train_cfg=iterations(3),
+                train_cfg=iterations(4),
                 cfg=dict(compile=compile),
-                name=f'run_{bool(compile)}',
+                name=f'compiled_{bool(compile)}',
             )
-            runner.train()
-            losses.append(trace.losses)
-        assert torch._dynamo.utils.counters['stats']['unique_graphs'] > 0
-        for ours, expected in zip(*losses):
-            assert ours == pytest.approx(expected, rel=1e-4)
+            runner.register_hook(Spoil(runner.model.student.neck, infinite, (3,)))
+            with pytest.raises(NonFiniteLossError) as caught:
+                runner.train()
+            compiled = torch._dynamo.utils.counters['stats']['unique_graphs']
+            assert (compiled > 0) == bool(compile)
+            assert [weights['fpn'] for weights in trace.weights] == pytest.approx([0, 1 / 3, 2 / 3])
+            results.append((trace.losses, str(caught.value)))
+        (ours, message), (expected, expected_message) = results
+        assert message == expected_message and 'loss_kd_fpn is nan at level 1' in message
+        for losses, expected_losses in zip(ours, expected):
+            assert losses == pytest.approx(expected_losses, rel=1e-3, abs=1e-6)
 
     def test_changing_weight_compiles_nothing_new(self, toy_distiller):
-        """DistillationScheduleHook sets another weight in every iteration of a warm-up."""
+        """Once it is known to change."""
         torch._dynamo.reset()
         pair = toy_distiller.pairs['logits']
         compiled = torch.compile(pair, backend='eager')
-        maps = [torch.randn(2, 3, 4, 4, requires_grad=True)], [torch.randn(2, 3, 4, 4)]
+        maps = [[torch.randn(2, 3, 4, 4, requires_grad=True)], [torch.randn(2, 3, 4, 4)]]
         counted = []
         for weight in (0.1, 0.2, 0.3, 0.4, 0.5):
             pair.kd_weight = weight
@@ -222,17 +232,3 @@ class TestMixedPrecision:
         )
         runner.train()
         assert all(math.isfinite(losses['loss']) for losses in trace.losses)
-
-
-def test_schedule_in_a_compiled_run(make_runner):
-    """The weight is what the hook sets, also where the step was compiled before."""
-    torch._dynamo.reset()
-    trace = Trace()
-    schedule = DistillationScheduleHook(by_epoch=False, warmup=dict(length=3))
-    runner = make_runner(
-        trace, schedule, train_cfg=iterations(4), cfg=dict(compile=dict(backend='eager'))
-    )
-    runner.train()
-    assert [w['fpn'] for w in trace.weights] == pytest.approx([0, 1 / 3, 2 / 3, 1])
-    kd = [losses['loss_kd_stem'] for losses in trace.losses]
-    assert kd[0] == 0 and kd[1] < kd[2] < kd[3]

@@ -115,8 +115,7 @@ class NonFiniteLossHook(Hook):
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Check the weights before they become the best."""
-        if self._never_finite is not None:  # else there was no training
-            self._check_weights(runner)
+        self._check_weights(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict) -> None:
         """Let nothing be written that is not finite, whoever saves (an interrupt, for example)."""
@@ -191,6 +190,8 @@ class NonFiniteLossHook(Hook):
 
     def _bad_weights(self, state: Dict[str, Tensor]) -> str:
         """What is wrong with the weights of this process, empty if nothing is."""
+        if self._never_finite is None:  # there is no training: runner.val()
+            return ''
         names = [name for name in non_finite(state.items()) if name not in self._never_finite]
         if not names:
             return ''

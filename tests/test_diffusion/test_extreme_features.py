@@ -48,20 +48,17 @@ def parts_of(head, student, teacher):
     return distances + own
 
 
-def gradients_of(head, student, loss, scale=1.0):
-    wanted = [student, *head.parameters()]
-    grads = torch.autograd.grad(scale * loss, wanted, retain_graph=True, allow_unused=True)
-    return [gradient for gradient in grads if gradient is not None]
-
-
-def check(name, kind, size, scale=1.0):
+def check(name, kind, size, dtype=None, scale=1.0):
     torch.manual_seed(0)
     head = HEADS[name](8, 12)
     student, teacher = features(kind, 8, size).clone().requires_grad_(), features(kind, 12, size)
-    for loss in parts_of(head, student, teacher):
-        assert loss.dtype == torch.float32 and loss.isfinite()
-        gradients = gradients_of(head, student, loss, scale)
-        assert all(gradient.isfinite().all() for gradient in gradients)
+    with torch.autocast('cpu', dtype, enabled=dtype is not None):
+        losses = parts_of(head, student, teacher)
+    assert all(loss.dtype == torch.float32 and loss.isfinite() for loss in losses)
+    # Had one of them a gradient that is not finite, the sum would have it.
+    (scale * sum(losses)).backward()
+    for tensor in (student, *head.parameters()):
+        assert tensor.grad.isfinite().all()
     assert all(buffer.isfinite().all() for buffer in head.buffers())
 
 
@@ -79,18 +76,16 @@ def test_float32(name, size, kind):
 
 
 @pytest.mark.parametrize('kind', FEATURES)
-@pytest.mark.parametrize(('name', 'size'), CASES[:-3:2] + CASES[-2:])
+@pytest.mark.parametrize(('name', 'size'), CASES[::2])
 def test_bfloat16(name, size, kind):
-    with torch.autocast('cpu', torch.bfloat16):
-        check(name, kind, size)
+    check(name, kind, size, torch.bfloat16)
 
 
 @pytest.mark.parametrize('kind', FEATURES)
-@pytest.mark.parametrize(('name', 'size'), CASES[:-3:2] + CASES[-2:])
+@pytest.mark.parametrize(('name', 'size'), CASES[::2])
 def test_float16(name, size, kind):
     """Gradients of squares of 1e4 overflow in half precision: the scale that AMP finds helps."""
-    with torch.autocast('cpu', torch.float16):
-        check(name, kind, size, scale=2.0**-20)
+    check(name, kind, size, torch.float16, scale=2.0**-20)
 
 
 def test_one_value_per_channel_uses_and_keeps_the_running_statistics():

@@ -88,8 +88,14 @@ class NonFiniteLossHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Remember the buffers, to be put back if this iteration is skipped."""
-        if self._buffers:
-            torch._foreach_copy_(self._saved_buffers, self._buffers)
+        if self.action != 'skip':
+            return
+        buffers = list(model_of(runner).buffers())
+        # Batch norms may have been replaced since (SyncBN).
+        if list(map(id, buffers)) != list(map(id, self._buffers)):
+            self._buffers, self._saved_buffers = buffers, [buffer.clone() for buffer in buffers]
+        elif buffers:
+            torch._foreach_copy_(self._saved_buffers, buffers)
 
     def after_train_iter(
         self,
@@ -138,8 +144,6 @@ class NonFiniteLossHook(Hook):
             raise ConfigError(
                 "NonFiniteLossHook: action='skip' needs one optimizer, this training has several"
             )
-        self._buffers = [buffer.data for buffer in model_of(runner).buffers()]
-        self._saved_buffers = [buffer.clone() for buffer in self._buffers]
         update = wrapper.update_params
 
         def update_or_skip(loss: Tensor, *args: Any, **kwargs: Any) -> None:

@@ -130,6 +130,19 @@ def test_pair_on_a_frozen_part_ends_the_run(make_runner):
         runner.train()
 
 
+def test_pair_with_a_frozen_level_is_warned_of_once(make_runner, caplog):
+    """As of a backbone whose first stage is frozen."""
+    runner = make_runner(train_cfg=iterations(3))
+    runner.model.student.backbone.requires_grad_(False)
+    runner.model.student.neck.convs[0].requires_grad_(False)
+    del runner.model.pairs['stem']
+    runner.logger.addHandler(caplog.handler)
+    runner.train()
+    warnings = [r.getMessage() for r in caplog.records if 'no gradient' in r.getMessage()]
+    assert [text.partition(':')[0] for text in warnings] == ['pairs.fpn']
+    assert "level 0 of student path 'neck', the student learns nothing there" in warnings[0]
+
+
 def test_student_checkpoint_that_fits_in_part(make_runner, toy_config, tmp_path, capsys):
     """`load_from`: what fits is loaded, the rest is named."""
     state = MODELS.build(toy_config['student']).state_dict()

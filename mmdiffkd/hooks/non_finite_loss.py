@@ -146,6 +146,7 @@ class NonFiniteLossHook(Hook):
             )
         update = wrapper.update_params
 
+        # The one step between loss and backward that `train_step` takes with DDP and without.
         def update_or_skip(loss: Tensor, *args: Any, **kwargs: Any) -> None:
             self._skips_this = _is_bad_anywhere(loss)
             if not self._skips_this:

@@ -193,6 +193,19 @@ class TestCompile:
         for losses, expected_losses in zip(ours, expected):
             assert losses == pytest.approx(expected_losses, rel=1e-3, abs=1e-6)
 
+    def test_heads(self, make_runner, toy_config, monkeypatch):
+        """`compile=True` in a head, whose loss is watched all the same."""
+        torch._dynamo.reset()
+        torch._dynamo.utils.counters.clear()
+        quick = torch.compile(lambda network, x: network(x), dynamic=True, backend='eager')
+        monkeypatch.setattr('mmdiffkd.diffusion.denoiser._compiled_network', lambda: quick)
+        toy_config['pairs']['fpn']['head']['compile'] = True
+        runner = make_runner(NonFiniteLossHook(), train_cfg=iterations(3))
+        runner.register_hook(Spoil(runner.model.teacher.model.neck, infinite, (2,)))
+        with pytest.raises(NonFiniteLossError, match='^iteration 3: .*diff_fpn is nan at level 1'):
+            runner.train()
+        assert torch._dynamo.utils.counters['stats']['unique_graphs'] > 0
+
     def test_changing_weight_compiles_nothing_new(self, toy_distiller):
         """Once it is known to change."""
         torch._dynamo.reset()

@@ -10,7 +10,13 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmdiffkd.checkpoint import CheckpointError
-from mmdiffkd.hooks import ConsistencyHook, ExactResumeHook, InterruptHook, TrimMemoryHook
+from mmdiffkd.hooks import (
+    ConsistencyHook,
+    ExactResumeHook,
+    InterruptHook,
+    NonFiniteLossHook,
+    TrimMemoryHook,
+)
 from mmdiffkd.resuming import latest_checkpoint, read_whole
 from mmdiffkd.testing import make_smoke_config
 
@@ -106,6 +112,8 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         interrupt = InterruptHook()
         for hook in (ExactResumeHook(), ConsistencyHook(), interrupt):
             runner.register_hook(hook)
+        if not any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks):
+            runner.register_hook(NonFiniteLossHook())
         if not torch.cuda.is_available():
             runner.register_hook(TrimMemoryHook())
         try:

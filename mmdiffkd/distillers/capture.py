@@ -87,6 +87,8 @@ class FeatureCapture:
         self.stop_after: Dict[str, int] = {}
         self._features: Dict[str, List[Tensor]] = {}
         self._wrapped = ExitStack()
+        # Shared by all subsets. torch.compile would compile the model again for other callables.
+        self._taps: Dict[Tuple[str, Tuple[FeaturePath, ...]], _Tap] = {}
 
     def subset(self, paths: Iterable[str]) -> 'FeatureCapture':
         """A capture of some of the paths alone, which ends the forward when these are done."""
@@ -98,14 +100,15 @@ class FeatureCapture:
 
     def __enter__(self) -> Dict[str, List[Tensor]]:
         self._features = {path.text: [] for path in self.paths}
-        by_module: Dict[str, List[FeaturePath]] = {}
+        by_module: Dict[str, Tuple[FeaturePath, ...]] = {}
         for path in self.paths:
-            by_module.setdefault(path.module, []).append(path)
+            by_module[path.module] = (*by_module.get(path.module, ()), path)
         with ExitStack() as wrapped:
             for name, paths in by_module.items():
                 # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
                 module = self.model.get_submodule(name)
-                wrapped.enter_context(wrapped_forward(module, self._capturing(paths)))
+                wrap = functools.partial(self._tap, name, paths)
+                wrapped.enter_context(wrapped_forward(module, wrap))
             self._wrapped = wrapped.pop_all()
         return self._features
 
@@ -130,34 +133,22 @@ class FeatureCapture:
             reason = f'a {type(module).__name__} never runs itself; name one of {names}'
         return f'{self.role} path {text!r} yielded nothing: {reason}'
 
-    def _capturing(self, paths: Iterable[FeaturePath]) -> Callable[[Callable], Callable]:
-        def wrap(forward: Callable) -> Callable:
-            @functools.wraps(forward)
-            def capturing_forward(*args, **kwargs):
-                for path in paths:
-                    if path.argument is not None:
-                        where = f'{self.role} path {path.text!r}'
-                        place = _locate(forward, args, kwargs, path.argument, where)
-                        given = {**dict(enumerate(args)), **kwargs}
-                        self._store(path, given[place])
-                self._stop_if_complete()
-                output = forward(*args, **kwargs)
-                for path in paths:
-                    if path.argument is None:
-                        self._store(path, output)
-                self._stop_if_complete()
-                return output
+    def _tap(self, name: str, paths: Tuple[FeaturePath, ...], forward: Callable) -> '_Tap':
+        """What stands in for a module's ``forward``, always the same for the same one."""
+        tap = self._taps.get((name, paths))
+        if tap is None or tap.forward != forward:
+            tap = self._taps[name, paths] = _Tap(paths, forward)
+        tap.capture = self
+        return tap
 
-            return capturing_forward
-
-        return wrap
-
-    def _stop_if_complete(self) -> None:
+    def stop_if_complete(self) -> None:
+        """Leave the forward if nothing more is wanted of it."""
         counts = self.stop_after
         if counts and all(len(self._features[text]) >= n for text, n in counts.items()):
             raise _AllCaptured
 
-    def _store(self, path: FeaturePath, value: Any) -> None:
+    def store(self, path: FeaturePath, value: Any) -> None:
+        """Keep what a path yields of a module's output or input."""
         for index in path.indices:
             picked = _pick(value, index) if isinstance(value, (tuple, list)) else None
             if picked is None:
@@ -173,6 +164,39 @@ class FeatureCapture:
                 f"with an index, as in '{path.module}[0]', or another module"
             )
         self._features[path.text] += [tensor.clone() for tensor in tensors]
+
+
+class _Tap:
+    """A module's ``forward`` for the time of a capture.
+
+    Args:
+        paths: Those of this module.
+        forward: The module's own.
+
+    Attributes:
+        capture: Where features go; the one that is open.
+    """
+
+    def __init__(self, paths: Tuple[FeaturePath, ...], forward: Callable) -> None:
+        functools.update_wrapper(self, forward)
+        self.paths, self.forward = paths, forward
+        self.capture: Optional[FeatureCapture] = None
+
+    def __call__(self, *args, **kwargs):
+        capture = self.capture
+        for path in self.paths:
+            if path.argument is not None:
+                where = f'{capture.role} path {path.text!r}'
+                place = _locate(self.forward, args, kwargs, path.argument, where)
+                given = {**dict(enumerate(args)), **kwargs}
+                capture.store(path, given[place])
+        capture.stop_if_complete()
+        output = self.forward(*args, **kwargs)
+        for path in self.paths:
+            if path.argument is None:
+                capture.store(path, output)
+        capture.stop_if_complete()
+        return output
 
 
 @contextmanager

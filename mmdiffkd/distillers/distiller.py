@@ -138,6 +138,10 @@ class DiffKDDistiller(BaseModel):
             log['loss'] = total
         return total, log
 
+    def paths(self, pair: str) -> Tuple[str, str]:
+        """The module paths of student and teacher that a pair compares."""
+        return self._wiring.paths(pair)
+
     def _teacher_features(
         self,
         names: Iterable[str],

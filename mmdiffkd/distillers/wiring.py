@@ -1,8 +1,10 @@
 """Which features of student and teacher go to which pair."""
 
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+import logging
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .build import ConfigError, check_keys
@@ -37,7 +39,12 @@ class Wiring:
         self._replacements = {
             name: input_replacements({name: cfg}, teacher) for name, cfg in pairs.items()
         }
+        self._warned: Set[str] = set()
         self.fed_names = [name for name, given in self._replacements.items() if given]
+
+    def paths(self, name: str) -> Tuple[str, str]:
+        """The module paths of student and teacher that a pair compares."""
+        return self._student[name], self._teacher[name]
 
     def replacements(self, names: Iterable[str]) -> Dict[FeaturePath, str]:
         """The teacher's input path -> the student's that replaces it, for some pairs."""
@@ -95,12 +102,24 @@ class Wiring:
         return student_maps, teacher_maps
 
     def check_gradient(self, name: str, maps: Sequence[Tensor]) -> None:
-        """Raise if nothing can be learned through a pair's student maps."""
-        if torch.is_grad_enabled() and not any(feature.requires_grad for feature in maps):
+        """Raise if nothing can be learned through a pair's student maps, warn of single ones."""
+        if not torch.is_grad_enabled():
+            return
+        frozen = [str(level) for level, feature in enumerate(maps) if not feature.requires_grad]
+        if len(frozen) == len(maps):
             raise RuntimeError(
                 f'pairs.{name}: no gradient flows into student path {self._student[name]!r}, the '
                 f'student would learn nothing from this pair. Is the module frozen '
                 f'(frozen_stages), or inside activation checkpointing (with_cp)?'
+            )
+        if frozen and name not in self._warned:
+            self._warned.add(name)
+            print_log(
+                f'pairs.{name}: no gradient flows into level {", ".join(frozen)} of student path '
+                f'{self._student[name]!r}, the student learns nothing there. If it is frozen '
+                f"(frozen_stages), name the other levels, as in '{self._student[name]}[1:]'",
+                'current',
+                logging.WARNING,
             )
 
 

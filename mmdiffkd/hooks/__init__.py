@@ -6,6 +6,7 @@ from .exact_resume import ExactResumeHook
 from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
 from .memory import TrimMemoryHook
+from .non_finite_loss import NonFiniteLossError, NonFiniteLossHook
 from .schedule import DistillationScheduleHook
 from .teacher_check import TeacherCheckHook
 from .telemetry import TelemetryHook
@@ -16,6 +17,8 @@ __all__ = [
     'ExactResumeHook',
     'FeaturePictureHook',
     'InterruptHook',
+    'NonFiniteLossError',
+    'NonFiniteLossHook',
     'SafeCheckpointHook',
     'TeacherCheckHook',
     'TelemetryHook',

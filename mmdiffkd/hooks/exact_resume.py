@@ -12,7 +12,7 @@ from mmdiffkd.registry import HOOKS
 from mmdiffkd.resuming import AdvancedBatches, NumberedBatches, numbered, seed_generators
 from mmdiffkd.resuming.seeding import EPOCH, ITERATION
 
-from .model import unwrapped_model
+from .model import model_of
 
 # In the message hub, which is part of every checkpoint.
 _BATCHES_DONE = 'batches_of_epoch_done'
@@ -65,7 +65,7 @@ class ExactResumeHook(Hook):
         elif loop.iter > 0:
             self._go_on_within_epoch(runner)
         if loop.iter > 0:
-            for name, parameter in unwrapped_model(runner).named_parameters():
+            for name, parameter in model_of(runner).named_parameters():
                 if name in self._collected:
                     parameter.grad = self._collected[name].to(parameter.device)
         self._collected = {}
@@ -108,7 +108,7 @@ class ExactResumeHook(Hook):
         if get_world_size() == 1:
             checkpoint['gradients'] = {
                 name: parameter.grad.cpu()
-                for name, parameter in unwrapped_model(runner).named_parameters()
+                for name, parameter in model_of(runner).named_parameters()
                 if parameter.grad is not None
             }
         elif not self._warned:

@@ -8,7 +8,7 @@ from torch import nn
 from mmdiffkd.distillers import ConfigError, DiffKDDistiller
 
 
-def unwrapped_model(runner: Runner) -> nn.Module:
+def model_of(runner: Runner) -> nn.Module:
     """The runner's model, without DDP around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
@@ -23,7 +23,7 @@ def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
     Raises:
         ConfigError: If the model is no distiller.
     """
-    model = unwrapped_model(runner)
+    model = model_of(runner)
     if not isinstance(model, DiffKDDistiller):
         raise ConfigError(
             f'{type(hook).__name__} needs a model of type mmdiffkd.DiffKDDistiller, '

@@ -1,5 +1,6 @@
 """DIST: match relations between classes and between samples instead of values."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,17 +12,27 @@ from .base import WeightedDistance
 def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     """``1 - correlation`` of the rows of ``x`` and ``y``, mean over rows.
 
+    A constant row has no correlation; its distance is 1, without a gradient.
+
     Args:
         x: (rows, values).
         y: Same shape.
-        eps: Keeps constant rows, whose correlation is undefined, at a distance of 1.
+        eps: Least norm that a centred row is divided by.
 
     Returns:
         Scalar in 0..2.
     """
-    x = x - x.mean(dim=1, keepdim=True)
-    y = y - y.mean(dim=1, keepdim=True)
-    return 1 - F.cosine_similarity(x, y, dim=1, eps=eps).mean()
+    return 1 - F.cosine_similarity(_centred(x), _centred(y), dim=1, eps=eps).mean()
+
+
+def _centred(x: Tensor) -> Tensor:
+    centred = x - x.mean(dim=1, keepdim=True)
+    with torch.no_grad():
+        # What rounding leaves of a constant row points anywhere, and its correlation would have
+        # gradients of 1 / eps.
+        rounding = 8 * torch.finfo(x.dtype).eps * x.norm(dim=1, keepdim=True)
+        constant = centred.norm(dim=1, keepdim=True) <= rounding
+    return centred.masked_fill(constant, 0)
 
 
 def dist(

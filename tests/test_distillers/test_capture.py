@@ -1,5 +1,7 @@
 """Contract 5: what capture yields, and that nothing of it stays behind."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -281,3 +283,42 @@ def test_output_that_is_no_feature(model, x, path, message):
     with pytest.raises(ValueError, match=message):
         run(model, x, path)
     assert wrapped(model) == []
+
+
+def test_compiled_once(model, x):
+    """`compile=True` in a config compiles the step that captures; also parts, and early ends."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    capture = FeatureCapture(model, ['pyramid[0]', 'shared', 'shared:input'])
+    early = FeatureCapture(model, ['pyramid[0]'])
+    early.stop_after = {'pyramid[0]': 2}
+
+    def step(x):
+        with torch.no_grad(), early.subset(['pyramid[0]']) as first:
+            model(x)
+        with capture.subset(['pyramid[0]', 'shared']) as features:
+            model(x)
+        return [*first['pyramid[0]'], *features['pyramid[0]'], *features['shared']]
+
+    compiled = torch.compile(step, backend='eager')
+    counted = []
+    for _ in range(3):
+        for ours, expected in zip(compiled(x), step(x), strict=True):
+            torch.testing.assert_close(ours, expected)
+        counted.append(torch._dynamo.utils.counters['stats']['unique_graphs'])
+    assert counted[0] > 0 and counted == counted[:1] * 3
+
+
+def test_copies_capture_for_themselves(model, x):
+    """A copy (EMA) made after a forward must not write into the original's features."""
+    capture = FeatureCapture(model, ['shared'])
+    with capture:
+        model(x)
+    copied = copy.deepcopy(dict(model=model, capture=capture))
+    with torch.no_grad():
+        copied['model'].shared.weight.zero_()
+    with capture as ours, copied['capture'] as others:
+        copied['model'](x)
+        assert ours['shared'] == []
+        model(x)
+    assert not torch.equal(ours['shared'][0], others['shared'][0])

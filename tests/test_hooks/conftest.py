@@ -1,5 +1,7 @@
 """A real runner around the toy distiller."""
 
+import math
+
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -58,13 +60,39 @@ class Trace(Hook):
         return model.teacher.model
 
 
+class Spoil(Hook):
+    """Makes the output of a module what ``change`` makes of it, in some iterations (from 0)."""
+
+    def __init__(self, module, change, iterations):
+        self.iterations, self.now = iterations, None
+        forward = module.forward
+
+        def spoiled_forward(*args, **kwargs):
+            output = forward(*args, **kwargs)
+            return change(output) if self.now in self.iterations else output
+
+        module.forward = spoiled_forward
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.now = runner.iter
+
+
+def infinite(output):
+    """The upper one of two levels with an inf in it."""
+    output = [level.contiguous().clone() for level in output]
+    output[1].view(-1)[:5] = math.inf
+    return tuple(output)
+
+
 @pytest.fixture
 def make_runner(toy_config, tmp_path):
     """Build a runner of the toy distiller, two epochs of four iterations by default."""
 
-    def make(*hooks, train_cfg=None, name='run', optim_wrapper=None, **changes):
+    def make(
+        *hooks, train_cfg=None, name='run', optim_wrapper=None, model=None, dataloader=(), **changes
+    ):
         torch.manual_seed(0)
-        model = MODELS.build(toy_config)
+        model = MODELS.build(toy_config) if model is None else model
         model.init_weights()
         optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1)
         train_cfg = train_cfg or dict(by_epoch=True, max_epochs=2)
@@ -73,12 +101,11 @@ def make_runner(toy_config, tmp_path):
             model=model,
             work_dir=str(tmp_path / name),
             experiment_name=f'{tmp_path.name}_{name}_{len(list(tmp_path.glob("*")))}',
-            train_dataloader=dict(
-                dataset=ToyImages(),
-                batch_size=2,
-                num_workers=0,
-                sampler=dict(type=sampler, shuffle=True),
-            ),
+            train_dataloader={
+                **dict(dataset=ToyImages(), batch_size=2, num_workers=0),
+                **dict(sampler=dict(type=sampler, shuffle=True)),
+                **dict(dataloader),
+            },
             train_cfg=train_cfg,
             optim_wrapper=optim_wrapper or dict(type='OptimWrapper', optimizer=optimizer),
             default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),

@@ -81,6 +81,15 @@ def test_dist_of_maps_takes_each_pixel_as_a_sample():
     torch.testing.assert_close(dist(student, teacher), dist(*pixels))
 
 
+@pytest.mark.parametrize('logit', [0.0, 0.3])
+def test_dist_of_a_student_that_knows_nothing(logit):
+    """A last layer that starts at zero: no correlation, and no gradient of rounding errors."""
+    student = torch.full((8, 1000), logit, requires_grad=True)
+    loss = dist(student, torch.randn(8, 1000, generator=torch.Generator().manual_seed(0)))
+    loss.backward()
+    assert loss.item() == pytest.approx(2) and student.grad.count_nonzero() == 0
+
+
 @pytest.mark.parametrize('cls', LOSSES)
 def test_distance_to_itself_is_zero(cls):
     x, _ = pair(4, 5, 2, 3)

@@ -7,7 +7,8 @@ and everything of the distiller under :data:`DISTILL_PREFIX`.
 import re
 import sys
 from pathlib import Path
-from typing import Dict, Iterable, List, Union
+from pickle import UnpicklingError
+from typing import Callable, Dict, Iterable, List, Union
 
 import numpy as np
 import torch
@@ -24,24 +25,23 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says which, why, and what to do."""
 
 
-class _Ignored:
-    """Stands in for the objects of a training log, which nobody needs to read weights."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        pass
-
-    def __setstate__(self, state) -> None:
-        pass
+def _statistic(owner: type, name: str) -> Callable:
+    """Stands in for ``getattr``, with which a file could reach whatever Python has."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise UnpicklingError(f'it asks for {name!r} of {owner!r}')
+    return getattr(owner, name)
 
 
-def _log_globals() -> List:
+def log_globals() -> List:
     """What mmengine's own checkpoints contain beside tensors, none of it able to run code.
 
     The message hub keeps NumPy arrays in ``HistoryBuffer`` objects, pickled with references to
-    the buffer's methods by way of ``getattr``; both are read as :class:`_Ignored`.
+    four of the buffer's methods by way of ``getattr``; no other attribute is given out.
+
+    Returns:
+        A list for ``torch.serialization.safe_globals``.
     """
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    names = [f'{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}', 'builtins.getattr']
     dtypes = [type(np.dtype(kind)) for kind in (bool, 'i4', 'i8', 'u4', 'u8', 'f4', 'f8')]
     arrays = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *dtypes]
     # NumPy 1 and 2 name the same functions differently in a pickle.
@@ -50,7 +50,7 @@ def _log_globals() -> List:
         for function in (multiarray._reconstruct, multiarray.scalar)
         for core in ('core', '_core')
     ]
-    return [*arrays, *renamed, *((_Ignored, name) for name in names)]
+    return [HistoryBuffer, (_statistic, 'builtins.getattr'), *arrays, *renamed]
 
 
 def load_file(path: Union[str, Path], trust: bool = False) -> Dict:
@@ -73,7 +73,7 @@ def load_file(path: Union[str, Path], trust: bool = False) -> Dict:
     try:
         if trust:
             return torch.load(path, map_location='cpu', weights_only=False)
-        with torch.serialization.safe_globals(_log_globals()):
+        with torch.serialization.safe_globals(log_globals()):
             return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         # torch raises a dozen kinds of exception here, from UnpicklingError to KeyError.

@@ -1,7 +1,7 @@
 """The one place that knows how mmengine's builds differ, and where they need help."""
 
 from importlib.util import find_spec
-from typing import Optional, Tuple
+from typing import Any, Optional, Tuple
 
 
 def apply() -> None:
@@ -19,6 +19,7 @@ def apply() -> None:
     # installed: no distribution has this name, so mmengine asks Python where the module lies.
     MODULE2PACKAGE['mmdiffkd'] = __name__
     _keep_scopes_of_inherited_configs(Config)
+    _let_mmengine_read_its_checkpoints()
 
 
 def _keep_scopes_of_inherited_configs(config_class: type) -> None:
@@ -36,3 +37,32 @@ def _keep_scopes_of_inherited_configs(config_class: type) -> None:
         return path, None if scope == 'mmdiffkd' else scope
 
     config_class._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def _let_mmengine_read_its_checkpoints() -> None:
+    """Let upstream's mmengine load and resume from what it has saved.
+
+    Since 2.6 torch reads nothing but weights unless it is told what else a file may hold. OneDL's
+    mmengine tells it; upstream's last release is older and cannot read its own training log.
+    """
+    import mmengine
+    from mmengine.utils import digit_version
+
+    if digit_version(mmengine.__version__) > digit_version('0.10.7'):
+        return
+    import torch
+    from mmengine.runner import checkpoint
+
+    from .checkpoint import log_globals
+
+    load = checkpoint.load_from_local
+    if load.__module__ == __name__:
+        return
+
+    def load_from_local(filename: str, map_location: Any) -> Any:
+        with torch.serialization.safe_globals(log_globals()):
+            return load(filename, map_location)
+
+    checkpoint.load_from_local = load_from_local
+    # A path is what has no prefix.
+    checkpoint.CheckpointLoader.register_scheme('', load_from_local, force=True)

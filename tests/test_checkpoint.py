@@ -6,7 +6,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
-from mmengine.logging import MessageHub
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import CheckpointLoader
 
 from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, weights_of
 
@@ -30,14 +31,41 @@ def test_file_that_carries_code_is_refused_without_running_it(tmp_path):
     assert witness.exists()
 
 
+class Reaching:
+    """Pickled as ``getattr(owner, name)``."""
+
+    def __init__(self, owner, name):
+        self.arguments = owner, name
+
+    def __reduce__(self):
+        return getattr, self.arguments
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [(HistoryBuffer, 'update'), (HistoryBuffer, '__init__'), (torch.FloatStorage, 'min')],
+)
+def test_attributes_are_not_given_out(arguments, tmp_path):
+    """From a function's attributes one comes to all that Python has."""
+    path = tmp_path / 'model.pth'
+    torch.save(dict(state_dict=dict(a=torch.ones(1)), extra=Reaching(*arguments)), path)
+    with pytest.raises(CheckpointError, match='cannot be read as weights') as refused:
+        load_file(path)
+    assert f'it asks for {arguments[1]!r}' in str(refused.value.__cause__)
+
+
 def test_training_checkpoint_of_mmengine_is_read(tmp_path):
-    """It holds the log in objects of mmengine, which are left out."""
+    """It holds the log in objects of mmengine."""
     hub = MessageHub.get_instance('test_checkpoint')
     hub.update_scalar('train/loss', 1.5)
     hub.update_info('epoch', 3)
     path = tmp_path / 'epoch_3.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(2)), message_hub=hub.state_dict()), path)
-    assert torch.equal(load_file(path)['state_dict']['a'], torch.ones(2))
+    # Also by mmengine itself; see mmdiffkd.compat.
+    for checkpoint in (load_file(path), CheckpointLoader.load_checkpoint(str(path), 'cpu')):
+        assert torch.equal(checkpoint['state_dict']['a'], torch.ones(2))
+        assert checkpoint['message_hub']['log_scalars']['train/loss'].current() == 1.5
+        assert checkpoint['message_hub']['runtime_info'] == dict(epoch=3)
 
 
 def test_names():

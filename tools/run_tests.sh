@@ -2,6 +2,8 @@
 # Set up the environment if needed, check the style, run the tests.
 #
 #   bash tools/run_tests.sh [arguments of pytest]
+#
+# MMDIFFKD_STACK=openmmlab runs them with the upstream builds; see tools/setup_env.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_env.sh

@@ -8,9 +8,19 @@
 # tests and documentation need are added to it). Otherwise `.venv` in the source tree is made, or
 # reused; MMDIFFKD_VENV names another place. Needs Python 3.10 or newer with venv and pip, and a
 # C++ compiler.
+#
+# MMDIFFKD_STACK=openmmlab asks for the upstream builds (requirements/openmmlab.txt) in the place of
+# the OneDL builds (requirements/onedl.txt). They have the same import names, so they have an
+# environment of their own, `.venv-openmmlab`; an active one is used only if it has these builds.
 
 _mmdiffkd_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-_mmdiffkd_venv=${MMDIFFKD_VENV:-$_mmdiffkd_root/.venv}
+_mmdiffkd_stack=${MMDIFFKD_STACK:-onedl}
+_mmdiffkd_pins=$_mmdiffkd_root/requirements/$_mmdiffkd_stack.txt
+_mmdiffkd_venv=$_mmdiffkd_root/.venv
+if [ "$_mmdiffkd_stack" != onedl ]; then
+    _mmdiffkd_venv+=-$_mmdiffkd_stack
+fi
+_mmdiffkd_venv=${MMDIFFKD_VENV:-$_mmdiffkd_venv}
 
 _mmdiffkd_find_python() {
     local candidate
@@ -24,11 +34,19 @@ _mmdiffkd_find_python() {
     return 1
 }
 
+# Whether the active environment has a host library, of the stack that was asked for if one was.
 _mmdiffkd_has_host() {
-    python - 2>/dev/null <<'PYTHON'
+    local engine=
+    if [ -n "${MMDIFFKD_STACK:-}" ]; then
+        engine=$(_mmdiffkd_pin mmengine)
+    fi
+    python - "${engine%%=*}" 2>/dev/null <<'PYTHON'
 import importlib.util as util
 import sys
+from importlib.metadata import version
 
+if sys.argv[1]:
+    version(sys.argv[1])
 sys.exit(not any(util.find_spec(name) for name in ('mmdet', 'mmseg', 'mmpretrain')))
 PYTHON
 }
@@ -53,25 +71,24 @@ _mmdiffkd_with_heartbeat() {
     fi
 }
 
-# One line of requirements/onedl.txt, e.g. `_mmdiffkd_pin torch` -> torch==2.8.0
+# One line of the stack's requirements, e.g. `_mmdiffkd_pin mmcv` -> onedl-mmcv==2.3.6
 _mmdiffkd_pin() {
-    grep -E "^$1==" "$_mmdiffkd_root/requirements/onedl.txt"
+    grep -E "^(onedl-)?$1[=<>]" "$_mmdiffkd_pins"
 }
 
 _mmdiffkd_install_stack() {
     local pip="python -m pip install --disable-pip-version-check -q"
     echo "[setup 1/4] torch and torchvision (several GB, a few minutes)"
-    $pip 'setuptools>=80,<82' wheel ninja psutil packaging || return 1
+    $pip "$(_mmdiffkd_pin setuptools)" wheel ninja psutil packaging || return 1
     _mmdiffkd_with_heartbeat "$_mmdiffkd_venv/torch.log" \
         $pip "$(_mmdiffkd_pin torch)" "$(_mmdiffkd_pin torchvision)" || return 1
     echo "[setup 2/4] mmcv, compiled from source (5 to 15 minutes on two cores, once)"
     # Without --no-build-isolation it builds without torch, that is, without its operators.
     _mmdiffkd_with_heartbeat "$_mmdiffkd_venv/mmcv.log" \
-        $pip --no-build-isolation "$(_mmdiffkd_pin onedl-mmengine)" "$(_mmdiffkd_pin onedl-mmcv)" \
-        || return 1
+        $pip --no-build-isolation "$(_mmdiffkd_pin mmengine)" "$(_mmdiffkd_pin mmcv)" || return 1
     echo "[setup 3/4] mmdet, mmseg and mmpretrain"
     _mmdiffkd_with_heartbeat "$_mmdiffkd_venv/hosts.log" \
-        $pip -r "$_mmdiffkd_root/requirements/onedl.txt" || return 1
+        $pip -r "$_mmdiffkd_pins" || return 1
     if ! python -c 'import cv2' 2>/dev/null; then
         # The build with windows needs libGL, which servers often lack.
         local version
@@ -91,6 +108,13 @@ _mmdiffkd_install_package() {
 
 _mmdiffkd_setup() {
     local python stamp
+    case $_mmdiffkd_stack in
+        onedl | openmmlab) ;;
+        *)
+            echo "error: MMDIFFKD_STACK must be onedl or openmmlab, got '$_mmdiffkd_stack'" >&2
+            return 1
+            ;;
+    esac
     if ! _mmdiffkd_has_host; then
         if [ ! -x "$_mmdiffkd_venv/bin/python" ]; then
             python=$(_mmdiffkd_find_python) || return 1
@@ -115,7 +139,7 @@ _mmdiffkd_setup() {
 
 _mmdiffkd_requirements() {
     echo "$_mmdiffkd_root"
-    cat "$_mmdiffkd_root"/requirements/{onedl,tests,docs}.txt "$_mmdiffkd_root/setup.py"
+    cat "$_mmdiffkd_pins" "$_mmdiffkd_root"/requirements/{tests,docs}.txt "$_mmdiffkd_root/setup.py"
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then

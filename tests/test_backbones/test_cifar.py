@@ -197,6 +197,8 @@ def test_initial_weights(config):
     ],
 )
 def test_wrong_arguments(config, message):
+    # A runner of another test may have left its default scope behind.
+    config = dict(config, type=f'mmdiffkd.{config["type"]}')
     with pytest.raises(ValueError, match=message):
         MODELS.build(config)
 

@@ -80,16 +80,16 @@ def make_environment():
 
 @pytest.fixture(scope='session')
 def run():
-    """Run a tool to its end; returns what it printed."""
+    """Run a tool to its end, with more variables if given; returns what it printed."""
 
-    def run_tool(*arguments, expect=0, cwd=ROOT):
+    def run_tool(*arguments, expect=0, cwd=ROOT, **variables):
         command = [str(argument) for argument in arguments]
         if command[0].endswith('.py'):
             command.insert(0, sys.executable)
         result = subprocess.run(
             command,
             cwd=cwd,
-            env=make_environment(),
+            env={**make_environment(), **variables},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

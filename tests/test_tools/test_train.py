@@ -87,9 +87,11 @@ def test_mmdet_s_own_test_script(trained, student_config, run, tmp_path):
     _, work_dir, _ = trained
     package = Path(importlib.util.find_spec('mmdet').origin).parent
     script = package / '.mim' / 'tools' / 'test.py'
+    # With upstream's mmengine and torch >= 2.6 mmdet alone can read no checkpoint of a training.
     output = run(
-        script, student_config, work_dir / 'epoch_2.pth', '--work-dir', tmp_path, cwd=tmp_path
-    )
+        script, student_config, work_dir / 'epoch_2.pth', '--work-dir', tmp_path, cwd=tmp_path,
+        TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD='1',
+    )  # fmt: skip
     assert 'missing keys' not in output
     unexpected = re.search(r'unexpected key in source state_dict: (.*)', output).group(1)
     assert all(key.startswith('distill.') for key in unexpected.split(', '))

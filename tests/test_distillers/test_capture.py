@@ -1,4 +1,4 @@
-"""Contract 5: what capture yields, and that nothing of it stays behind."""
+"""What capture yields, and that nothing of it stays behind."""
 
 import pytest
 import torch
@@ -6,6 +6,8 @@ from torch import nn
 
 from mmdiffkd.distillers import FeatureCapture, FeaturePath
 from mmdiffkd.distillers.capture import replaced_input
+
+pytestmark = pytest.mark.contract(5, 'capture')
 
 
 class Model(nn.Module):

@@ -1,17 +1,24 @@
 """Distillers of models of any widths and numbers of levels, on batches of any size."""
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 
-from mmdiffkd.distillers import ConfigError
+from mmdiffkd.diffusion import DiffKDHead
+from mmdiffkd.distillers import ConfigError, DistillPair, FrozenTeacher
 from mmdiffkd.distillers.preprocessing import InputConverter, InputFormat
 
 widths = st.integers(1, 10)
+KNOWN_KEYS = {
+    'type', 'loss_weight', *FrozenTeacher.KEYS, *DistillPair.KEYS,
+    *inspect.signature(DiffKDHead).parameters,
+}  # fmt: skip
 
 
 def distiller_config(student, teacher, pair):
@@ -78,6 +85,25 @@ def test_levels_and_widths_that_do_not_match_are_refused(student_levels, teacher
     if student_levels != teacher_levels:
         message = f"student path 'neck' yields {student_levels} maps, .* {teacher_levels}"
     with pytest.raises(ConfigError, match=message):
+        MODELS.build(cfg)
+
+
+@pytest.mark.contract(12, 'errors')
+@settings(max_examples=30)
+@given(
+    st.sampled_from(['teacher', 'pairs.fpn', 'pairs.fpn.head', 'pairs.fpn.loss']),
+    st.from_regex('[a-z][a-z_]{2,9}', fullmatch=True),
+    st.integers() | st.text(max_size=3) | st.none(),
+)
+def test_unknown_keys_are_refused_wherever_they_are(place, key, value):
+    """The message says where it is and what would be accepted."""
+    cfg = distiller_config(dict(), dict(), dict(head=dict(type='DiffKDHead')))
+    part = cfg
+    for name in place.split('.'):
+        part = part[name]
+    assume(key not in part and key not in KNOWN_KEYS)
+    part[key] = value
+    with pytest.raises(ConfigError, match=rf'^{place}.*: unknown key {key!r}.* \(accepted: \w+'):
         MODELS.build(cfg)
 
 

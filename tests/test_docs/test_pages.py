@@ -40,7 +40,7 @@ READERS_FILES = {
 }
 
 # Of a converter of mmseg, and of pip.
-OTHERS_FLAGS = ('--nproc', '--no-build-isolation')
+OTHERS_FLAGS = ('--cov', '--nproc', '--no-build-isolation')
 
 
 def parameters(blocks):

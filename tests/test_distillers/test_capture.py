@@ -252,6 +252,15 @@ def test_replaced_input_with_values_left(model, x):
         model.pyramid(x=x)
 
 
+def test_only_tensors_can_be_replaced(model, x):
+    path = FeaturePath.parse('pyramid:input')
+    with (
+        pytest.raises(ValueError, match='only a tensor can be replaced, this is a list of Tensor'),
+        replaced_input(model, path, [x]),
+    ):
+        model.pyramid([x])
+
+
 def test_module_that_is_gone_leaves_no_wrapper(model, x):
     capture = FeatureCapture(model, ['shared', 'unused'])
     del model.unused

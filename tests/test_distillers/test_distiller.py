@@ -302,6 +302,15 @@ def test_pair_without_gradient_is_refused(toy_distiller, images):
         toy_distiller(images, mode='loss')
 
 
+def test_other_number_of_maps_than_when_it_was_built_is_refused(toy_distiller, images):
+    """A module that yields more in training than in evaluation."""
+    levels = toy_distiller.student.neck.forward
+    toy_distiller.student.neck.forward = lambda x: (*levels(x), x)
+    message = 'pairs.fpn: 3 student and 2 teacher maps were captured, 2 were seen when'
+    with pytest.raises(RuntimeError, match=message):
+        toy_distiller(images, mode='loss')
+
+
 def test_other_number_of_entries_than_images_is_refused(toy_distiller, images):
     """What runs on proposals sees other ones in student and teacher."""
     toy_distiller.student.neck.forward = lambda x: (x[:1].repeat(5, 1, 1, 1),) * 2

@@ -60,6 +60,9 @@ def test_never_saved_and_never_optimised(toy_distiller):
     teacher = {id(part) for part in (*model.parameters(), *model.buffers(), *model.modules())}
     ours = (*toy_distiller.parameters(), *toy_distiller.buffers(), *toy_distiller.modules())
     assert teacher.isdisjoint(map(id, ours))
+    # Nor is there anything else that it could be a part of.
+    assert {name for name, _ in toy_distiller.named_children()} == {'student', 'pairs'}
+    assert not toy_distiller._buffers and not toy_distiller._parameters
     optimizer = build_optim_wrapper(toy_distiller, dict(optimizer=dict(type='SGD', lr=0.1)))
     optimised = [id(p) for group in optimizer.param_groups for p in group['params']]
     assert sorted(optimised) == sorted(map(id, toy_distiller.parameters()))
@@ -257,6 +260,15 @@ class TestWrongWeights:
 
     def test_zoo_needs_a_library_s_config(self, toy_teacher):
         self.refused(toy_teacher, 'names a library', checkpoint='zoo')
+
+    def test_zoo_without_a_published_weight(self, toy_teacher, monkeypatch):
+        without = Config(dict(model=toy_teacher['config'], model_path=None))
+        for module in ('build', 'teacher'):
+            monkeypatch.setattr(
+                f'mmdiffkd.distillers.{module}.load_config', lambda *_, **__: without
+            )
+        message = "no weight is published for 'library::toy.py'"
+        self.refused(toy_teacher, message, config='library::toy.py', checkpoint='zoo')
 
     def test_checkpoint_of_a_wrong_type(self, toy_teacher):
         self.refused(toy_teacher, 'must be a path', checkpoint=3)

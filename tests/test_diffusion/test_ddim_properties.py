@@ -88,7 +88,8 @@ def test_coefficients_have_all_digits_of_float64(chain):
     """The textbook's step is linear: it is put together from 50-digit numbers and compared."""
     length, num_steps = chain
     steps = ddim_steps(linear_alphas_cumprod(length), num_steps)
-    with localcontext(prec=50):
+    with localcontext() as context:
+        context.prec = 50
         levels = exact_levels(length)
         targets = [*(levels[step.timestep] for step in steps[1:]), Decimal(1)]
         for step, target in zip(steps, targets):

@@ -207,6 +207,14 @@ def test_positions_are_those_of_the_signature(x):
     assert torch.equal(first[0], x) and torch.equal(second[0], x + 1)
 
 
+@pytest.mark.parametrize('argument', ['1', 'rois'])
+def test_argument_that_is_not_the_first(x, argument):
+    model, path = nn.Sequential(Roi()), f'0:input[{argument}]'
+    with FeatureCapture(model, [path]) as features:
+        model[0](x, x + 1)
+    assert torch.equal(features[path][0], x + 1)
+
+
 def test_argument_that_is_not_given(model, x):
     with pytest.raises(ValueError, match="no argument 'y' was given; the module takes x"):
         run(model, x, 'pyramid:input[y]')

@@ -1,11 +1,14 @@
 """A host in miniature: models with the interface of mmdet, mmseg and mmpretrain."""
 
 import copy
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
 from mmengine.registry import METRICS, MODELS
@@ -16,6 +19,14 @@ import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd
 
 # The naive head and what measures bytes are scripts' modules, not the package's.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'tools' / 'benchmark'))
+
+# The same examples in every run, however long one takes, and none of them kept on disk.
+settings.register_profile('mmdiffkd', derandomize=True, deadline=None, database=None)
+settings.load_profile('mmdiffkd')
+# What hypothesis caches of the sources would be a folder in the tree.
+os.environ.setdefault(
+    'HYPOTHESIS_STORAGE_DIRECTORY', str(Path(tempfile.gettempdir(), 'mmdiffkd-hypothesis'))
+)
 
 
 @MODELS.register_module()
@@ -154,6 +165,12 @@ class RecordedOperations(TorchDispatchMode):
 def operations():
     """A context manager that records which operations run."""
     return RecordedOperations()
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        'markers', 'contract(number, name): the test holds this contract of docs/contracts.md'
+    )
 
 
 SECONDS = 'seconds'

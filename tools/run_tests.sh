@@ -4,6 +4,7 @@
 #   bash tools/run_tests.sh [arguments of pytest]
 #
 # MMDIFFKD_STACK=openmmlab runs them with the upstream builds; see tools/setup_env.sh.
+# With --cov (.coveragerc) also measure the lines of mmdiffkd/ that run, and fail below 95 %.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_env.sh

@@ -1,6 +1,6 @@
 """Names: the student's weights have the student's own, everything else ``distill.``."""
 
-from typing import Dict
+from typing import Callable, Dict
 
 from torch import nn
 
@@ -18,9 +18,7 @@ def checkpoint_name(name: str) -> str:
 
 def to_checkpoint_names(module: nn.Module, state_dict: Dict, prefix: str, _) -> None:
     """State-dict hook: ``student.x`` becomes ``x``, anything else of ours ``distill.x``."""
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        name = checkpoint_name(key[len(prefix) :])
-        state_dict[prefix + name] = state_dict.pop(key)
+    _rename(state_dict, prefix, checkpoint_name)
     # Module versions, by which a plain student's load hooks recognise old layouts.
     versions = getattr(state_dict, '_metadata', {})
     student_prefix = prefix + STUDENT_PREFIX
@@ -31,10 +29,18 @@ def to_checkpoint_names(module: nn.Module, state_dict: Dict, prefix: str, _) -> 
 
 def from_checkpoint_names(state_dict: Dict, prefix: str, *_) -> None:
     """Load pre-hook, the inverse of :func:`to_checkpoint_names`."""
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        name = key[len(prefix) :]
-        if name.startswith(DISTILL_PREFIX):
-            name = name[len(DISTILL_PREFIX) :]
-        else:
-            name = STUDENT_PREFIX + name
-        state_dict[prefix + name] = state_dict.pop(key)
+    _rename(state_dict, prefix, _name_in_distiller)
+
+
+def _name_in_distiller(name: str) -> str:
+    if name.startswith(DISTILL_PREFIX):
+        return name[len(DISTILL_PREFIX) :]
+    return STUDENT_PREFIX + name
+
+
+def _rename(state_dict: Dict, prefix: str, rename: Callable[[str], str]) -> None:
+    """Rename in place all keys below a prefix."""
+    keys = [key for key in state_dict if key.startswith(prefix)]
+    # All are taken out first: a new name may be the old one of another key.
+    renamed = {prefix + rename(key[len(prefix) :]): state_dict.pop(key) for key in keys}
+    state_dict.update(renamed)

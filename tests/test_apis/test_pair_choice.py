@@ -67,6 +67,30 @@ def test_segmentors_pair_what_the_classifier_is_given_and_its_scores():
     assert recipes[0].student_maps == [(4, 8, 8)] and recipes[0].teacher_maps == [(6, 8, 8)]
 
 
+def test_segmentors_whose_scores_no_module_makes_pair_the_last_map_of_the_head():
+    models = build('Segmentor'), build('Segmentor', width=6)
+    for model in models:
+        head = model.decode_head
+        head.forward = lambda x, head=head: head.bottleneck(x).mean(1, True).repeat(1, 5, 1, 1)
+    pairs = choose(*models)
+    assert pairs[0] == PairChoice('decode_head.bottleneck', 'decode_head.bottleneck')
+    assert pairs[1] == PairChoice('decode_head', 'decode_head', 'softmax')
+
+
+def test_segmentors_of_which_only_the_backbone_runs_pair_that(monkeypatch):
+    lines = []
+    for module in ('apis.pair_choice', 'distillers.model_view'):
+        monkeypatch.setattr(f'mmdiffkd.{module}.print_log', lambda text, _: lines.append(text))
+    models = build('Segmentor'), build('Segmentor', width=6)
+    for model in models:
+        model.extract_feat = lambda x, model=model: model.backbone(x)
+        del model.decode_head
+    assert choose(*models) == [PairChoice('backbone', 'backbone')]
+    for role in ('student', 'teacher'):
+        assert any(f'Only backbone and neck of the {role} can be paired' in line for line in lines)
+    assert 'No pair of scores: none were found in the student' in lines
+
+
 def test_a_module_that_runs_more_often_in_training_is_not_chosen():
     pairs = choose(build('Segmentor', twice=True), build('Segmentor'))
     assert pairs[0] == PairChoice('decode_head.conv_seg:input', 'decode_head.bottleneck')

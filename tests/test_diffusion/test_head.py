@@ -28,10 +28,12 @@ def total(output):
     return sum(losses) + (0 if output.loss_ae is None else output.loss_ae)
 
 
+@pytest.mark.contract(6, 'shapes')
+@pytest.mark.contract(8, 'gradients')
 @pytest.mark.parametrize('ae_channels', [None, 3, 10])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_shapes_and_gradients(shape, ae_channels):
-    """Contracts 6 and 8: any map size and batch; every parameter learns, the teacher does not."""
+    """Any map size and batch; every parameter learns, the teacher does not."""
     student, teacher = features(shape)
     head = DiffKDHead(4, 6, ae_channels=ae_channels)
     output = head(student, teacher)
@@ -49,8 +51,9 @@ def test_shapes_and_gradients(shape, ae_channels):
     assert teacher.grad is None
 
 
+@pytest.mark.contract(6, 'shapes')
 def test_vectors():
-    """Contract 6: logits as 1x1 maps."""
+    """Logits as 1x1 maps."""
     student, teacher = features((3, 1, 1))
     output = DiffKDHead(4, 6, kernel_size=1)(student, teacher)
     total(output).backward()
@@ -58,8 +61,9 @@ def test_vectors():
     assert student.grad.abs().sum() > 0
 
 
+@pytest.mark.contract(8, 'gradients')
 def test_autoencoder_learns_from_reconstruction_alone():
-    """Contract 8: neither the distance nor the noise prediction reaches the encoder."""
+    """Neither the distance nor the noise prediction reaches the encoder."""
     student, teacher = features((2, 6, 8))
     head = DiffKDHead(4, 6, ae_channels=3)
     output = head(student, teacher)
@@ -72,8 +76,9 @@ def test_autoencoder_learns_from_reconstruction_alone():
     assert all(p.grad is not None for p in head.autoencoder.parameters())
 
 
+@pytest.mark.contract(8, 'gradients')
 def test_distance_reaches_the_student_through_every_step():
-    """Contract 8: with K steps the denoiser runs K times on the way, and all carry gradient."""
+    """With K steps the denoiser runs K times on the way, and all carry gradient."""
     student, teacher = features((2, 4, 4))
     head = DiffKDHead(4, 6, num_steps=3)
     rows = []
@@ -82,6 +87,9 @@ def test_distance_reaches_the_student_through_every_step():
     )
     (head.refine(head.align(student))[0] - teacher.detach()).square().mean().backward()
     assert sorted(rows) == [step.timestep for step in reversed(head.steps)]
+    for module in (head.align, head.noise_adapter, head.denoiser, head.projection):
+        assert all(p.grad is not None for p in module.parameters())
+    assert student.grad.abs().sum() > 0
 
 
 def test_weights_scale_their_losses():
@@ -97,13 +105,15 @@ def test_weights_scale_their_losses():
     torch.testing.assert_close(second.refined, first.refined)
 
 
+@pytest.mark.contract(10, 'randomness')
 def test_randomness_comes_from_where_it_should():
-    """Contract 10: the default generator, or the one given; nothing is seeded."""
+    """The default generator, or the one given; nothing is seeded."""
     student, teacher = features((2, 4, 4))
     head = DiffKDHead(4, 6).eval()
 
     def refined(generator=None):
-        return head(student, teacher, generator).refined
+        output = head(student, teacher, generator)
+        return torch.cat([output.refined.flatten(), output.loss_diffusion[None]])
 
     torch.manual_seed(3)
     first = refined()
@@ -116,9 +126,10 @@ def test_randomness_comes_from_where_it_should():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.contract(9, 'precision')
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast(dtype):
-    """Contract 9: convolutions in half, schedule and losses in float32."""
+    """Convolutions in half, schedule and losses in float32."""
     student, teacher = features((2, 6, 8))
     head = DiffKDHead(4, 6, ae_channels=3)
     seen = []
@@ -176,6 +187,7 @@ def test_wrong_arguments_are_named(wrong):
         DiffKDHead(4, 6, **wrong)
 
 
+@pytest.mark.contract(11, 'no host imported')
 def test_needs_torch_alone():
     """The diffusion part can be used, and timed, where no OpenMMLab library is installed."""
     code = (

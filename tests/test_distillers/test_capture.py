@@ -1,4 +1,4 @@
-"""Contract 5: what capture yields, and that nothing of it stays behind."""
+"""What capture yields, and that nothing of it stays behind."""
 
 import copy
 
@@ -8,6 +8,8 @@ from torch import nn
 
 from mmdiffkd.distillers import FeatureCapture, FeaturePath
 from mmdiffkd.distillers.capture import replaced_input
+
+pytestmark = pytest.mark.contract(5, 'capture')
 
 
 class Model(nn.Module):
@@ -207,6 +209,14 @@ def test_positions_are_those_of_the_signature(x):
     assert torch.equal(first[0], x) and torch.equal(second[0], x + 1)
 
 
+@pytest.mark.parametrize('argument', ['1', 'rois'])
+def test_argument_that_is_not_the_first(x, argument):
+    model, path = nn.Sequential(Roi()), f'0:input[{argument}]'
+    with FeatureCapture(model, [path]) as features:
+        model[0](x, x + 1)
+    assert torch.equal(features[path][0], x + 1)
+
+
 def test_argument_that_is_not_given(model, x):
     with pytest.raises(ValueError, match="no argument 'y' was given; the module takes x"):
         run(model, x, 'pyramid:input[y]')
@@ -250,6 +260,15 @@ def test_replaced_input_with_values_left(model, x):
         replaced_input(model, FeaturePath.parse('pyramid:input[x]'), [torch.zeros_like(x)] * 3),
     ):
         model.pyramid(x=x)
+
+
+def test_only_tensors_can_be_replaced(model, x):
+    path = FeaturePath.parse('pyramid:input')
+    with (
+        pytest.raises(ValueError, match='only a tensor can be replaced, this is a list of Tensor'),
+        replaced_input(model, path, [x]),
+    ):
+        model.pyramid([x])
 
 
 def test_module_that_is_gone_leaves_no_wrapper(model, x):

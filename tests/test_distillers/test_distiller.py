@@ -1,7 +1,9 @@
-"""Contracts 4, 7 and 8, the log, and wrong configs."""
+"""Losses and the log, channels, gradients, names in checkpoints, and wrong configs."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS
@@ -61,21 +63,24 @@ def test_student_s_losses_are_untouched(toy_distiller, images):
     assert torch.equal(toy_distiller(images, mode='loss')['loss_task'], expected)
 
 
+@pytest.mark.contract(8, 'gradients')
 def test_every_parameter_gets_a_gradient(toy_distiller, images):
-    """Contract 8: DDP runs without find_unused_parameters."""
+    """DDP runs without find_unused_parameters."""
     loss, _ = toy_distiller.parse_losses(toy_distiller(images, mode='loss'))
     loss.backward()
     assert [n for n, p in toy_distiller.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.contract(8, 'gradients')
 def test_distillation_reaches_the_student(toy_distiller, images):
     toy_distiller(images, mode='loss')['loss_kd_fpn'].backward()
     for module in (toy_distiller.student.backbone, toy_distiller.student.neck):
         assert all(p.grad is not None for p in module.parameters())
 
 
+@pytest.mark.contract(7, 'channels')
 def test_one_head_per_map_with_the_right_channels(toy_distiller):
-    """Contract 7: no channel count stands in the config."""
+    """No channel count stands in the config."""
     heads = toy_distiller.pairs['fpn'].heads
     assert len(heads) == 2
     for head in heads:
@@ -83,8 +88,10 @@ def test_one_head_per_map_with_the_right_channels(toy_distiller):
         assert head.autoencoder.decoder.weight.shape[:2] == (12, 6)
 
 
+@pytest.mark.contract(10, 'randomness')
+@pytest.mark.contract(7, 'channels')
 def test_building_disturbs_nothing(toy_config):
-    """Contract 7: weights, BN statistics, modes and random state are as without a dry forward."""
+    """Weights, BN statistics, modes and random states are as without a dry forward."""
     torch.manual_seed(0)
     student = MODELS.build(toy_config['student'])
     teacher = MODELS.build(toy_config['teacher']['config'])
@@ -94,9 +101,10 @@ def test_building_disturbs_nothing(toy_config):
     # Folding makes new weights on purpose.
     toy_config['teacher'].update(checkpoint='random', fold_bn=False)
     toy_config['pairs'] = dict(logits=toy_config['pairs']['logits'])
-    before = torch.get_rng_state
+    others = random.getstate(), str(np.random.get_state())
     distiller = MODELS.build(toy_config)
-    after_build = before()
+    after_build = torch.get_rng_state()
+    assert (random.getstate(), str(np.random.get_state())) == others
     for ours, expected in zip((distiller.student, distiller.teacher.model), plain):
         for key, value in ours.state_dict().items():
             assert torch.equal(value, expected[key]), key
@@ -105,6 +113,26 @@ def test_building_disturbs_nothing(toy_config):
     MODELS.build(toy_config['student'])
     MODELS.build(toy_config['teacher']['config'])
     assert torch.equal(after_build, torch.get_rng_state())
+
+
+@pytest.mark.contract(7, 'channels')
+def test_dry_forward_keeps_no_graph_and_no_statistics(toy_config, monkeypatch):
+    """Nor do the pairs, which are tried once on what it yielded."""
+    grad_enabled, extract_feat = [], MODELS.get('ToyModel').extract_feat
+
+    def watched(self, inputs):
+        grad_enabled.append(torch.is_grad_enabled())
+        return extract_feat(self, inputs)
+
+    monkeypatch.setattr(MODELS.get('ToyModel'), 'extract_feat', watched)
+    distiller = MODELS.build(toy_config)
+    assert len(grad_enabled) >= 2 and not any(grad_enabled)
+    for module in distiller.modules():
+        assert module.training
+        if isinstance(module, torch.nn.BatchNorm2d):
+            assert module.num_batches_tracked == 0
+            assert (module.running_mean == 0).all() and (module.running_var == 1).all()
+    assert all(parameter.grad is None for parameter in distiller.parameters())
 
 
 def test_caller_s_config_is_not_changed(toy_config):
@@ -121,15 +149,16 @@ def test_data_preprocessor_is_the_student_s(toy_config):
     assert sum(m is distiller.data_preprocessor for m in distiller.modules()) == 1
 
 
+@pytest.mark.contract(6, 'shapes')
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('size', [(8, 8), (17, 40)])
 def test_batch_and_image_sizes(toy_distiller, batch, size):
-    """Contract 6."""
     loss, _ = toy_distiller.parse_losses(toy_distiller(torch.randn(batch, 3, *size), mode='loss'))
     loss.backward()
     assert loss.isfinite()
 
 
+@pytest.mark.contract(6, 'shapes')
 def test_maps_of_other_sizes_are_resized(toy_config, images):
     toy_config['pairs'] = dict(
         mixed=dict(
@@ -148,9 +177,8 @@ def test_maps_of_other_sizes_are_resized(toy_config, images):
     assert seen == [[(2, 12, 4, 6), (2, 12, 4, 6)]]
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 class TestCheckpoint:
-    """Contract 4."""
-
     def test_names(self, toy_distiller):
         state = toy_distiller.state_dict()
         ours = [key for key in state if key.startswith('distill.')]
@@ -274,6 +302,15 @@ def test_pair_without_gradient_is_refused(toy_distiller, images):
         toy_distiller(images, mode='loss')
 
 
+def test_other_number_of_maps_than_when_it_was_built_is_refused(toy_distiller, images):
+    """A module that yields more in training than in evaluation."""
+    levels = toy_distiller.student.neck.forward
+    toy_distiller.student.neck.forward = lambda x: (*levels(x), x)
+    message = 'pairs.fpn: 3 student and 2 teacher maps were captured, 2 were seen when'
+    with pytest.raises(RuntimeError, match=message):
+        toy_distiller(images, mode='loss')
+
+
 def test_other_number_of_entries_than_images_is_refused(toy_distiller, images):
     """What runs on proposals sees other ones in student and teacher."""
     toy_distiller.student.neck.forward = lambda x: (x[:1].repeat(5, 1, 1, 1),) * 2
@@ -281,8 +318,9 @@ def test_other_number_of_entries_than_images_is_refused(toy_distiller, images):
         toy_distiller(images, mode='loss')
 
 
+@pytest.mark.contract(9, 'precision')
 def test_losses_of_other_libraries_get_float32(toy_config, images):
-    """Contract 9, without a head."""
+    """Also without a head."""
     toy_config['pairs'] = dict(logits=toy_config['pairs']['logits'])
     distiller = MODELS.build(toy_config)
     seen = []
@@ -294,6 +332,9 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
     assert set(seen) == {torch.float32}
 
 
+@pytest.mark.contract(2, 'teacher weights')
+@pytest.mark.contract(5, 'capture')
+@pytest.mark.contract(12, 'errors')
 @pytest.mark.parametrize(
     ('path', 'value', 'message'),
     [
@@ -332,7 +373,6 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
     ],
 )
 def test_wrong_configs_are_refused_at_build_time(toy_config, path, value, message):
-    """Contract 12."""
     change(toy_config, path, value)
     with pytest.raises(ValueError, match=message):
         MODELS.build(toy_config)

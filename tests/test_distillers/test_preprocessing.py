@@ -78,6 +78,7 @@ def test_distiller_gives_the_teacher_its_own_input(toy_config):
     torch.testing.assert_close(recorder.seen, prepared(CAFFE), rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.contract(1, 'frozen teacher')
 def test_converter_moves_with_the_distiller(toy_config):
     toy_config['student']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
     distiller = MODELS.build(toy_config).double()

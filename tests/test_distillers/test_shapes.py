@@ -1,9 +1,11 @@
-"""Contract 6."""
+"""Maps, tokens and vectors become maps of one size."""
 
 import pytest
 import torch
 
 from mmdiffkd.distillers.shapes import resize_like, to_map, token_grid
+
+pytestmark = pytest.mark.contract(6, 'shapes')
 
 
 def test_maps_and_vectors():

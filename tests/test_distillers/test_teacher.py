@@ -1,4 +1,4 @@
-"""Contracts 1, 2 and 3."""
+"""The teacher stays as it is, has its own weights and runs no further than needed."""
 
 import copy
 import logging
@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
@@ -29,6 +30,7 @@ def step(distiller, images):
     optimizer.step()
 
 
+@pytest.mark.contract(1, 'frozen teacher')
 def test_never_trained(toy_distiller, images):
     teacher = toy_distiller.teacher.model
     before = bytes_of(teacher)
@@ -43,6 +45,7 @@ def test_never_trained(toy_distiller, images):
     assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
 
 
+@pytest.mark.contract(1, 'frozen teacher')
 def test_features_are_those_of_eval_mode(toy_distiller, images):
     """The teacher has dropout of 0.5; two forwards agree only without it."""
     first, second = (toy_distiller.teacher.features(images)['backbone'] for _ in range(2))
@@ -50,9 +53,19 @@ def test_features_are_those_of_eval_mode(toy_distiller, images):
     assert not first[0].requires_grad
 
 
+@pytest.mark.contract(1, 'frozen teacher')
 def test_never_saved_and_never_optimised(toy_distiller):
-    teacher = {id(p) for p in toy_distiller.teacher.model.parameters()}
-    assert teacher.isdisjoint(id(p) for p in toy_distiller.parameters())
+    """DDP reduces what is in `parameters` and sends around what is in `buffers`."""
+    model = toy_distiller.teacher.model
+    teacher = {id(part) for part in (*model.parameters(), *model.buffers(), *model.modules())}
+    ours = (*toy_distiller.parameters(), *toy_distiller.buffers(), *toy_distiller.modules())
+    assert teacher.isdisjoint(map(id, ours))
+    # Nor is there anything else that it could be a part of.
+    assert {name for name, _ in toy_distiller.named_children()} == {'student', 'pairs'}
+    assert not toy_distiller._buffers and not toy_distiller._parameters
+    optimizer = build_optim_wrapper(toy_distiller, dict(optimizer=dict(type='SGD', lr=0.1)))
+    optimised = [id(p) for group in optimizer.param_groups for p in group['params']]
+    assert sorted(optimised) == sorted(map(id, toy_distiller.parameters()))
     shapes = [tuple(p.shape) for p in toy_distiller.teacher.model.backbone[0].parameters()]
     assert shapes == [(12, 3, 3, 3), (12,)]
     student = toy_distiller.state_dict()
@@ -60,6 +73,7 @@ def test_never_saved_and_never_optimised(toy_distiller):
     assert not [key for key in student if 'teacher' in key]
 
 
+@pytest.mark.contract(1, 'frozen teacher')
 def test_moves_and_casts_with_the_distiller(toy_distiller):
     dtype = lambda: next(toy_distiller.teacher.model.parameters()).dtype  # noqa: E731
     toy_distiller.double()
@@ -72,6 +86,7 @@ def test_moves_and_casts_with_the_distiller(toy_distiller):
     assert next(toy_distiller.teacher.model.parameters()).is_meta
 
 
+@pytest.mark.contract(1, 'frozen teacher')
 def test_ema_shares_the_teacher(toy_distiller, images):
     ema = ExponentialMovingAverage(toy_distiller, momentum=0.5)
     assert ema.module.teacher is toy_distiller.teacher
@@ -91,6 +106,7 @@ def test_copy_captures_from_its_own_student(toy_distiller, images):
     assert clone.student.backbone[0].weight.grad is not None
 
 
+@pytest.mark.contract(3, 'teacher runs no further than needed')
 @pytest.mark.parametrize(
     ('paths', 'modes'),
     [
@@ -106,12 +122,14 @@ def test_runs_no_further_than_needed(toy_teacher, images, paths, modes):
     assert teacher.model.modes == modes
 
 
+@pytest.mark.contract(3, 'teacher runs no further than needed')
 def test_never_in_loss_mode(toy_distiller, images):
     toy_distiller(images, mode='loss')
     assert 'loss' not in toy_distiller.teacher.model.modes
     assert 'loss' in toy_distiller.student.modes
 
 
+@pytest.mark.contract(3, 'teacher runs no further than needed')
 @pytest.mark.parametrize('mode', ['predict', 'tensor'])
 def test_is_not_run_at_inference(toy_distiller, images, mode):
     toy_distiller.teacher.model.modes.clear()
@@ -121,10 +139,51 @@ def test_is_not_run_at_inference(toy_distiller, images, mode):
     assert toy_distiller.teacher.model.modes == []
 
 
+@pytest.mark.contract(2, 'teacher weights')
 def test_weights_are_the_checkpoint_s(toy_teacher):
     saved = torch.load(toy_teacher['checkpoint'])['state_dict']
     loaded = FrozenTeacher(**toy_teacher).model.state_dict()
     assert all(torch.equal(saved[key], loaded[key]) for key in saved)
+
+
+@pytest.mark.contract(2, 'teacher weights')
+@pytest.mark.parametrize('kind', ['dict', 'path', 'name'])
+def test_config_is_a_dict_a_path_or_a_name(kind, tmp_path):
+    if kind == 'name':
+        pytest.importorskip('mmpretrain')
+        config = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+        assert type(FrozenTeacher(config, 'random').model).__name__ == 'ImageClassifier'
+        return
+    config = dict(type='ToyModel', width=5)
+    if kind == 'path':
+        path = tmp_path / 'teacher.py'
+        path.write_text(f'model = {config}')
+        config = str(path)
+    assert FrozenTeacher(config, 'random').model.backbone[0].out_channels == 5
+
+
+@pytest.mark.contract(2, 'teacher weights')
+@pytest.mark.parametrize('checkpoint', ['https://host/model.pth', 'zoo'])
+def test_weights_are_fetched(toy_teacher, monkeypatch, checkpoint):
+    """From a URL, or from the one that the library publishes for the config."""
+    config, fetched = toy_teacher['config'], []
+    if checkpoint == 'zoo':
+        config = 'library::toy.py'
+        published = Config(dict(model=toy_teacher['config'], model_path='https://zoo/model.pth'))
+        for module in ('build', 'teacher'):
+            monkeypatch.setattr(
+                f'mmdiffkd.distillers.{module}.load_config', lambda *_, **__: published
+            )
+
+    def fetch(url):
+        fetched.append(url)
+        return toy_teacher['checkpoint']
+
+    monkeypatch.setattr('mmdiffkd.distillers.teacher.fetch', fetch)
+    loaded = FrozenTeacher(config, checkpoint).model.state_dict()
+    saved = torch.load(toy_teacher['checkpoint'])['state_dict']
+    assert all(torch.equal(saved[key], loaded[key]) for key in saved)
+    assert fetched == ['https://zoo/model.pth' if checkpoint == 'zoo' else checkpoint]
 
 
 def test_a_distiller_s_checkpoint_can_be_a_teacher(toy_distiller, tmp_path):
@@ -136,6 +195,7 @@ def test_a_distiller_s_checkpoint_can_be_a_teacher(toy_distiller, tmp_path):
     assert all(torch.equal(v, expected[k]) for k, v in teacher.model.state_dict().items())
 
 
+@pytest.mark.contract(2, 'teacher weights')
 def test_random_warns(toy_teacher, monkeypatch):
     messages = []
     monkeypatch.setattr(
@@ -146,6 +206,7 @@ def test_random_warns(toy_teacher, monkeypatch):
     assert 'random weights' in text and level == logging.WARNING
 
 
+@pytest.mark.contract(2, 'teacher weights')
 class TestWrongWeights:
     def refused(self, toy_teacher, message, **changes):
         with pytest.raises((CheckpointError, ConfigError)) as caught:
@@ -172,8 +233,20 @@ class TestWrongWeights:
         assert 'head.cls.weight (3, 12, 1, 1), model has (5, 12, 1, 1)' in message
 
     def test_known_exceptions(self, toy_teacher):
-        config = dict(type='ToyModel', width=12, num_classes=5)
-        FrozenTeacher(config, toy_teacher['checkpoint'], ignore_keys=['^head.cls'])
+        """Keys of another shape, missing and unexpected ones; the others are still loaded."""
+        checkpoint = toy_teacher['checkpoint']
+        saved = torch.load(checkpoint)['state_dict']
+        for changes, pattern in (
+            (dict(num_classes=5), '^head.cls'),
+            (dict(levels=3), r'convs\.2'),
+            (dict(levels=1), r'convs\.1'),
+        ):
+            config = dict(type='ToyModel', width=12, **changes)
+            loaded = FrozenTeacher(config, checkpoint, ignore_keys=[pattern]).model.state_dict()
+            assert torch.equal(
+                loaded['neck.convs.0.bias'], saved['state_dict']['neck.convs.0.bias']
+            )
+            self.refused(toy_teacher, 'does not fit', config=config, ignore_keys=['^backbone'])
 
     def test_no_checkpoint_at_all(self, toy_teacher, tmp_path):
         path = tmp_path / 'note.txt'
@@ -188,10 +261,20 @@ class TestWrongWeights:
     def test_zoo_needs_a_library_s_config(self, toy_teacher):
         self.refused(toy_teacher, 'names a library', checkpoint='zoo')
 
+    def test_zoo_without_a_published_weight(self, toy_teacher, monkeypatch):
+        without = Config(dict(model=toy_teacher['config'], model_path=None))
+        for module in ('build', 'teacher'):
+            monkeypatch.setattr(
+                f'mmdiffkd.distillers.{module}.load_config', lambda *_, **__: without
+            )
+        message = "no weight is published for 'library::toy.py'"
+        self.refused(toy_teacher, message, config='library::toy.py', checkpoint='zoo')
+
     def test_checkpoint_of_a_wrong_type(self, toy_teacher):
         self.refused(toy_teacher, 'must be a path', checkpoint=3)
 
 
+@pytest.mark.contract(2, 'teacher weights')
 def test_zoo_weights_of_the_shipped_configs(monkeypatch):
     """Each teacher of the configs has a published weight; what would be fetched is looked at."""
     for host in ('mmdet', 'mmseg', 'mmpretrain'):

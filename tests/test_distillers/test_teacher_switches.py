@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 
 import pytest
 import torch
@@ -224,6 +225,25 @@ def test_channels_last_is_for_2d_convolutions_only():
     assert all(p.is_contiguous() for p in (model.position, model[1].weight, model[2].weight))
     change.undo()
     assert model[0].weight.is_contiguous()
+
+
+def test_undoing_channels_last_takes_hooks_away():
+    """mmcv's own operations get contiguous maps by a hook."""
+    ops = pytest.importorskip('mmcv.ops')
+    model = nn.Sequential(nn.Conv2d(4, 4, 3), ops.RoIAlign(2))
+    change = ChannelsLast(model)
+    assert len(model[1]._forward_pre_hooks) == 1
+    change.undo()
+    assert not model[1]._forward_pre_hooks
+
+
+def test_relative_difference():
+    x = torch.tensor([[1.0, -4.0]])
+    assert relative_difference(dict(a=[x], b=[]), dict(a=[x], b=[])) == 0
+    assert relative_difference(dict(a=[x + 0.5]), dict(a=[x])) == 0.125
+    for other in ([x.t()], [x, x], []):
+        assert relative_difference(dict(a=other), dict(a=[x])) == math.inf
+    assert math.isnan(relative_difference(dict(a=[x * math.nan]), dict(a=[x])))
 
 
 class TestCompile:

@@ -39,8 +39,8 @@ READERS_FILES = {
     'my_teacher.py': "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n",
 }
 
-# Of a converter of mmseg, and of pip.
-OTHERS_FLAGS = ('--nproc', '--no-build-isolation')
+# Of pytest-cov, a converter of mmseg and pip.
+OTHERS_FLAGS = ('--cov', '--nproc', '--no-build-isolation')
 
 
 def parameters(blocks):

@@ -1,4 +1,4 @@
-"""Contract 4 for mmseg and mmpretrain: what distilling writes, the host loads as its student."""
+"""For mmseg and mmpretrain: what distilling writes, the host loads as its student."""
 
 import json
 from pathlib import Path
@@ -76,6 +76,7 @@ def load_in_mmpretrain(config, checkpoint):
 LOADERS = dict(mmseg=load_in_mmseg, mmpretrain=load_in_mmpretrain)
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 @pytest.mark.parametrize('name', STUDENTS)
 def test_host_loads_every_checkpoint_and_the_export(name, distilled, run, tmp_path):
     host = STUDENTS[name].partition('::')[0]

@@ -62,6 +62,7 @@ def test_log_shows_losses_and_gamma(trained):
         assert re.search(rf' {name}: \d', output), name
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 def test_every_checkpoint_is_a_student_s(trained, student_config):
     _, work_dir, _ = trained
     names = [path.name for path in checkpoints(work_dir)]
@@ -72,6 +73,7 @@ def test_every_checkpoint_is_a_student_s(trained, student_config):
         assert_is_student_checkpoint(path, student_config)
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 def test_ema_copy_holds_no_teacher(trained):
     """`state_dict` is the averaged model, `ema_state_dict` the trained one, both ours."""
     _, work_dir, _ = trained
@@ -83,6 +85,7 @@ def test_ema_copy_holds_no_teacher(trained):
     assert not [key for key in current if 'teacher' in key]
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 def test_mmdet_s_own_test_script(trained, student_config, run, tmp_path):
     _, work_dir, _ = trained
     package = Path(importlib.util.find_spec('mmdet').origin).parent
@@ -130,6 +133,7 @@ def test_checkpoint_is_required(trained, run):
     assert 'a checkpoint is required' in run('tools/test.py', trained[0], expect=2)
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 def test_exported_student_loads_strictly_and_predicts_the_same(
     trained, student_config, run, tmp_path
 ):
@@ -168,8 +172,10 @@ class Probe(Hook):
         self.start = runner.epoch, runner.iter
 
 
+@pytest.mark.contract(1, 'frozen teacher')
+@pytest.mark.contract(4, 'student checkpoints')
 def test_resume_restores_everything_and_the_teacher_stays(write_config, tmp_path):
-    """Contract 1 on a real detector, and `--resume` with heads, optimizer and schedule."""
+    """The teacher of a real detector, and `--resume` with heads, optimizer and schedule."""
 
     def train(**changes):
         cfg = Config.fromfile(write_config())
@@ -222,6 +228,7 @@ def wait_for(log, pattern, process, seconds=180):
         time.sleep(0.2)
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 @pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_leaves_a_checkpoint(
     sent, write_config, student_config, environment, run, tmp_path

@@ -1,7 +1,8 @@
 """Names: the student's weights have the student's own, everything else ``distill.``."""
 
-from typing import Dict
+from typing import Any, Dict
 
+from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.checkpoint import DISTILL_PREFIX
@@ -38,3 +39,16 @@ def from_checkpoint_names(state_dict: Dict, prefix: str, *_) -> None:
         else:
             name = STUDENT_PREFIX + name
         state_dict[prefix + name] = state_dict.pop(key)
+
+
+def without_heads_of_a_plain_student(module: nn.Module, keys: Any) -> None:
+    """Load post-hook: what a plain student's checkpoint lacks of a distiller is not missing.
+
+    Only if it has no heads at all, and is a student of this kind.
+    """
+    missing = {*keys.missing_keys}
+    names = {name for name, _ in nn.Module.named_parameters(module)}
+    ours = {name for name in names if not name.startswith(STUDENT_PREFIX)}
+    if ours and ours <= missing and not names <= missing:
+        keys.missing_keys[:] = [key for key in keys.missing_keys if key.startswith(STUDENT_PREFIX)]
+        print_log("A plain student's checkpoint: the heads of the pairs start anew", 'current')

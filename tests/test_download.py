@@ -69,17 +69,17 @@ def test_cache_is_torch_s_where_the_name_tells_the_contents(cache):
 
 def test_download_with_another_hash_is_removed(cache, folder):
     (folder / NAME).write_bytes(b'something else')
-    with served(folder) as address:
-        with pytest.raises(CheckpointError, match=f'SHA-256 .* not, as its name says, with {HASH}'):
-            fetch(f'{address}/{NAME}')
+    message = f'SHA-256 .* not, as its name says, with {HASH}, so it was removed'
+    with served(folder) as address, pytest.raises(CheckpointError, match=message):
+        fetch(f'{address}/{NAME}')
     assert files_in(cache) == []
 
 
 @pytest.mark.parametrize('name', [NAME, 'model.pth'])
 def test_truncated_download_is_removed(name, cache, folder):
-    with served(folder, Short) as address:
-        with pytest.raises(CheckpointError, match='ended after 3 of 7 bytes'):
-            fetch(f'{address}/{name}')
+    message = 'the connection ended after 3 of 7 bytes'
+    with served(folder, Short) as address, pytest.raises(CheckpointError, match=message):
+        fetch(f'{address}/{name}')
     assert files_in(cache) == []
 
 

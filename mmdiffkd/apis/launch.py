@@ -1,6 +1,7 @@
 """From a command line to a runner, for training and testing alike."""
 
 import argparse
+import logging
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Iterator
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdiffkd.distillers.build import ConfigError
+from mmdiffkd.distillers.build import ConfigError, has_pretrained_weights, student_config
 from mmdiffkd.distillers.build import load_config as read_config
 from mmdiffkd.guarded_loading import guarded_loading
 
@@ -117,6 +119,30 @@ def build_runner(cfg: Config) -> Runner:
         raise ConfigError(f'trust_checkpoint must be True or False, got {trust!r}')
     with guarded_loading(trust):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    _warn_of_a_student_from_scratch(cfg)
     for name in ('train', 'val', 'test'):
         setattr(runner, name, guarded_loading(trust)(getattr(runner, name)))
     return runner
+
+
+def _warn_of_a_student_from_scratch(cfg: Config) -> None:
+    """Say that a student starts from random weights, as when a config lost those it had."""
+    model = cfg.get('model') or {}
+    if 'student' not in model:
+        return
+    student = student_config(model)
+    starts_from_weights = (
+        cfg.get('load_from')
+        or cfg.get('resume')
+        or model.get('init_from_teacher')
+        or has_pretrained_weights(student)
+    )
+    # With a random teacher it is a smoke run, which has a warning of its own.
+    if not starts_from_weights and model.teacher.get('checkpoint') != 'random':
+        print_log(
+            'The student starts from random weights: its config has no init_cfg of type '
+            'Pretrained, and no load_from or init_from_teacher is given',
+            'current',
+            # As all classifiers do that are trained on their own data.
+            logging.INFO if 'Classifier' in str(student['type']) else logging.WARNING,
+        )

@@ -4,61 +4,28 @@ A checkpoint written while distilling holds the student's weights under the stud
 and everything of the distiller under :data:`DISTILL_PREFIX`.
 """
 
+import logging
 import re
-import sys
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Callable, Dict, Iterable, List, Union
+from typing import Dict, Iterable, List, Union
 
-import numpy as np
-import torch
-from mmengine.dist import barrier, get_local_rank
-from mmengine.logging import HistoryBuffer, print_log
+from mmengine.logging import print_log
 from torch import Tensor, nn
+
+from .unpickling import CheckpointError, read_anything, read_weights
 
 DISTILL_PREFIX = 'distill.'
 
 _MAX_KEYS_LISTED = 8
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which, why, and what to do."""
-
-
-def _statistic(owner: type, name: str) -> Callable:
-    """Stands in for ``getattr``, with which a file could reach whatever Python has."""
-    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
-        raise UnpicklingError(f'it asks for {name!r} of {owner!r}')
-    return getattr(owner, name)
-
-
-def log_globals() -> List:
-    """What mmengine's own checkpoints contain beside tensors, none of it able to run code.
-
-    The message hub keeps NumPy arrays in ``HistoryBuffer`` objects, pickled with references to
-    four of the buffer's methods by way of ``getattr``; no other attribute is given out.
-
-    Returns:
-        A list for ``torch.serialization.safe_globals``.
-    """
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    dtypes = [type(np.dtype(kind)) for kind in (bool, 'i4', 'i8', 'u4', 'u8', 'f4', 'f8')]
-    arrays = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *dtypes]
-    # NumPy 1 and 2 name the same functions differently in a pickle.
-    renamed = [
-        (function, f'numpy.{core}.multiarray.{function.__name__}')
-        for function in (multiarray._reconstruct, multiarray.scalar)
-        for core in ('core', '_core')
-    ]
-    return [HistoryBuffer, (_statistic, 'builtins.getattr'), *arrays, *renamed]
-
-
-def load_file(path: Union[str, Path], trust: bool = False) -> Dict:
+def load_file(path: Union[str, Path], trust: bool = False, opt_out: str = 'set trust=True') -> Dict:
     """Read a checkpoint file without running code from it.
 
     Args:
         path: A local file.
         trust: Unpickle whatever the file contains. Only for files of your own.
+        opt_out: How the user sets ``trust``, for the error.
 
     Returns:
         The checkpoint, tensors on the CPU.
@@ -71,45 +38,14 @@ def load_file(path: Union[str, Path], trust: bool = False) -> Dict:
     if not path.is_file():
         raise CheckpointError(f'checkpoint: no file {str(path)!r} (looked from {Path.cwd()})')
     try:
-        if trust:
-            return torch.load(path, map_location='cpu', weights_only=False)
-        with torch.serialization.safe_globals(log_globals()):
-            return torch.load(path, map_location='cpu', weights_only=True)
+        return read_anything(path) if trust else read_weights(path, opt_out)
+    except CheckpointError:
+        raise
     except Exception as error:
-        # torch raises a dozen kinds of exception here, from UnpicklingError to KeyError.
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        # Unpickling what is no pickle, or what needs a library that is not there.
         raise CheckpointError(
-            f'checkpoint {str(path)!r} cannot be read as weights: {_shorten(reason[0])}. If it '
-            f'holds other Python objects and you trust its source, set trust_checkpoint=True'
+            f'checkpoint {str(path)!r} cannot be read: {type(error).__name__}: {error}'
         ) from error
-
-
-def _shorten(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 3] + '...'
-
-
-def fetch(location: str) -> Path:
-    """A local path for ``location``: itself, or the cached download if it is a URL.
-
-    With several processes the first of each machine downloads and the others wait.
-    """
-    if not re.match(r'https?://', location):
-        return Path(location)
-    cached = Path(torch.hub.get_dir()) / 'checkpoints' / location.rsplit('/', 1)[-1]
-    if get_local_rank() == 0 and not cached.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        print_log(f'Downloading {location} to {cached}', logger='current')
-        try:
-            # In a log file the bar would be one line of many kilobytes.
-            progress = sys.stderr.isatty()
-            torch.hub.download_url_to_file(location, str(cached), progress=progress)
-        except OSError as error:
-            raise CheckpointError(
-                f'checkpoint {location} cannot be downloaded: {error}. Download it elsewhere and '
-                f'give its path'
-            ) from error
-    barrier()
-    return cached
 
 
 def weights_of(checkpoint: Dict) -> Dict[str, Tensor]:
@@ -167,9 +103,9 @@ def load_strictly(
     # Files from before PyTorch 0.4 lack these counters, which nothing reads in eval mode.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     problems = [
-        _listing('missing', sorted(missing)),
-        _listing('unexpected', sorted(relevant(result.unexpected_keys))),
-        _listing('wrongly shaped', shapes),
+        listing('missing', sorted(missing)),
+        listing('unexpected', sorted(relevant(result.unexpected_keys))),
+        listing('wrongly shaped', shapes),
     ]
     problems = [problem for problem in problems if problem]
     if problems:
@@ -179,9 +115,22 @@ def load_strictly(
             + '\n  '.join(problems)
             + '\n  Known exceptions can be named in ignore_keys (regular expressions).'
         )
+    if own and not own.keys() & fitting.keys():
+        raise CheckpointError(
+            f'{source} has none of the weights of {type(model).__name__}, and ignore_keys hides '
+            f'it; name the known exceptions alone'
+        )
+    untouched = sorted({*result.missing_keys} & {name for name, _ in model.named_parameters()})
+    if untouched:
+        print_log(
+            f'{source}: {listing("weights stay random", untouched)}. ignore_keys allows it',
+            'current',
+            logging.WARNING,
+        )
 
 
-def _listing(kind: str, keys: List[str]) -> str:
+def listing(kind: str, keys: List[str]) -> str:
+    """Their number, kind and names, of which there may be many; empty if there are none."""
     if not keys:
         return ''
     rest = len(keys) - _MAX_KEYS_LISTED

@@ -50,17 +50,16 @@ def _let_mmengine_read_its_checkpoints() -> None:
 
     if digit_version(mmengine.__version__) > digit_version('0.10.7'):
         return
-    import torch
     from mmengine.runner import checkpoint
 
-    from .checkpoint import log_globals
+    from .unpickling import globals_allowed
 
     load = checkpoint.load_from_local
     if load.__module__ == __name__:
         return
 
     def load_from_local(filename: str, map_location: Any) -> Any:
-        with torch.serialization.safe_globals(log_globals()):
+        with globals_allowed():
             return load(filename, map_location)
 
     checkpoint.load_from_local = load_from_local

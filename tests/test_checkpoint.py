@@ -1,38 +1,71 @@
 """Reading checkpoint files: complete, and without running their code."""
 
-import functools
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
-from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, weights_of
+from mmdiffkd.checkpoint import CheckpointError, load_file, load_strictly, weights_of
 
-
-class Malicious:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), 'w')
+from .serving import Malicious
 
 
 def test_file_that_carries_code_is_refused_without_running_it(tmp_path):
     witness = tmp_path / 'witness'
     path = tmp_path / 'model.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(1)), extra=Malicious(witness)), path)
-    with pytest.raises(CheckpointError, match='trust_checkpoint=True'):
-        load_file(path)
+    with pytest.raises(CheckpointError, match='holds more than weights.*io.open.*trust it'):
+        load_file(path, opt_out='trust it')
     assert not witness.exists()
     load_file(path, trust=True)
     assert witness.exists()
 
 
-class Reaching:
-    """Pickled as ``getattr(owner, name)``."""
+def test_training_checkpoint_of_mmengine_is_read(tmp_path):
+    """Its log is in objects of mmengine, and a scheduler's state refers to a function."""
+    hub = MessageHub.get_instance('test_checkpoint')
+    hub.update_scalar('train/loss', 1.5)
+    hub.update_scalar('train/loss', 2.5)
+    hub.update_info('epoch', 3)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    scheduler = OneCycleLR(optimizer, eta_max=0.1, total_steps=10)
+    path = tmp_path / 'epoch_3.pth'
+    content = dict(
+        state_dict=dict(a=torch.ones(2)),
+        message_hub=hub.state_dict(),
+        param_schedulers=[scheduler.state_dict()],
+        rng=np.random.get_state(),
+    )
+    torch.save(content, path)
+    # A second time from what was read, as after resuming.
+    for _ in range(2):
+        read = load_file(path)
+        assert torch.equal(read['state_dict']['a'], torch.ones(2))
+        assert read['param_schedulers'] == content['param_schedulers']
+        assert np.array_equal(read['rng'][1], content['rng'][1])
+        resumed = MessageHub('resumed')
+        resumed.load_state_dict(read['message_hub'])
+        buffer = resumed.get_scalar('train/loss')
+        assert type(buffer) is HistoryBuffer
+        assert buffer.statistics('mean') == 2 and buffer.statistics('current') == 2.5
+        assert resumed.get_info('epoch') == 3
+        torch.save(read, path)
+
+
+def test_mmengine_reads_its_own_training_checkpoint(tmp_path):
+    """See mmdiffkd.compat."""
+    hub = MessageHub.get_instance('test_mmengine_reads')
+    hub.update_scalar('train/loss', 1.5)
+    path = tmp_path / 'epoch_3.pth'
+    torch.save(dict(message_hub=hub.state_dict()), path)
+    read = CheckpointLoader.load_checkpoint(str(path), 'cpu')
+    assert read['message_hub']['log_scalars']['train/loss'].current() == 1.5
+
+
+class Reference:
+    """Unpickled as ``getattr`` of something."""
 
     def __init__(self, owner, name):
         self.arguments = owner, name
@@ -42,30 +75,19 @@ class Reaching:
 
 
 @pytest.mark.parametrize(
-    'arguments',
-    [(HistoryBuffer, 'update'), (HistoryBuffer, '__init__'), (torch.FloatStorage, 'min')],
+    ('owner', 'name'),
+    [
+        (HistoryBuffer, '__init__'),
+        (HistoryBuffer, '__globals__'),
+        (HistoryBuffer, 'register_statistics'),
+        (torch.FloatStorage, 'min'),
+    ],
 )
-def test_attributes_are_not_given_out(arguments, tmp_path):
+def test_getattr_of_a_checkpoint_yields_nothing_else(owner, name, tmp_path):
     """From a function's attributes one comes to all that Python has."""
-    path = tmp_path / 'model.pth'
-    torch.save(dict(state_dict=dict(a=torch.ones(1)), extra=Reaching(*arguments)), path)
-    with pytest.raises(CheckpointError, match='cannot be read as weights') as refused:
-        load_file(path)
-    assert f'it asks for {arguments[1]!r}' in str(refused.value.__cause__)
-
-
-def test_training_checkpoint_of_mmengine_is_read(tmp_path):
-    """It holds the log in objects of mmengine."""
-    hub = MessageHub.get_instance('test_checkpoint')
-    hub.update_scalar('train/loss', 1.5)
-    hub.update_info('epoch', 3)
-    path = tmp_path / 'epoch_3.pth'
-    torch.save(dict(state_dict=dict(a=torch.ones(2)), message_hub=hub.state_dict()), path)
-    # Also by mmengine itself; see mmdiffkd.compat.
-    for checkpoint in (load_file(path), CheckpointLoader.load_checkpoint(str(path), 'cpu')):
-        assert torch.equal(checkpoint['state_dict']['a'], torch.ones(2))
-        assert checkpoint['message_hub']['log_scalars']['train/loss'].current() == 1.5
-        assert checkpoint['message_hub']['runtime_info'] == dict(epoch=3)
+    torch.save(dict(x=Reference(owner, name)), tmp_path / 'model.pth')
+    with pytest.raises(CheckpointError, match='Can only read known functions'):
+        load_file(tmp_path / 'model.pth')
 
 
 def test_names():
@@ -82,22 +104,14 @@ def test_truncated_file(tmp_path):
         load_file(path)
 
 
-def test_download_goes_to_the_cache_once(tmp_path, monkeypatch, capfd):
-    """And its progress bar only to a terminal."""
-    monkeypatch.setenv('no_proxy', '127.0.0.1')
-    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
-    served = tmp_path / 'served'
-    served.mkdir()
-    (served / 'model.pth').write_bytes(b'weights')
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=served)
-    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f'http://127.0.0.1:{server.server_port}/model.pth'
-        first = fetch(url)
-        (served / 'model.pth').unlink()
-        assert fetch(url) == first
-        with pytest.raises(CheckpointError, match=r'other\.pth cannot be downloaded'):
-            fetch(url.replace('model', 'other'))
-        server.shutdown()
-    assert first.read_bytes() == b'weights'
-    assert '%|' not in capfd.readouterr().err
+def test_ignored_keys_are_said():
+    """Once, if they leave weights random; a teacher that has none of its weights is refused."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    weights = {key: value for key, value in model.state_dict().items() if key.startswith('0')}
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmdiffkd.checkpoint.print_log', lambda text, *_: lines.append(text))
+        load_strictly(model, weights, 'checkpoint x', ['^1'])
+    assert lines == ['checkpoint x: 2 weights stay random: 1.bias, 1.weight. ignore_keys allows it']
+    with pytest.raises(CheckpointError, match='none of the weights of Sequential'):
+        load_strictly(model, {'other': torch.ones(1)}, 'checkpoint x', ['.'])

@@ -18,6 +18,8 @@ from mmengine.config import Config
 from mmdiffkd.apis import add_debug_argument, one_line_errors
 from mmdiffkd.checkpoint import load_file, weights_of
 from mmdiffkd.distillers.build import student_config
+from mmdiffkd.download import fetch
+from mmdiffkd.plain_config import plain_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,9 +36,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def student_run_config(text: str) -> str:
+def student_run_config(text: str, trust: bool) -> str:
     """The run's config with the student alone as its model, for inferencers that read it."""
-    cfg = Config.fromstring(text, '.py')
+    cfg = Config.fromstring(text, '.py') if trust else Config(plain_config(text))
     cfg.model = student_config(cfg.model)
     return cfg.pretty_text
 
@@ -45,14 +47,15 @@ def export(args: argparse.Namespace) -> None:
     """Do what the command line asks for."""
     if args.out.exists() and not args.force:
         sys.exit(f'error: {args.out} exists; --force overwrites it')
-    checkpoint = load_file(args.checkpoint, trust=args.trust_checkpoint)
+    path = fetch(args.checkpoint)
+    checkpoint = load_file(path, args.trust_checkpoint, 'give --trust-checkpoint')
     weights = weights_of(checkpoint)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     meta = dict(checkpoint.get('meta') or {})
     if 'cfg' in meta:
-        meta['cfg'] = student_run_config(meta['cfg'])
+        meta['cfg'] = student_run_config(meta['cfg'], args.trust_checkpoint)
     torch.save(dict(meta=meta, state_dict=weights), args.out)
-    megabytes = [Path(path).stat().st_size / 2**20 for path in (args.checkpoint, args.out)]
+    megabytes = [Path(path).stat().st_size / 2**20 for path in (path, args.out)]
     print(
         f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '
         f'(the checkpoint has {megabytes[0]:.1f} MiB)'

@@ -6,6 +6,7 @@ Example:
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import List, Sequence, Tuple
 
@@ -13,6 +14,8 @@ import cv2
 import matplotlib
 import torch
 
+# What mmengine cannot read as weights, it would unpickle.
+os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from mmdet.apis import inference_detector, init_detector

@@ -77,33 +77,33 @@ _mmdiffkd_pin() {
 }
 
 _mmdiffkd_install_stack() {
-    local pip="python -m pip install --disable-pip-version-check -q"
+    local pip=(python -m pip install --disable-pip-version-check -q)
     echo "[setup 1/4] torch and torchvision (several GB, a few minutes)"
-    $pip "$(_mmdiffkd_pin setuptools)" wheel ninja psutil packaging || return 1
+    "${pip[@]}" "$(_mmdiffkd_pin setuptools)" wheel ninja psutil packaging || return 1
     _mmdiffkd_with_heartbeat "$_mmdiffkd_venv/torch.log" \
-        $pip "$(_mmdiffkd_pin torch)" "$(_mmdiffkd_pin torchvision)" || return 1
+        "${pip[@]}" "$(_mmdiffkd_pin torch)" "$(_mmdiffkd_pin torchvision)" || return 1
     echo "[setup 2/4] mmcv, compiled from source (5 to 15 minutes on two cores, once)"
     # Without --no-build-isolation it builds without torch, that is, without its operators.
     _mmdiffkd_with_heartbeat "$_mmdiffkd_venv/mmcv.log" \
-        $pip --no-build-isolation "$(_mmdiffkd_pin mmengine)" "$(_mmdiffkd_pin mmcv)" || return 1
+        "${pip[@]}" --no-build-isolation "$(_mmdiffkd_pin mmengine)" "$(_mmdiffkd_pin mmcv)" || return 1
     echo "[setup 3/4] mmdet, mmseg and mmpretrain"
     _mmdiffkd_with_heartbeat "$_mmdiffkd_venv/hosts.log" \
-        $pip -r "$_mmdiffkd_pins" || return 1
+        "${pip[@]}" -r "$_mmdiffkd_pins" || return 1
     if ! python -c 'import cv2' 2>/dev/null; then
         # The build with windows needs libGL, which servers often lack.
         local version
         version=$(python -m pip show opencv-python | sed -n 's/^Version: //p')
-        $pip --force-reinstall --no-deps "opencv-python-headless==$version" || return 1
+        "${pip[@]}" --force-reinstall --no-deps "opencv-python-headless==$version" || return 1
     fi
     python -c 'import cv2, mmcv.ops, mmdet, mmpretrain, mmseg' || return 1
 }
 
 _mmdiffkd_install_package() {
-    local pip="python -m pip install --disable-pip-version-check -q"
+    local pip=(python -m pip install --disable-pip-version-check -q)
     echo "[setup 4/4] mmdiffkd itself and what its tests and documentation need"
-    $pip -r "$_mmdiffkd_root/requirements/tests.txt" \
+    "${pip[@]}" -r "$_mmdiffkd_root/requirements/tests.txt" \
         -r "$_mmdiffkd_root/requirements/docs.txt" || return 1
-    $pip --no-build-isolation --no-deps -e "$_mmdiffkd_root" || return 1
+    "${pip[@]}" --no-build-isolation --no-deps -e "$_mmdiffkd_root" || return 1
 }
 
 _mmdiffkd_setup() {

@@ -25,6 +25,7 @@ from mmdiffkd.apis import (
 from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
 from mmdiffkd.distillers.build import model_config, student_config
 from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
+from mmdiffkd.download import fetch
 
 
 def parse_args() -> argparse.Namespace:
@@ -36,9 +37,6 @@ def parse_args() -> argparse.Namespace:
         help="of the distiller or of the student; with --teacher the config's own by default",
     )
     parser.add_argument('--teacher', action='store_true', help='evaluate the teacher instead')
-    parser.add_argument(
-        '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
-    )
     parser.add_argument('--out', help='file for the predictions (.pkl), for offline evaluation')
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', help='folder in the work directory for pictures')
@@ -52,22 +50,24 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def build_student_runner(cfg: Config, checkpoint: str, trust: bool) -> Runner:
+def build_student_runner(cfg: Config, checkpoint: str) -> Runner:
     """A runner of the plain student, with the student's weights of ``checkpoint``."""
     cfg.model = student_config(cfg.model)
     runner = build_runner(cfg)
-    weights = weights_of(load_file(checkpoint, trust))
+    trust = cfg.get('trust_checkpoint', False)
+    weights = weights_of(load_file(fetch(checkpoint), trust, 'give --trust-checkpoint'))
     load_strictly(unwrapped(runner), weights, f'checkpoint {checkpoint!r}')
     return runner
 
 
-def build_teacher_runner(cfg: Config, checkpoint: Optional[str], trust: bool) -> Runner:
+def build_teacher_runner(cfg: Config, checkpoint: Optional[str]) -> Runner:
     """A runner of the plain teacher, with ``checkpoint`` or what the config names."""
     if 'teacher' not in cfg.model:
         raise SystemExit(f'--teacher: {cfg.filename} is no distillation config')
     teacher = dict(cfg.model.teacher)
     teacher['checkpoint'] = checkpoint or teacher['checkpoint']
-    teacher['trust_checkpoint'] = trust or teacher.get('trust_checkpoint', False)
+    if cfg.get('trust_checkpoint', False):
+        teacher['trust_checkpoint'] = True
     cfg.model, _ = model_config(teacher['config'], 'teacher.config')
     runner = build_runner(cfg)
     # As the library runs it: the other keys say how a distiller does.
@@ -84,6 +84,8 @@ def unwrapped(runner: Runner) -> nn.Module:
 def evaluate(args: argparse.Namespace) -> None:
     """Do what the command line asks for."""
     cfg = load_config(args)
+    # Where a training would start from; the runner would load it over what is to be tested.
+    cfg.load_from, cfg.resume = None, False
     # The checkpoint's weights are the averaged ones already.
     cfg.custom_hooks = [
         hook
@@ -96,7 +98,7 @@ def evaluate(args: argparse.Namespace) -> None:
         )
     build = build_teacher_runner if args.teacher else build_student_runner
     with process_group(cfg):
-        runner = build(cfg, args.checkpoint, args.trust_checkpoint)
+        runner = build(cfg, args.checkpoint)
         if args.out is not None:
             runner.test_evaluator.metrics.append(DumpResults(args.out))
         runner.test()

@@ -190,6 +190,17 @@ def forget_weights(model: Dict) -> None:
             part['teacher_ckpt'] = None
 
 
+def has_pretrained_weights(model: Dict) -> bool:
+    """Whether a model dict names weights to start from, anywhere that :func:`forget_weights` looks.
+
+    Args:
+        model: The model dict.
+    """
+    without = copy.deepcopy(model)
+    forget_weights(without)
+    return without != model
+
+
 def untrained_config(config: Any, where: str) -> Dict:
     """The model dict of a config as :func:`forget_weights` leaves it, with the scope it needs.
 

@@ -1,5 +1,6 @@
 """The distiller: what a config names and what the runner trains."""
 
+import logging
 from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 from mmengine.logging import print_log
@@ -22,7 +23,12 @@ from .dry_run import (
 )
 from .inference import Features
 from .inherit import inherit, inherited_modules
-from .naming import checkpoint_name, from_checkpoint_names, to_checkpoint_names
+from .naming import (
+    checkpoint_name,
+    from_checkpoint_names,
+    to_checkpoint_names,
+    without_heads_of_a_plain_student,
+)
 from .pair import DistillPair
 from .teacher import FrozenTeacher
 from .wiring import Wiring, check_pairs
@@ -81,6 +87,7 @@ class DiffKDDistiller(BaseModel):
 
         self._register_state_dict_hook(to_checkpoint_names)
         self._register_load_state_dict_pre_hook(from_checkpoint_names)
+        self.register_load_state_dict_post_hook(without_heads_of_a_plain_student)
 
     @property
     def data_preprocessor(self) -> nn.Module:
@@ -221,7 +228,15 @@ class DiffKDDistiller(BaseModel):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
                 pair = DistillPair.from_config(name, cfg, *maps)
                 with undisturbed(pair):
-                    pair(*maps)
+                    teaches = pair.teaches(*maps)
+            if not teaches:
+                print_log(
+                    f'pairs.{name}: no gradient of its loss reaches the student, which learns '
+                    f'nothing from this pair; is loss.loss_weight 0, or does the head or the loss '
+                    f'detach the feature?',
+                    'current',
+                    logging.WARNING,
+                )
             self.pairs[name] = pair
             shapes = [', '.join('x'.join(map(str, m.shape[1:])) for m in part) for part in maps]
             print_log(

@@ -1,7 +1,8 @@
 """Names: the student's weights have the student's own, everything else ``distill.``."""
 
-from typing import Callable, Dict
+from typing import Any, Callable, Dict
 
+from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.checkpoint import DISTILL_PREFIX
@@ -44,3 +45,16 @@ def _rename(state_dict: Dict, prefix: str, rename: Callable[[str], str]) -> None
     # All are taken out first: a new name may be the old one of another key.
     renamed = {prefix + rename(key[len(prefix) :]): state_dict.pop(key) for key in keys}
     state_dict.update(renamed)
+
+
+def without_heads_of_a_plain_student(module: nn.Module, keys: Any) -> None:
+    """Load post-hook: what a plain student's checkpoint lacks of a distiller is not missing.
+
+    Only if it has no heads at all, and is a student of this kind.
+    """
+    missing = {*keys.missing_keys}
+    names = {name for name, _ in nn.Module.named_parameters(module)}
+    ours = {name for name in names if not name.startswith(STUDENT_PREFIX)}
+    if ours and ours <= missing and not names <= missing:
+        keys.missing_keys[:] = [key for key in keys.missing_keys if key.startswith(STUDENT_PREFIX)]
+        print_log("A plain student's checkpoint: the heads of the pairs start anew", 'current')

@@ -156,6 +156,22 @@ class DistillPair(nn.Module):
         self._call_output_hooks(outputs)
         return scalars
 
+    def teaches(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> bool:
+        """Whether the student can learn from the pair: its loss has a gradient for the features.
+
+        Args:
+            student_maps: As for :meth:`forward`.
+            teacher_maps: Likewise.
+        """
+        with torch.enable_grad():
+            # Of blank images features may be all alike, at which a distance can have no slope.
+            inputs = [(x + torch.rand_like(x)).detach().requires_grad_() for x in student_maps]
+            loss = self(inputs, teacher_maps)[f'loss_kd_{self.name}']
+            if not loss.requires_grad:
+                return False
+            gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+        return any(g is not None and bool((g != 0).any()) for g in gradients)
+
     def idle(self, inputs: Tensor) -> Dict[str, Tensor]:
         """What the pair adds while it is not active: a loss of zero.
 

@@ -9,7 +9,8 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdiffkd.checkpoint import CheckpointError, fetch, load_file, load_strictly, weights_of
+from mmdiffkd.checkpoint import CheckpointError, load_file, load_strictly, weights_of
+from mmdiffkd.download import fetch
 
 from .build import (
     ConfigError,
@@ -87,6 +88,7 @@ class FrozenTeacher:
     ) -> None:
         _check_patterns(ignore_keys)
         check_switches(precision, fold_bn=fold_bn, channels_last=channels_last, compile=compile)
+        self.config = config
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
             self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
@@ -280,7 +282,8 @@ def load_teacher_weights(
             f'teacher.checkpoint must be a path, a URL, "zoo" or "random", got {location!r}'
         )
     try:
-        weights = weights_of(load_file(fetch(location), trust_checkpoint))
+        opt_out = 'set teacher.trust_checkpoint=True'
+        weights = weights_of(load_file(fetch(location), trust_checkpoint, opt_out))
         load_strictly(model, weights, f'checkpoint {location!r}', ignore_keys)
     except CheckpointError as error:
         raise CheckpointError(f'teacher.{error}') from error

@@ -11,6 +11,7 @@ from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmdiffkd.distillers import ConfigError, FrozenTeacher
+from mmdiffkd.distillers.published import PublishedResult, in_percent, published_results
 from mmdiffkd.registry import HOOKS
 
 from .model import distiller_of
@@ -30,15 +31,21 @@ class TeacherCheckHook(Hook):
     Training goes on as if nothing had happened: the random state, the validation's own counters
     and metrics, and what decides on the best checkpoint stay as they were.
 
+    If the teacher's config is a ``library::name`` and the library's model index records a metric of
+    this kind for it, a result far below that is a warning.
+
     Args:
         interval: Batches between two lines of progress in the log.
+        tolerance: How many points, of 100, the teacher may be below its recorded metric. Other
+            sizes of image than the teacher's own cost a few.
 
     Raises:
         ConfigError: When training starts, if the config has no validation or an unusual one.
     """
 
-    def __init__(self, interval: int = 50) -> None:
+    def __init__(self, interval: int = 50, tolerance: float = 3.0) -> None:
         self.interval = interval
+        self.tolerance = tolerance
 
     def before_train(self, runner: Runner) -> None:
         """Run the check and log what it yields."""
@@ -60,6 +67,8 @@ class TeacherCheckHook(Hook):
         with _random_state_kept():
             metrics = self._validate(teacher, runner)
         self._log(runner, {f'{_PREFIX}{key}': value for key, value in metrics.items()})
+        if not teacher.has_random_weights:
+            self._compare(runner, metrics, published_results(teacher.config))
 
     @torch.no_grad()
     def _validate(self, teacher: FrozenTeacher, runner: Runner) -> Dict[str, Any]:
@@ -77,6 +86,18 @@ class TeacherCheckHook(Hook):
             if index % self.interval == 0:
                 runner.logger.info(f'Teacher check: [{index}/{number}]')
         return loop.evaluator.evaluate(len(loop.dataloader.dataset))
+
+    def _compare(
+        self, runner: Runner, metrics: Dict[str, Any], published: Dict[str, PublishedResult]
+    ) -> None:
+        for key in published.keys() & metrics.keys():
+            value, record = in_percent(key, float(metrics[key])), published[key]
+            if not value >= record.value - self.tolerance:
+                runner.logger.warning(
+                    f'Teacher check: {key} of the teacher is {value:.1f} %, its library records '
+                    f'{record.value:.1f} % ({record.name}, {record.dataset}). Is the checkpoint '
+                    f'the right one, and is this the data it was measured on?'
+                )
 
     def _log(self, runner: Runner, metrics: Dict[str, Any]) -> None:
         if not metrics:

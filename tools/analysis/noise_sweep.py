@@ -28,6 +28,8 @@ from mmdiffkd.checkpoint import load_file
 from mmdiffkd.diffusion import DiffKDHead, HeadOutput
 from mmdiffkd.distillers import DiffKDDistiller, DistillPair
 from mmdiffkd.distillers.build import load_config
+from mmdiffkd.download import fetch
+from mmdiffkd.guarded_loading import guarded_loading
 from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
 
 NUM_LEVELS = 20
@@ -54,13 +56,15 @@ def parse_args() -> argparse.Namespace:
 
 def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     """The distiller of a config with the weights of a distillation's checkpoint."""
-    weights = load_file(checkpoint, trust).get('state_dict', {})
+    file = load_file(fetch(checkpoint), trust, 'give --trust-checkpoint')
+    weights = file.get('state_dict', {})
     if not any(key.startswith('distill.') for key in weights):
         raise SystemExit(
             f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '
             f'or iter_*.pth of a distillation has'
         )
-    model = MODELS.build(cfg.model)
+    with guarded_loading(trust):
+        model = MODELS.build(cfg.model)
     if not isinstance(model, DiffKDDistiller):
         raise SystemExit(f'error: the model of {cfg.filename} is no DiffKDDistiller')
     model.load_state_dict(weights)

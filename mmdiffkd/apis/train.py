@@ -1,15 +1,12 @@
 """From a config to a trained student, as ``tools/train.py`` does it."""
 
 import argparse
-from pathlib import Path
-from typing import List
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdiffkd.checkpoint import CheckpointError
 from mmdiffkd.hooks import (
     ConsistencyHook,
     ExactResumeHook,
@@ -17,11 +14,11 @@ from mmdiffkd.hooks import (
     NonFiniteLossHook,
     TrimMemoryHook,
 )
-from mmdiffkd.resuming import latest_checkpoint, read_whole
 from mmdiffkd.testing import make_smoke_config
 
 from .launch import build_runner
 from .processes import communication_failed, process_group
+from .resume import choose_checkpoint
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,7 +101,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     """
     with process_group(cfg):
         cfg = make_smoke_config(cfg) if smoke else cfg
-        warnings = _choose_checkpoint(cfg)
+        warnings = choose_checkpoint(cfg)
         _write_safely(cfg)
         runner = build_runner(cfg)
         for warning in warnings:
@@ -128,41 +125,6 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
                 raise SystemExit(130) from None
             raise
     return runner
-
-
-def _choose_checkpoint(cfg: Config) -> List[str]:
-    """Settle where the run starts from: ``resume`` and ``load_from``, and the seed.
-
-    Without a checkpoint to resume from the run starts as if it had not been asked to, so that
-    one command serves the first start of a job and all that follow a preemption.
-
-    Returns:
-        What the user should know about the choice.
-    """
-    wanted = cfg.get('resume')
-    if not wanted:
-        return []
-    if wanted is True:
-        wanted = cfg.get('load_from') or 'auto'
-    if wanted == 'auto':
-        path, checkpoint, passed_over = latest_checkpoint(cfg.work_dir)
-        warnings = [f'--resume: passing over a newer file: {reason}' for reason in passed_over]
-        if path is None:
-            cfg.resume = False
-            return [*warnings, f'--resume: nothing to go on from in {cfg.work_dir}, starting anew']
-    else:
-        path, checkpoint, warnings = Path(wanted), read_whole(wanted), []
-        if 'optimizer' not in checkpoint:
-            raise CheckpointError(
-                f'--resume: {wanted} has no state of an optimizer to go on with; to start from '
-                f'its weights set load_from'
-            )
-    cfg.resume, cfg.load_from = True, str(path)
-    # The data loader is built before mmengine reads the checkpoint's seed.
-    randomness = cfg.get('randomness') or {}
-    if randomness.get('seed') is None:
-        cfg.randomness = dict(randomness, seed=checkpoint['meta'].get('seed'))
-    return warnings
 
 
 def _write_safely(cfg: Config) -> None:

@@ -7,17 +7,18 @@ from typing import Any, Dict, List, NamedTuple, Optional, Union
 from mmdiffkd.checkpoint import CheckpointError, load_file
 
 
-def read_whole(path: Union[str, Path], trust: bool = False) -> Dict[str, Any]:
+def read_whole(path: Union[str, Path], trust: bool, opt_out: str) -> Dict[str, Any]:
     """Read a training checkpoint and make sure that every byte is what was written.
 
     Args:
         path: A local file.
         trust: See :func:`mmdiffkd.checkpoint.load_file`.
+        opt_out: Likewise.
 
     Raises:
         CheckpointError: If it is damaged, or no checkpoint of mmengine.
     """
-    checkpoint = load_file(path, trust)
+    checkpoint = load_file(path, trust, opt_out)
     # torch reads the bytes of tensors as they are; the sums are in the file.
     damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
     if damaged is not None:
@@ -44,7 +45,7 @@ class Found(NamedTuple):
     passed_over: List[str]
 
 
-def latest_checkpoint(work_dir: Union[str, Path], trust: bool = False) -> Found:
+def latest_checkpoint(work_dir: Union[str, Path], trust: bool, opt_out: str) -> Found:
     """The newest whole checkpoint of a run.
 
     Files without the state of an optimizer (the best and the exported students) do not count.
@@ -52,6 +53,7 @@ def latest_checkpoint(work_dir: Union[str, Path], trust: bool = False) -> Found:
     Args:
         work_dir: Of the run. ``last_checkpoint`` in it may name a file elsewhere.
         trust: See :func:`mmdiffkd.checkpoint.load_file`.
+        opt_out: Likewise.
     """
     files = set(Path(work_dir).glob('*.pth'))
     named = Path(work_dir, 'last_checkpoint')
@@ -61,7 +63,7 @@ def latest_checkpoint(work_dir: Union[str, Path], trust: bool = False) -> Found:
     # By time, not by name: names are the user's, and kills leave last_checkpoint one file behind.
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            checkpoint = read_whole(path, trust)
+            checkpoint = read_whole(path, trust, opt_out)
         except CheckpointError as error:
             passed_over.append(str(error))
             continue

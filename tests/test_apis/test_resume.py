@@ -257,6 +257,14 @@ def test_damaged_checkpoint_asked_for_by_name_is_an_error(make_config, tmp_path)
         train(make_config('run', **BY_EPOCH, resume=str(path)))
 
 
+def test_damaged_checkpoints_alone_are_an_error(make_config, tmp_path):
+    """A run that starts anew would write over them."""
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run' / 'epoch_1.pth').write_bytes(b'nothing')
+    with pytest.raises(CheckpointError, match='none of the 1 checkpoints in .* can be used'):
+        train(make_config('run', **BY_EPOCH, resume='auto'))
+
+
 def test_best_checkpoint_is_no_place_to_go_on_from(make_config, tmp_path):
     hook = {
         'default_hooks.checkpoint.save_best': 'toy/mean',

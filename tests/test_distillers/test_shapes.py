@@ -14,16 +14,6 @@ def test_maps_and_vectors():
     assert to_map(torch.randn(2, 7), (32, 32)).shape == (2, 7, 1, 1)
 
 
-@pytest.mark.parametrize('extra', [0, 1, 2])
-@pytest.mark.parametrize('size', [(224, 224), (64, 160), (160, 64), (32, 16)])
-def test_tokens_become_maps_row_by_row(size, extra):
-    height, width = (side // 16 for side in size)
-    expected = torch.randn(2, 5, height, width)
-    tokens = expected.flatten(2).transpose(1, 2)
-    tokens = torch.cat([torch.full((2, extra, 5), 99.0), tokens], dim=1)
-    assert torch.equal(to_map(tokens, size), expected)
-
-
 def test_tokens_of_an_image_that_the_patches_do_not_divide():
     assert token_grid(7 * 4, (100, 50)) == (0, 7, 4)
 

@@ -65,7 +65,7 @@ def test_weight_at_any_time(case, fraction):
 
 @given(schedules())
 def test_ends_of_the_ramps(case):
-    """The first iteration has the start factor; between the ramps the weight is 1."""
+    """The start factor comes first, 1 between the ramps, and nothing from ``end`` on."""
     cfg, training = case
     schedule = schedule_of(cfg)
     end = training if cfg['end'] is None else cfg['end']
@@ -73,6 +73,9 @@ def test_ends_of_the_ramps(case):
     if decay['length'] < end - cfg['begin']:
         expected = warmup.get('start_factor', 1.0)
         assert schedule.weight(cfg['begin'], training) == pytest.approx(expected)
+    if cfg['end'] is not None:
+        assert schedule.weight(end, training) is None
+        assert schedule.weight(end - 1e-6, training) is not None
     middle = (cfg['begin'] + warmup['length'] + end - decay['length']) / 2
     if middle < end:
         assert schedule.weight(middle, training) == pytest.approx(1.0)

@@ -8,7 +8,7 @@ import torch
 
 from .worker import EPOCHS, IMAGES_PER_PROCESS, NUM_PROCESSES, STEPS, NumberedImages, work
 
-NUM_GROUPS = 4
+NUM_GROUPS = 5
 
 
 @pytest.fixture(scope='module')
@@ -27,9 +27,13 @@ def folder(tmp_path_factory):
     return folder
 
 
+def states_of(folder, run):
+    return [torch.load(folder / f'state_{run}_{rank}.pth') for rank in range(NUM_PROCESSES)]
+
+
 @pytest.fixture(scope='module')
 def states(folder):
-    return [torch.load(folder / f'state_{rank}.pth') for rank in range(NUM_PROCESSES)]
+    return states_of(folder, 'trained')
 
 
 def log_of(folder, name, run=0):
@@ -76,6 +80,21 @@ def test_processes_see_different_images(states):
     for epoch in range(EPOCHS):
         part = slice(*(STEPS // EPOCHS * IMAGES_PER_PROCESS * end for end in (epoch, epoch + 1)))
         assert sorted(first[part] + second[part]) == list(range(len(NumberedImages())))
+
+
+def test_random_numbers_differ_between_processes_and_iterations(states):
+    draws = [draw for state in states for iteration in state['draws'] for draw in iteration]
+    assert len(set(draws)) == len(draws) == NUM_PROCESSES * STEPS * 3
+
+
+def test_resumed_processes_go_on_as_if_nothing_had_happened(folder, states):
+    """Data, random numbers and weights; running statistics are those that the first one saved."""
+    for unbroken, resumed in zip(states, states_of(folder, 'resumed')):
+        half = STEPS // EPOCHS
+        assert resumed['draws'] == unbroken['draws'][half:]
+        assert resumed['seen'] == unbroken['seen'][half * IMAGES_PER_PROCESS :]
+        for name, value in unbroken['parameters'].items():
+            assert torch.equal(value, resumed['parameters'][name]), name
 
 
 def test_batch_norms_of_a_cpu_are_not_synchronised(folder, states):

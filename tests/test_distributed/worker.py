@@ -3,10 +3,13 @@
 import contextlib
 import io
 import os
+import random
+import shutil
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -50,6 +53,7 @@ class Witness(Hook):
 
     def __init__(self, path):
         self.path, self.seen, self.without_gradient = path, [], None
+        self.draws = []
 
     def before_train(self, runner):
         runner.optim_wrapper.optimizer.register_step_pre_hook(lambda *_: self.look(runner))
@@ -61,11 +65,14 @@ class Witness(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.seen += [int(image[0, 0, 0]) for image in data_batch['inputs']]
+        # What comes next from the generators that noise, timesteps and dropout came from.
+        self.draws.append((random.random(), np.random.rand(), torch.rand(()).item()))
 
     def after_train(self, runner):
         model = runner.model.module
         state = dict(
             seen=self.seen,
+            draws=self.draws,
             without_gradient=self.without_gradient,
             parameters=dict(model.named_parameters()),
             buffers=dict(model.named_buffers()),
@@ -121,7 +128,7 @@ def work(rank, folder, ports):
     folder = Path(folder, str(rank))
     folder.mkdir()
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(NUM_PROCESSES))
-    for port, part in zip(ports, (compare_gradients, train_both, wait_in_vain, fail)):
+    for port, part in zip(ports, (compare_gradients, train_both, resume_both, wait_in_vain, fail)):
         os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
         part(rank, folder)
         if part is wait_in_vain and rank == 0:
@@ -192,27 +199,45 @@ def fixed_noise(seeds):
 def compare_configs(rank, folder):
     """The second process has another learning rate."""
     warnings = []
-    cfg = training_config(folder, 'compared')
+    cfg = training_config(folder.parent, 'compared')
     cfg.optim_wrapper.optimizer.lr += rank
     logger = SimpleNamespace(warning=warnings.append)
     ConsistencyHook().before_train(SimpleNamespace(cfg=cfg, logger=logger))
     (folder / 'warnings.txt').write_text('\n'.join(warnings))
 
 
-def train_both(rank, folder):
+def both_config(folder, name, **changes):
     """Synchronised batch norm is asked for in every way; two pairs rest in the first epoch."""
     cfg = training_config(
         folder.parent,
-        'trained',
-        dict(type='Witness', path=str(folder.parent / 'state')),
+        name,
+        dict(type='Witness', path=str(folder.parent / f'state_{name}')),
         dict(
             type='mmdiffkd.DistillationScheduleHook',
             pairs=dict(fpn=dict(begin=1), scores=dict(begin=1)),
         ),
         sync_bn='torch',
+        **changes,
     )
     cfg.model.student.type = 'SynchronizedToyModel'
     cfg.model.pairs.fpn.sync_bn = True
+    torch.manual_seed(0)
+    cfg.model.teacher = make_toy_teacher(folder)
+    return cfg
+
+
+def train_both(rank, folder):
+    train(both_config(folder, 'trained'))
+
+
+def resume_both(rank, folder):
+    """Again from the middle of the run above, as after a kill."""
+    cfg = both_config(folder, 'resumed', resume='auto')
+    if rank == 0:
+        Path(cfg.work_dir).mkdir()
+        shutil.copy(folder.parent / 'trained' / 'epoch_1.pth', cfg.work_dir)
+    (folder / 'copied').touch()
+    wait_for(folder.parent / '0' / 'copied')
     train(cfg)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import time
 from pathlib import Path
@@ -83,16 +84,20 @@ class FailInSecondProcess(Hook):
             FeaturePath.parse('neck[')
 
 
-def distiller_config(folder):
-    """Pairs of all kinds: with an autoencoder, aligned, without a head, with a head on scores."""
+def write_model(folder):
+    """A distiller with pairs of all kinds: a narrow head, projected, without a head, on scores."""
     model = make_toy_config(make_toy_teacher(folder))
     model['pairs']['scores'] = dict(model['pairs']['logits'], head=dict(type='DiffKDHead'))
-    return model
+    (folder / 'model.json').write_text(json.dumps(model))
+
+
+def read_model(folder):
+    return json.loads((folder / 'model.json').read_text())
 
 
 def training_config(folder, name, *hooks, **changes):
     settings = dict(
-        model=distiller_config(folder),
+        model=read_model(folder),
         work_dir=str(folder / name),
         launcher='pytorch',
         train_dataloader=dict(
@@ -115,7 +120,7 @@ def work(rank, folder, ports):
 
     Args:
         rank: Of this process.
-        folder: Where its files go.
+        folder: Of both, with the model; the files of each go to a folder of its own in it.
         ports: A free one for each process group.
     """
     folder = Path(folder, str(rank))
@@ -133,7 +138,7 @@ def compare_gradients(rank, folder):
     numbers = list(range(NUM_PROCESSES * IMAGES_PER_PROCESS))
     own = numbers[rank * IMAGES_PER_PROCESS :][:IMAGES_PER_PROCESS]
     with process_group(Config(dict(launcher='pytorch'))):
-        model = double_distiller(folder)
+        model = double_distiller(folder.parent)
         together = MMDistributedDataParallel(model, find_unused_parameters=False)
         result = {}
         for at_rest in (None, 'fpn'):
@@ -150,7 +155,7 @@ def compare_gradients(rank, folder):
 
 def double_distiller(folder):
     torch.manual_seed(0)
-    model = MODELS.build(distiller_config(folder)).double().train()
+    model = MODELS.build(read_model(folder)).double().train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -192,7 +197,7 @@ def fixed_noise(seeds):
 def compare_configs(rank, folder):
     """The second process has another learning rate."""
     warnings = []
-    cfg = training_config(folder, 'compared')
+    cfg = training_config(folder.parent, 'compared')
     cfg.optim_wrapper.optimizer.lr += rank
     logger = SimpleNamespace(warning=warnings.append)
     ConsistencyHook().before_train(SimpleNamespace(cfg=cfg, logger=logger))

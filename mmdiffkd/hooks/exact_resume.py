@@ -15,7 +15,7 @@ from mmdiffkd.resuming.seeding import EPOCH, ITERATION
 from .model import model_of
 
 # In the message hub, which is part of every checkpoint.
-_BATCHES_DONE = 'batches_of_epoch_done'
+BATCHES_DONE = 'batches_of_epoch_done'
 
 
 @HOOKS.register_module()
@@ -71,7 +71,7 @@ class ExactResumeHook(Hook):
         self._collected = {}
 
     def _go_on_within_epoch(self, runner: Runner) -> None:
-        done = runner.message_hub.runtime_info.get(_BATCHES_DONE, 0)
+        done = runner.message_hub.runtime_info.get(BATCHES_DONE, 0)
         self._batches.first = done
         loop = runner.train_loop
         run_iter = loop.run_iter
@@ -90,11 +90,11 @@ class ExactResumeHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args, **kwargs) -> None:
         """Note how far the epoch is, before checkpoints are written."""
-        runner.message_hub.update_info(_BATCHES_DONE, batch_idx + 1)
+        runner.message_hub.update_info(BATCHES_DONE, batch_idx + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Count from 0 again."""
-        runner.message_hub.update_info(_BATCHES_DONE, 0)
+        runner.message_hub.update_info(BATCHES_DONE, 0)
         if self._batches is not None:
             self._batches.first = 0
         vars(runner.train_loop).pop('run_iter', None)

@@ -13,6 +13,7 @@ from torch import Tensor
 from mmdiffkd.distillers import ConfigError, DiffKDDistiller
 from mmdiffkd.registry import HOOKS
 
+from .buffers import BufferCopies
 from .model import model_of
 from .witness import PairWitness, non_finite
 
@@ -73,8 +74,7 @@ class NonFiniteLossHook(Hook):
         self._error: Optional[NonFiniteLossError] = None
         self._witness: Optional[PairWitness] = None
         self._never_finite: Optional[List[str]] = None
-        self._buffers: List[Tensor] = []
-        self._saved_buffers: List[Tensor] = []
+        self._buffers = BufferCopies()
 
     def before_train(self, runner: Runner) -> None:
         """Begin to look at the pairs and, to skip, come between loss and backward."""
@@ -88,14 +88,8 @@ class NonFiniteLossHook(Hook):
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Remember the buffers, to be put back if this iteration is skipped."""
-        if self.action != 'skip':
-            return
-        buffers = list(model_of(runner).buffers())
-        # Batch norms may have been replaced since (SyncBN).
-        if list(map(id, buffers)) != list(map(id, self._buffers)):
-            self._buffers, self._saved_buffers = buffers, [buffer.clone() for buffer in buffers]
-        elif buffers:
-            torch._foreach_copy_(self._saved_buffers, buffers)
+        if self.action == 'skip':
+            self._buffers.take(model_of(runner))
 
     def after_train_iter(
         self,
@@ -151,8 +145,8 @@ class NonFiniteLossHook(Hook):
             self._skips_this = _is_bad_anywhere(loss)
             if not self._skips_this:
                 update(loss, *args, **kwargs)
-            elif self._buffers:
-                torch._foreach_copy_(self._buffers, self._saved_buffers)
+            else:
+                self._buffers.put_back()
 
         wrapper.update_params = update_or_skip
 

@@ -1,9 +1,13 @@
 """A run that ends anywhere and is resumed equals the run that was never stopped, bit for bit."""
 
 import copy
+import functools
 import itertools
+import os
 import random
 import re
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from torch.utils.data import Dataset
 
 from mmdiffkd.apis import train
 from mmdiffkd.checkpoint import CheckpointError, load_file
+from mmdiffkd.hooks import InterruptHook
 from mmdiffkd.resuming import files
 
 NUM_IMAGES = 10
@@ -61,6 +66,29 @@ class KillHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         entries = {key: value.item() for key, value in outputs.items()}
         self.losses[runner.iter] = (batch_idx, entries)
+
+
+@HOOKS.register_module()
+class TerminateHook(Hook):
+    """Sends SIGTERM from inside a forward, which then takes a while.
+
+    Args:
+        iteration: In which it happens, or behind which if it is a validation.
+        validating: Which of the two.
+        seconds: How long the forward takes.
+    """
+
+    def __init__(self, iteration, validating, seconds):
+        self.iteration, self.validating, self.seconds = iteration, validating, seconds
+
+    def before_train(self, runner):
+        def terminate(model, *_):
+            if runner.iter == self.iteration and model.training != self.validating:
+                handle.remove()
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(self.seconds)
+
+        handle = runner.model.register_forward_hook(terminate)
 
 
 BY_EPOCH = dict(train_cfg=dict(by_epoch=True, max_epochs=3, val_interval=1))
@@ -190,6 +218,37 @@ def test_resumed_run_is_the_unbroken_run(make_config, kills, changes, monkeypatc
     # The config names no seed: the first process drew one, the others took it from the checkpoint.
     unbroken = train(make_config('unbroken', **changes, **{'randomness.seed': broken.seed}))
     assert KillHook.losses == losses
+    assert_identical(final_state(broken), final_state(unbroken))
+
+
+@pytest.mark.parametrize(
+    ('iteration', 'validating', 'seconds', 'saved'),
+    [
+        pytest.param(6, False, 0, 7, id='in an iteration'),
+        pytest.param(6, False, 1, 6, id='in a long iteration'),
+        pytest.param(5, True, 0, 5, id='in a validation'),
+        pytest.param(5, True, 1, 5, id='in a validation with long batches'),
+    ],
+)
+def test_terminated_run_is_the_unbroken_run(
+    make_config, iteration, validating, seconds, saved, monkeypatch, tmp_path
+):
+    """In a validation the model has the averaged weights."""
+    impatient = functools.partialmethod(InterruptHook.__init__, grace_seconds=0.3)
+    monkeypatch.setattr(InterruptHook, '__init__', impatient)
+    terminate = dict(
+        type='TerminateHook', iteration=iteration, validating=validating, seconds=seconds
+    )
+    seed = {'randomness.seed': 0}
+    cfg = make_config('broken', **BY_EPOCH, **seed)
+    cfg.custom_hooks.append(terminate)
+    with pytest.raises(SystemExit) as left:
+        train(cfg)
+    assert left.value.code == 130
+    cfg = make_config('broken', **BY_EPOCH, **seed, resume='auto')
+    broken = train(cfg)
+    assert Path(cfg.load_from).name == f'interrupted_iter_{saved}.pth'
+    unbroken = train(make_config('unbroken', **BY_EPOCH, **seed))
     assert_identical(final_state(broken), final_state(unbroken))
 
 

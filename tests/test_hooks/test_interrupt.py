@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 
 from mmdiffkd.hooks import InterruptHook
@@ -19,6 +20,9 @@ def runner(tmp_path):
     saved = []
     return SimpleNamespace(
         optim_wrapper=OptimWrapper(torch.optim.SGD([parameter], lr=1.0)),
+        message_hub=MessageHub('test_interrupt'),
+        model=torch.nn.BatchNorm1d(1),
+        hooks=[],
         work_dir=str(tmp_path),
         epoch=2,
         iter=7,
@@ -48,11 +52,11 @@ def wait_until(condition, seconds=20):
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_finished_iteration_is_saved(hook, runner, number, tmp_path):
-    hook.after_train_iter(runner)
+    hook.after_train_iter(runner, batch_idx=0)
     assert runner.saved == []
     os.kill(os.getpid(), number)
     with pytest.raises(KeyboardInterrupt):
-        hook.after_train_iter(runner)
+        hook.after_train_iter(runner, batch_idx=0)
     time.sleep(0.6)  # the grace period passes: nothing is saved twice
     assert runner.saved == [('interrupted_iter_8.pth', dict(epoch=2, iter=8))]
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'interrupted_iter_8.pth')
@@ -60,9 +64,35 @@ def test_finished_iteration_is_saved(hook, runner, number, tmp_path):
 
 def test_long_iteration_is_not_waited_for(hook, runner):
     """The weights from before it are saved, from another thread."""
+    hook.before_train_iter(runner)
+    runner.model(torch.tensor([[1.0], [2.0]]))
     os.kill(os.getpid(), signal.SIGTERM)
     wait_until(lambda: runner.saved)
     assert runner.saved == [('interrupted_iter_7.pth', dict(epoch=2, iter=7))]
+    # What the forward has changed already is put back.
+    assert runner.model.running_mean == 0 and runner.model.num_batches_tracked == 0
+
+
+def test_not_between_a_step_and_what_belongs_to_it(hook, runner):
+    """Schedules and averages follow the step; behind them the main thread saves."""
+    hook.before_train_iter(runner)
+    runner.parameter.grad = torch.ones(1)
+    runner.optim_wrapper.step()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.6)
+    assert runner.saved == []
+    with pytest.raises(KeyboardInterrupt):
+        hook.after_train_iter(runner, batch_idx=3)
+    assert runner.saved == [('interrupted_iter_8.pth', dict(epoch=2, iter=8))]
+    assert runner.message_hub.get_info('batches_of_epoch_done') == 4
+
+
+def test_an_error_between_a_step_and_what_belongs_to_it(hook, runner, caplog):
+    hook.before_train_iter(runner)
+    runner.parameter.grad = torch.ones(1)
+    runner.optim_wrapper.step()
+    hook.save_unfinished(runner)
+    assert runner.saved == [] and 'Not saved' in caplog.text
 
 
 def test_not_while_the_optimizer_changes_weights(hook, runner):
@@ -75,9 +105,12 @@ def test_not_while_the_optimizer_changes_weights(hook, runner):
         seen.extend(runner.saved)
 
     runner.optim_wrapper.optimizer.register_step_pre_hook(slow_step)
+    hook.before_train_iter(runner)
     runner.optim_wrapper.step()
     assert seen == []
-    wait_until(lambda: runner.saved)
+    with pytest.raises(KeyboardInterrupt):
+        hook.after_train_iter(runner, batch_idx=0)
+    assert runner.saved
 
 
 def test_second_signal_ends_at_once(hook, runner):

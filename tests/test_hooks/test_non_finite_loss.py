@@ -241,6 +241,7 @@ def test_trainings_have_it(make_runner, monkeypatch, given):
 
 def train_as_rank(rank, folder, config, action):
     """Rank 1 meets bad numbers; writes down what came of it."""
+    importlib.import_module('tests.conftest')  # a new process, in which pytest has loaded nothing
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2

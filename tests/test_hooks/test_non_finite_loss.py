@@ -1,5 +1,6 @@
 """Losses, features and weights that are not finite, in runs of the toy distiller."""
 
+import copy
 import importlib
 import math
 import os
@@ -239,59 +240,59 @@ def test_trainings_have_it(make_runner, monkeypatch, given):
     assert len(hooks) == 1 and (given is None or hooks == [given])
 
 
-def train_as_rank(rank, folder, config, action):
-    """Rank 1 meets bad numbers; writes down what came of it."""
+def train_as_rank(rank, folder, config):
+    """Rank 1 meets bad numbers; writes down what came of it with each action."""
+    importlib.import_module('tests.conftest')  # a new process, in which pytest has loaded nothing
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2
     )
     os.environ.update(RANK=str(rank), WORLD_SIZE='2', LOCAL_RANK=str(rank))
-    model = MODELS.build(config)
-    spoil = Spoil(model.student.neck, infinite, (BAD_ITERATION,) if rank == 1 else ())
-    runner = Runner(
-        model=model,
-        work_dir=f'{folder}/run',
-        experiment_name=f'run_{rank}',
-        train_dataloader=dict(
-            dataset=ToyImages(), batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler')
-        ),
-        train_cfg=ITERATIONS,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
-        default_hooks=dict(checkpoint=EVERY_2),
-        custom_hooks=[NonFiniteLossHook(action=action), spoil],
-        randomness=dict(seed=0),
-        launcher='pytorch',
-        cfg=dict(
-            model_wrapper_cfg=dict(
-                type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None
-            )
-        ),
-    )
-    try:
-        runner.train()
-        result = f'iterations {runner.iter}'
-    except NonFiniteLossError as error:
-        result = str(error)
-    state = runner.model.module.state_dict()
-    torch.save(dict(result=result, state=state), f'{folder}/rank_{rank}.pt')
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+    for action in ('stop', 'skip'):
+        model = MODELS.build(copy.deepcopy(config))
+        spoil = Spoil(model.student.neck, infinite, (BAD_ITERATION,) if rank == 1 else ())
+        runner = Runner(
+            model=model,
+            work_dir=f'{folder}/{action}',
+            experiment_name=f'{action}_{rank}',
+            train_dataloader=dict(
+                dataset=ToyImages(),
+                batch_size=2,
+                num_workers=0,
+                sampler=dict(type='InfiniteSampler'),
+            ),
+            train_cfg=ITERATIONS,
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
+            default_hooks=dict(checkpoint=EVERY_2),
+            custom_hooks=[NonFiniteLossHook(action=action), spoil],
+            randomness=dict(seed=0),
+            launcher='pytorch',
+            cfg=dict(model_wrapper_cfg=wrapper),
+        )
+        try:
+            runner.train()
+            result = f'iterations {runner.iter}'
+        except NonFiniteLossError as error:
+            result = str(error)
+        state = runner.model.module.state_dict()
+        torch.save(dict(result=result, state=state), f'{folder}/{action}_{rank}.pt')
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize('action', ['stop', 'skip'])
-def test_all_processes_do_the_same(tmp_path, toy_config, action):
+def test_all_processes_do_the_same(tmp_path, toy_config):
     toy_config['teacher'] = dict(toy_config['teacher'], checkpoint='random')
-    torch.multiprocessing.spawn(
-        train_as_rank, (str(tmp_path), toy_config, action), nprocs=2, daemon=True
-    )
-    ranks = [torch.load(tmp_path / f'rank_{rank}.pt') for rank in range(2)]
-    saved = sorted(path.name for path in (tmp_path / 'run').glob('*.pth'))
-    assert ranks[0]['result'] == ranks[1]['result']
-    if action == 'stop':
-        assert ranks[0]['result'].startswith('iteration 4: rank 1: loss_task is inf, loss_kd_fpn')
-        assert 'rank 0' not in ranks[0]['result'] and saved == ['iter_2.pth']
-        return
-    assert ranks[0]['result'] == 'iterations 6' and 'iter_6.pth' in saved
-    for name, value in ranks[0]['state'].items():
+    torch.multiprocessing.spawn(train_as_rank, (str(tmp_path), toy_config), nprocs=2, daemon=True)
+    results, saved = {}, {}
+    for action in ('stop', 'skip'):
+        results[action] = [torch.load(tmp_path / f'{action}_{rank}.pt') for rank in range(2)]
+        saved[action] = [path.name for path in (tmp_path / action).glob('iter_*.pth')]
+        assert results[action][0]['result'] == results[action][1]['result']
+    message = results['stop'][0]['result']
+    assert message.startswith('iteration 4: rank 1: loss_task is inf, loss_kd_fpn is nan at level')
+    assert 'rank 0' not in message and saved['stop'] == ['iter_2.pth']
+    assert results['skip'][0]['result'] == 'iterations 6' and saved['skip'] == ['iter_6.pth']
+    for name, value in results['skip'][0]['state'].items():
         assert value.isfinite().all(), name
         if 'running' not in name:  # each process has its own batch statistics
-            torch.testing.assert_close(ranks[1]['state'][name], value)
+            torch.testing.assert_close(results['skip'][1]['state'][name], value)

@@ -163,11 +163,12 @@ def test_student_checkpoint_that_fits_in_part(make_runner, toy_config, tmp_path,
 
 
 class TestCompile:
-    def test_run(self, make_runner):
+    def test_run(self, make_runner, toy_config):
         """`compile=True` in a config; without a compiler of kernels, to be quick.
 
         The weight of the pairs changes in every iteration, and the last has an inf in it.
         """
+        toy_config['pairs']['fpn']['head']['num_steps'] = 1  # less to trace
         results = []
         for compile in (dict(backend='eager'), False):
             torch._dynamo.reset()

@@ -10,7 +10,7 @@ from mmdiffkd.plain_config import plain_config
 def test_what_mmengine_writes_is_read():
     values = dict(
         model=dict(type='A', scales=[(1333, 800), (-1, 0.5)], names={'a-b': None, 3: True}),
-        text='it\'s "quoted"\nin two lines',
+        note='it\'s "quoted"\nin two lines',
         nothing=dict(),
         one=(1,),
         big=-1e-05,

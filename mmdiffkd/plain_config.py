@@ -46,7 +46,8 @@ def _value(node: ast.AST) -> Any:
         kind = dict(List=list, Tuple=tuple, Set=set)[type(node).__name__]
         return kind(map(_value, node.elts))
     if _is_dict_call(node):
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+        values = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+        return {**(_value(node.args[0]) if node.args else {}), **values}
     try:
         # Numbers, strings, None, True, negative and complex numbers.
         return ast.literal_eval(node)
@@ -55,7 +56,8 @@ def _value(node: ast.AST) -> Any:
 
 
 def _is_dict_call(node: ast.AST) -> bool:
-    """Whether it is ``dict(a=..., b=...)``."""
+    """Whether it is ``dict(a=..., b=...)`` or, for keys that are no names, ``dict({...})``."""
     if not isinstance(node, ast.Call) or ast.unparse(node.func) != 'dict':
         return False
-    return not node.args and all(keyword.arg for keyword in node.keywords)
+    is_plain = len(node.args) < 2 and all(isinstance(arg, ast.Dict) for arg in node.args)
+    return is_plain and all(keyword.arg for keyword in node.keywords)

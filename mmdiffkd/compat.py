@@ -1,7 +1,8 @@
 """The one place that knows how mmengine's builds differ, and where they need help."""
 
+import functools
 from importlib.util import find_spec
-from typing import Any, Optional, Tuple
+from typing import Any, Iterable, Iterator, Optional, Tuple
 
 
 def apply() -> None:
@@ -9,8 +10,10 @@ def apply() -> None:
     # mmdiffkd.diffusion is usable with torch alone.
     if find_spec('mmengine') is None:
         return
+    import mmengine
     from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
+    from mmengine.utils import digit_version
 
     # `_base_ = 'mmseg::...'` looks for a distribution of this name. Upstream's is called
     # mmsegmentation, OneDL's onedl-mmsegmentation; mmengine finds both by their module's name.
@@ -19,7 +22,9 @@ def apply() -> None:
     # installed: no distribution has this name, so mmengine asks Python where the module lies.
     MODULE2PACKAGE['mmdiffkd'] = __name__
     _keep_scopes_of_inherited_configs(Config)
-    _let_mmengine_read_its_checkpoints()
+    if digit_version(mmengine.__version__) <= digit_version('0.10.7'):
+        _let_mmengine_read_its_checkpoints()
+        _begin_with_the_data_when_it_is_needed()
 
 
 def _keep_scopes_of_inherited_configs(config_class: type) -> None:
@@ -45,11 +50,6 @@ def _let_mmengine_read_its_checkpoints() -> None:
     Since 2.6 torch reads nothing but weights unless it is told what else a file may hold. OneDL's
     mmengine tells it; upstream's last release is older and cannot read its own training log.
     """
-    import mmengine
-    from mmengine.utils import digit_version
-
-    if digit_version(mmengine.__version__) > digit_version('0.10.7'):
-        return
     from mmengine.runner import checkpoint
 
     from .unpickling import globals_allowed
@@ -65,3 +65,28 @@ def _let_mmengine_read_its_checkpoints() -> None:
     checkpoint.load_from_local = load_from_local
     # A path is what has no prefix.
     checkpoint.CheckpointLoader.register_scheme('', load_from_local, force=True)
+
+
+def _begin_with_the_data_when_it_is_needed() -> None:
+    """Let loops that count iterations open their data with the first batch, as OneDL's do.
+
+    Upstream's start the workers when the loop is built, before it is known where a resumed run goes
+    on. Whoever replaces the iterator then would end the stream of an ``InfiniteSampler``, which is
+    one for all iterators of a data loader.
+    """
+    from mmengine.runner import loops
+
+    eager = loops._InfiniteDataloaderIterator
+    if eager.__module__ == __name__:
+        return
+
+    class InfiniteDataloaderIterator(eager):
+        def __init__(self, dataloader: Iterable) -> None:
+            self._dataloader = dataloader
+            self._epoch = 0
+
+        @functools.cached_property
+        def _iterator(self) -> Iterator:
+            return iter(self._dataloader)
+
+    loops._InfiniteDataloaderIterator = InfiniteDataloaderIterator

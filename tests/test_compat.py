@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
+from mmengine.runner import loops
+from torch.utils.data import DataLoader
 
 from mmdiffkd import compat
 
@@ -51,6 +54,23 @@ def test_applying_twice_is_applying_once():
     before = Config._get_cfg_path
     compat.apply()
     assert Config._get_cfg_path is before
+
+
+def test_loops_by_iteration_open_their_data_with_the_first_batch():
+    """An iterator that is replaced before must not have used up the sampler."""
+    data = list(range(8))
+    sampler = InfiniteSampler(data, shuffle=False)
+    loader = DataLoader(data, batch_size=2, sampler=sampler, num_workers=1)
+    replaced = loops._InfiniteDataloaderIterator(loader)
+    del replaced
+    iterator = loops._InfiniteDataloaderIterator(loader)
+    assert [next(iterator).tolist() for _ in range(5)] == [[0, 1], [2, 3], [4, 5], [6, 7], [0, 1]]
+
+
+def test_loops_by_iteration_start_a_loader_again(monkeypatch):
+    monkeypatch.setattr(loops.time, 'sleep', lambda seconds: None)
+    iterator = loops._InfiniteDataloaderIterator([1, 2])
+    assert [next(iterator) for _ in range(5)] == [1, 2, 1, 2, 1]
 
 
 def test_config_that_imports_the_package_itself(tmp_path):

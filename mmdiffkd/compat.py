@@ -1,5 +1,6 @@
 """The one place that knows how mmengine's builds differ, and where they need help."""
 
+import re
 from importlib.util import find_spec
 from typing import Optional, Tuple
 
@@ -32,6 +33,11 @@ def _keep_scopes_of_inherited_configs(config_class: type) -> None:
         return
 
     def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
+        library = re.match(r'(\w+)::', str(cfg_path))
+        if library and find_spec(library[1]) is None:
+            raise ModuleNotFoundError(
+                f'{cfg_path!r} needs {library[1]}, which is not installed', name=library[1]
+            )
         path, scope = find(cfg_path, filename)
         return path, None if scope == 'mmdiffkd' else scope
 

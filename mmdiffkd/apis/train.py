@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from mmdiffkd.hooks import InterruptHook, TrimMemoryHook
+from mmdiffkd.hooks import InterruptHook, ProgressHook, TrimMemoryHook
 from mmdiffkd.testing import make_smoke_config
 
 from .launch import build_runner, cpu_processes
@@ -91,6 +91,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         runner = build_runner(make_smoke_config(cfg) if smoke else cfg)
         interrupt = InterruptHook()
         runner.register_hook(interrupt)
+        runner.register_hook(ProgressHook())
         if not torch.cuda.is_available():
             runner.register_hook(TrimMemoryHook())
         try:

@@ -143,11 +143,6 @@ def _check_optimizer(cfg: Config) -> None:
 
 def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
     """Write the arguments of :func:`add_run_arguments` into the config."""
-    if args.launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise ConfigError(
-            '--launcher pytorch needs the environment that torchrun sets (RANK, WORLD_SIZE, ...); '
-            'start it with tools/dist_train.sh'
-        )
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg.launcher = args.launcher
     if args.cfg_options is not None:

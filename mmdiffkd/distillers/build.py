@@ -27,6 +27,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from mmdiffkd.compat import is_installed
 from mmdiffkd.messages import describe, shortened, suggest
 from mmdiffkd.registry import MODELS
 
@@ -145,7 +146,7 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
         )
     if '::' in str(location):
         library = str(location).partition('::')[0]
-        if not library.isidentifier() or find_spec(library) is None:
+        if not library.isidentifier() or not is_installed(library):
             # mmengine would run pip here.
             raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
         try:

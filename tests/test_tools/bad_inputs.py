@@ -1,6 +1,6 @@
 """The table of bad inputs: what is wrong, what the one line says about it, and how it is given.
 
-Rows of a config change the toy run of ``toy_run.py`` by Python lines at its end.
+Rows of a config change the toy run of ``toy_files.py`` by Python lines at its end.
 """
 
 import shutil
@@ -233,7 +233,7 @@ FLAGS = [
     Row('teacher check without teacher', 'is no distillation config', "model = dict(type='ToyModel')", ['--check-teacher']),
     Row('learning rate for no batch', '--auto-scale-lr needs auto_scale_lr.base_batch_size', argv=['--auto-scale-lr']),
     Row('smoke run without miniature', "--smoke: no miniature of 'ToyDataset'", argv=['--smoke']),
-    Row('launcher without its environment', '--launcher pytorch', argv=['--launcher', 'pytorch']),
+    Row('launcher without its environment', 'RANK', argv=['--launcher', 'pytorch']),
     Row('mixed precision on a CPU', '--amp needs a GPU', argv=['--amp']),
 ]  # fmt: skip
 

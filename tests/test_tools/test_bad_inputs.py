@@ -4,7 +4,9 @@ The rows are in ``bad_inputs.py``.
 """
 
 import json
+import os
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -14,8 +16,8 @@ from mmengine.registry import DefaultScope
 from mmengine.visualization import Visualizer
 
 from . import bad_inputs as table
-from .conftest import ROOT
-from .toy_run import write_toy_run
+from .conftest import ROOT, make_environment
+from .toy_files import write_toy_run
 
 
 @pytest.fixture
@@ -109,3 +111,83 @@ def test_log_that_is_none(line, refused, folder):
         f'{json.dumps(dict(iter=1, loss=1))}\n{line}\n'
     )
     assert 'scalars.json, line 2: ' in refused('analysis/plot_run.py', '.')
+
+
+# Python imports it by itself when it starts.
+BLOCKER = """
+import os
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if f'{name}.'.startswith(os.environ['BLOCKED'] + '.'):
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """Run a command without a module; returns its status and what it wrote to stderr."""
+    (tmp_path / 'sitecustomize.py').write_text(BLOCKER)
+
+    def run(*command, without='nothing'):
+        path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get('PYTHONPATH')]))
+        result = subprocess.run(
+            [str(argument) for argument in command],
+            cwd=ROOT,
+            env={**make_environment(), 'PYTHONPATH': path, 'BLOCKED': without},
+            text=True,
+            capture_output=True,
+        )
+        return result.returncode, result.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ('without', 'said'),
+    [
+        (
+            'mmdet',
+            "'mmdet::_base_/models/retinanet_r50_fpn.py' needs mmdet, which is not installed",
+        ),
+        ('mmcv._ext', "No module named 'mmcv._ext': mmcv was built without its operations"),
+        ('mmengine', "No module named 'mmengine'"),
+    ],
+)
+def test_libraries_that_are_missing(without, said, ended, write_config, tmp_path):
+    status, output = ended(
+        sys.executable, 'tools/train.py', write_config(), '--work-dir', tmp_path, without=without
+    )
+    (line,) = [line for line in output.splitlines() if line.startswith('error: ')]
+    assert status == 1
+    assert said in line
+    assert 'Traceback' not in output
+
+
+def test_debug_shows_the_traceback(ended, tmp_path):
+    status, output = ended(
+        sys.executable, '-m', 'mmdiffkd', 'train', tmp_path / 'nope.py', '--debug'
+    )
+    assert status == 1
+    assert output.startswith('Traceback') and 'no file' in output.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ('command', 'said'),
+    [
+        ('dist_train.sh config.py', 'usage: bash tools/dist_train.sh CONFIG GPUS'),
+        ('dist_train.sh config.py x', "error: GPUS must be a number from 1, got 'x'"),
+        ('dist_train.sh config.py 0', "error: GPUS must be a number from 1, got '0'"),
+        ('dist_test.sh config.py x.pth -1', "error: GPUS must be a number from 1, got '-1'"),
+        ('slurm_train.sh partition name', 'usage: bash tools/slurm_train.sh PARTITION'),
+    ],
+)
+def test_launching_scripts(command, said, ended):
+    script, *arguments = command.split()
+    status, output = ended('bash', f'tools/{script}', *arguments)
+    (line,) = output.splitlines()
+    assert status == 2
+    assert line.startswith(said)

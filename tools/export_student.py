@@ -26,7 +26,7 @@ with one_line_errors('--debug' in sys.argv):
 
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', type=Path, help='written while distilling')
+    parser.add_argument('checkpoint', help='written while distilling')
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
@@ -51,7 +51,8 @@ def check_out(args: argparse.Namespace) -> None:
         raise FileExistsError(f'{args.out} is a folder; name the file to write')
     if not args.out.exists():
         return
-    if args.checkpoint.exists() and args.out.samefile(args.checkpoint):
+    source = Path(args.checkpoint)
+    if source.exists() and args.out.samefile(source):
         raise FileExistsError(f'{args.out} is the checkpoint itself; name another file to write')
     if not args.force:
         raise FileExistsError(f'{args.out} exists; --force overwrites it')
@@ -73,7 +74,7 @@ def export(args: argparse.Namespace) -> None:
         os.replace(partial, args.out)
     finally:
         partial.unlink(missing_ok=True)
-    megabytes = [path.stat().st_size / 2**20 for path in (args.checkpoint, args.out)]
+    megabytes = [Path(path).stat().st_size / 2**20 for path in (args.checkpoint, args.out)]
     print(
         f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '
         f'(the checkpoint has {megabytes[0]:.1f} MiB)'

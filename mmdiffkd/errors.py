@@ -29,6 +29,7 @@ _KEYS = {
     'set_randomness': 'randomness',
     'setup_env': 'env_cfg',
     'import_modules_from_strings': 'custom_imports',
+    'load_or_resume': 'load_from, resume',
 }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import random
 import shutil
@@ -90,16 +91,20 @@ class FailInSecondProcess(Hook):
             FeaturePath.parse('neck[')
 
 
-def distiller_config(folder):
-    """Pairs of all kinds: with an autoencoder, aligned, without a head, with a head on scores."""
+def write_model(folder):
+    """A distiller with pairs of all kinds: a narrow head, projected, without a head, on scores."""
     model = make_toy_config(make_toy_teacher(folder))
     model['pairs']['scores'] = dict(model['pairs']['logits'], head=dict(type='DiffKDHead'))
-    return model
+    (folder / 'model.json').write_text(json.dumps(model))
+
+
+def read_model(folder):
+    return json.loads((folder / 'model.json').read_text())
 
 
 def training_config(folder, name, *hooks, **changes):
     settings = dict(
-        model=distiller_config(folder),
+        model=read_model(folder),
         work_dir=str(folder / name),
         launcher='pytorch',
         train_dataloader=dict(
@@ -122,7 +127,7 @@ def work(rank, folder, ports):
 
     Args:
         rank: Of this process.
-        folder: Where its files go.
+        folder: Of both, with the model; the files of each go to a folder of its own in it.
         ports: A free one for each process group.
     """
     folder = Path(folder, str(rank))
@@ -140,7 +145,7 @@ def compare_gradients(rank, folder):
     numbers = list(range(NUM_PROCESSES * IMAGES_PER_PROCESS))
     own = numbers[rank * IMAGES_PER_PROCESS :][:IMAGES_PER_PROCESS]
     with process_group(Config(dict(launcher='pytorch'))):
-        model = double_distiller(folder)
+        model = double_distiller(folder.parent)
         together = MMDistributedDataParallel(model, find_unused_parameters=False)
         result = {}
         for at_rest in (None, 'fpn'):
@@ -157,7 +162,7 @@ def compare_gradients(rank, folder):
 
 def double_distiller(folder):
     torch.manual_seed(0)
-    model = MODELS.build(distiller_config(folder)).double().train()
+    model = MODELS.build(read_model(folder)).double().train()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()

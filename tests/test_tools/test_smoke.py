@@ -84,6 +84,8 @@ def test_two_processes(name, run, tmp_path):
     config = ROOT / 'configs' / 'diffkd' / f'{name}.py'
     output = run('tools/dist_train.sh', config, 2, '--smoke', '--work-dir', tmp_path)
     assert re.search(r'(Epoch|Iter)\(train\) .*\b2/2\]', output)
+    asks_for_it = 'SyncBN' in Config.fromfile(config).pretty_text
+    assert output.count('Batch norms use the statistics of each process') == asks_for_it
 
 
 def test_two_processes_with_all_switches(run, tmp_path):

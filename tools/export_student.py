@@ -64,7 +64,8 @@ def export(args: argparse.Namespace) -> None:
     checkpoint = load_file(args.checkpoint, trust=args.trust_checkpoint)
     weights = weights_of(checkpoint)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    meta = dict(checkpoint.get('meta') or {})
+    meta = checkpoint.get('meta')
+    meta = dict(meta) if isinstance(meta, dict) else {}
     if 'cfg' in meta:
         meta['cfg'] = student_run_config(meta['cfg'])
     # Beside it and then moved there: a full disk leaves what was there before.

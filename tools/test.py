@@ -27,7 +27,7 @@ with one_line_errors('--debug' in sys.argv):
         load_config,
     )
     from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
-    from mmdiffkd.distillers.build import model_config, student_config
+    from mmdiffkd.distillers.build import check_keys, model_config, student_config
     from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
 
 
@@ -69,6 +69,8 @@ def build_teacher_runner(cfg: Config, checkpoint: Optional[str], trust: bool) ->
     """A runner of the plain teacher, with ``checkpoint`` or what the config names."""
     if 'teacher' not in cfg.model:
         raise SystemExit(f'--teacher: {cfg.filename} is no distillation config')
+    required = ('config',) if checkpoint else ('config', 'checkpoint')
+    check_keys(cfg.model.teacher, FrozenTeacher.KEYS, required, 'teacher')
     teacher = dict(cfg.model.teacher)
     teacher['checkpoint'] = checkpoint or teacher['checkpoint']
     teacher['trust_checkpoint'] = trust or teacher.get('trust_checkpoint', False)
@@ -96,6 +98,8 @@ def evaluate(args: argparse.Namespace) -> None:
         if not getattr(hook['type'], '__name__', hook['type']).endswith('EMAHook')
     ]
     if args.show or args.show_dir:
+        if (cfg.get('default_hooks') or {}).get('visualization') is None:
+            raise SystemExit('--show needs default_hooks.visualization in the config')
         cfg.default_hooks.visualization.update(
             draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir
         )

@@ -250,6 +250,7 @@ OTHER_TOOLS = [
     ('test.py', 'config.py nope.pth', "checkpoint: no file 'nope.pth'"),
     ('test.py', 'teacher.pth config.py', "config: 'teacher.pth' cannot be read"),
     ('test.py', 'student.py --teacher', 'is no distillation config'),
+    ('test.py', 'config.py teacher.pth --show', '--show needs default_hooks.visualization'),
     ('test.py', 'config.py teacher.pth --out x.json', '--out must end in .pkl or .pickle'),
     ('export_student.py', 'teacher.pth', 'the following arguments are required: out'),
     ('export_student.py', 'nope.pth out.pth', "checkpoint: no file 'nope.pth'"),

@@ -58,7 +58,9 @@ def parse_args() -> argparse.Namespace:
 
 def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     """The distiller of a config with the weights of a distillation's checkpoint."""
-    weights = load_file(checkpoint, trust).get('state_dict', {})
+    content = load_file(checkpoint, trust)
+    weights = content.get('state_dict') if isinstance(content, dict) else None
+    weights = weights if isinstance(weights, dict) else {}
     if not any(key.startswith('distill.') for key in weights):
         raise SystemExit(
             f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '

@@ -61,7 +61,8 @@ def parse_args() -> argparse.Namespace:
 def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     """The distiller of a config with the weights of a distillation's checkpoint."""
     file = load_file(fetch(checkpoint), trust, 'give --trust-checkpoint')
-    weights = file.get('state_dict', {})
+    weights = file.get('state_dict') if isinstance(file, dict) else None
+    weights = weights if isinstance(weights, dict) else {}
     if not any(key.startswith('distill.') for key in weights):
         raise SystemExit(
             f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '

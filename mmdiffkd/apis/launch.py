@@ -124,6 +124,13 @@ def check_complete(cfg: Config, keys: Sequence[str]) -> None:
             raise ConfigError(f'config: {key} must be a dict, got {value!r}')
     if cfg.model.get('type') is None:
         raise ConfigError("config: model has no 'type'")
+    if 'train_cfg' in keys:
+        interval = cfg.train_cfg.get('val_interval', 1)
+        if not isinstance(interval, int) or interval < 1:
+            # mmengine would find out when the first epoch is over.
+            raise ConfigError(
+                f'train_cfg.val_interval must be a positive integer, got {interval!r}'
+            )
     if 'optim_wrapper' in keys:
         _check_optimizer(cfg)
 

@@ -191,6 +191,7 @@ RUNS = [
     Row('validation without metric', 'val_evaluator', 'val_evaluator = None'),
     Row('key of the schedule', "train_cfg: EpochBasedTrainLoop does not take 'max_epoch'; did you mean 'max_epochs'", "train_cfg['max_epoch'] = 3"),
     Row('epochs are a word', 'train_cfg: ', "train_cfg['max_epochs'] = 'x'"),
+    Row('validation interval', 'train_cfg.val_interval must be a positive integer, got 0', "train_cfg['val_interval'] = 0"),
     Row('no schedule', 'has no train_cfg', 'train_cfg = None'),
     Row('type of an optimizer', "optim_wrapper: no 'SDG' in the mmengine::optimizer registry; did you mean 'SGD'", "optim_wrapper['optimizer']['type'] = 'SDG'"),
     Row('key of an optimizer', "optim_wrapper: SGD does not take 'learning_rate'", "optim_wrapper['optimizer']['learning_rate'] = 1"),

@@ -63,12 +63,15 @@ def weights_of(checkpoint: Dict) -> Dict[str, Tensor]:
             checkpoint = checkpoint[key]
     if not isinstance(checkpoint, dict) or not checkpoint:
         raise CheckpointError('checkpoint: holds no weights (no state_dict)')
-    weights = {re.sub(r'^module\.', '', name): value for name, value in checkpoint.items()}
-    return {
+    weights = {re.sub(r'^module\.', '', str(name)): value for name, value in checkpoint.items()}
+    weights = {
         name: value
         for name, value in weights.items()
         if isinstance(value, Tensor) and not name.startswith(DISTILL_PREFIX)
     }
+    if not weights:
+        raise CheckpointError('checkpoint: holds no weights (no state_dict)')
+    return weights
 
 
 def load_strictly(

@@ -1,14 +1,24 @@
 """The one place that knows how mmengine's builds differ, and where they need help."""
 
 import functools
+import re
 from importlib.util import find_spec
 from typing import Any, Iterable, Iterator, Optional, Tuple
+
+
+def is_installed(library: str) -> bool:
+    """Whether a library can be imported; it is not imported for that."""
+    try:
+        return find_spec(library) is not None
+    except ImportError:
+        # What stands in the way of imports may say so here.
+        return False
 
 
 def apply() -> None:
     """Mend what keeps configs from being inherited. Safe to call more than once."""
     # mmdiffkd.diffusion is usable with torch alone.
-    if find_spec('mmengine') is None:
+    if not is_installed('mmengine'):
         return
     import mmengine
     from mmengine.config import Config
@@ -38,6 +48,11 @@ def _keep_scopes_of_inherited_configs(config_class: type) -> None:
         return
 
     def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
+        library = re.match(r'(\w+)::', str(cfg_path))
+        if library and not is_installed(library[1]):
+            raise ModuleNotFoundError(
+                f'{cfg_path!r} needs {library[1]}, which is not installed', name=library[1]
+            )
         path, scope = find(cfg_path, filename)
         return path, None if scope == 'mmdiffkd' else scope
 

@@ -14,6 +14,10 @@ config=$1
 checkpoint=$2
 gpus=$3
 shift 3
+if [[ ! $gpus =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: GPUS must be a number from 1, got '$gpus'" >&2
+    exit 2
+fi
 
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \

@@ -13,6 +13,10 @@ fi
 config=$1
 gpus=$2
 shift 2
+if [[ ! $gpus =~ ^[1-9][0-9]*$ ]]; then
+    echo "error: GPUS must be a number from 1, got '$gpus'" >&2
+    exit 2
+fi
 
 exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \

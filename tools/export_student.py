@@ -7,23 +7,27 @@ the student's own config.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from mmengine.config import Config
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
-from mmdiffkd.apis import add_debug_argument, one_line_errors
-from mmdiffkd.checkpoint import load_file, weights_of
-from mmdiffkd.distillers.build import student_config
-from mmdiffkd.download import fetch
-from mmdiffkd.plain_config import plain_config
+# A library that is missing is one line, too.
+with one_line_errors('--debug' in sys.argv):
+    import torch
+    from mmengine.config import Config
+
+    from mmdiffkd.checkpoint import load_file, weights_of
+    from mmdiffkd.distillers.build import student_config
+    from mmdiffkd.download import fetch
+    from mmdiffkd.plain_config import plain_config
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint', help='written while distilling')
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument(
@@ -43,19 +47,38 @@ def student_run_config(text: str, trust: bool) -> str:
     return cfg.pretty_text
 
 
+def check_out(args: argparse.Namespace) -> None:
+    """Raise if the output file would take the place of something that is needed."""
+    if args.out.is_dir():
+        raise FileExistsError(f'{args.out} is a folder; name the file to write')
+    if not args.out.exists():
+        return
+    source = Path(args.checkpoint)
+    if source.exists() and args.out.samefile(source):
+        raise FileExistsError(f'{args.out} is the checkpoint itself; name another file to write')
+    if not args.force:
+        raise FileExistsError(f'{args.out} exists; --force overwrites it')
+
+
 def export(args: argparse.Namespace) -> None:
     """Do what the command line asks for."""
-    if args.out.exists() and not args.force:
-        sys.exit(f'error: {args.out} exists; --force overwrites it')
+    check_out(args)
     path = fetch(args.checkpoint)
     checkpoint = load_file(path, args.trust_checkpoint, 'give --trust-checkpoint')
     weights = weights_of(checkpoint)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    meta = dict(checkpoint.get('meta') or {})
+    meta = checkpoint.get('meta')
+    meta = dict(meta) if isinstance(meta, dict) else {}
     if 'cfg' in meta:
         meta['cfg'] = student_run_config(meta['cfg'], args.trust_checkpoint)
-    torch.save(dict(meta=meta, state_dict=weights), args.out)
-    megabytes = [Path(path).stat().st_size / 2**20 for path in (path, args.out)]
+    # Beside it and then moved there: a full disk leaves what was there before.
+    partial = args.out.with_name(f'.{args.out.name}.partial')
+    try:
+        torch.save(dict(meta=meta, state_dict=weights), partial)
+        os.replace(partial, args.out)
+    finally:
+        partial.unlink(missing_ok=True)
+    megabytes = [Path(file).stat().st_size / 2**20 for file in (path, args.out)]
     print(
         f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '
         f'(the checkpoint has {megabytes[0]:.1f} MiB)'

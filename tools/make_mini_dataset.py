@@ -18,13 +18,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.testing import (  # noqa: E402
-    make_mini_ade20k,
-    make_mini_cifar100,
-    make_mini_cityscapes,
-    make_mini_coco,
-    make_mini_imagenet,
-)
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+
+# A library that is missing is one line, too.
+with one_line_errors('--debug' in sys.argv):
+    from mmdiffkd.testing import (
+        make_mini_ade20k,
+        make_mini_cifar100,
+        make_mini_cityscapes,
+        make_mini_coco,
+        make_mini_imagenet,
+    )
 
 MAKERS = {
     'ade20k': make_mini_ade20k,
@@ -36,7 +40,7 @@ MAKERS = {
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description='Write a small synthetic data set in the layout of a real one, so that '
         'unmodified configs run on it. Options left out keep the default of the data set.'
     )
@@ -53,20 +57,20 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--num-classes', type=int, help='how many of the real classes occur')
     parser.add_argument('--seed', type=int, help='another seed gives other pictures')
+    add_debug_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = vars(parse_args())
+    debug = args.pop('debug')
     dataset, directory = args.pop('dataset'), args.pop('directory')
     maker = MAKERS[dataset]
     options = {name: value for name, value in args.items() if value is not None}
-    for name in options.keys() - inspect.signature(maker).parameters:
-        sys.exit(f'error: {dataset} has no option --{name.replace("_", "-")}')
-    try:
+    with one_line_errors(debug):
+        for name in options.keys() - inspect.signature(maker).parameters:
+            raise ValueError(f'{dataset} has no option --{name.replace("_", "-")}')
         directory = maker(directory, **options)
-    except (FileExistsError, ValueError) as error:
-        sys.exit(f'error: {error}')
     print(f'data set ready: {directory}')
 
 

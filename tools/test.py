@@ -8,28 +8,32 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmengine.config import Config
-from mmengine.evaluator import DumpResults
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
-from torch import nn
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
-from mmdiffkd.apis import (
-    add_config_arguments,
-    add_debug_argument,
-    build_runner,
-    load_config,
-    one_line_errors,
-    process_group,
-)
-from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
-from mmdiffkd.distillers.build import model_config, student_config
-from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
-from mmdiffkd.download import fetch
+# A library that is missing is one line, too.
+with one_line_errors('--debug' in sys.argv):
+    from mmengine.config import Config
+    from mmengine.evaluator import DumpResults
+    from mmengine.model import is_model_wrapper
+    from mmengine.runner import Runner
+    from torch import nn
+
+    from mmdiffkd.apis import (
+        TESTING_KEYS,
+        add_config_arguments,
+        build_runner,
+        check_complete,
+        load_config,
+        process_group,
+    )
+    from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
+    from mmdiffkd.distillers.build import check_keys, model_config, student_config
+    from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
+    from mmdiffkd.download import fetch
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     parser.add_argument(
         'checkpoint',
@@ -64,6 +68,8 @@ def build_teacher_runner(cfg: Config, checkpoint: Optional[str]) -> Runner:
     """A runner of the plain teacher, with ``checkpoint`` or what the config names."""
     if 'teacher' not in cfg.model:
         raise SystemExit(f'--teacher: {cfg.filename} is no distillation config')
+    required = ('config',) if checkpoint else ('config', 'checkpoint')
+    check_keys(cfg.model.teacher, FrozenTeacher.KEYS, required, 'teacher')
     teacher = dict(cfg.model.teacher)
     teacher['checkpoint'] = checkpoint or teacher['checkpoint']
     if cfg.get('trust_checkpoint', False):
@@ -84,6 +90,7 @@ def unwrapped(runner: Runner) -> nn.Module:
 def evaluate(args: argparse.Namespace) -> None:
     """Do what the command line asks for."""
     cfg = load_config(args)
+    check_complete(cfg, TESTING_KEYS)
     # Where a training would start from; the runner would load it over what is to be tested.
     cfg.load_from, cfg.resume = None, False
     # The checkpoint's weights are the averaged ones already.
@@ -93,6 +100,8 @@ def evaluate(args: argparse.Namespace) -> None:
         if not getattr(hook['type'], '__name__', hook['type']).endswith('EMAHook')
     ]
     if args.show or args.show_dir:
+        if (cfg.get('default_hooks') or {}).get('visualization') is None:
+            raise SystemExit('--show needs default_hooks.visualization in the config')
         cfg.default_hooks.visualization.update(
             draw=True, show=args.show, wait_time=args.wait_time, test_out_dir=args.show_dir
         )

@@ -7,19 +7,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.apis import (
-    add_config_arguments,
-    add_debug_argument,
-    add_train_arguments,
-    apply_train_arguments,
-    load_config,
-    one_line_errors,
-    train,
-)
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+
+# A library that is missing is one line, too.
+with one_line_errors('--debug' in sys.argv):
+    from mmdiffkd.apis import (
+        TRAINING_KEYS,
+        add_config_arguments,
+        add_train_arguments,
+        apply_train_arguments,
+        check_complete,
+        load_config,
+        train,
+    )
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     add_config_arguments(parser)
     add_train_arguments(parser)
     add_debug_argument(parser)
@@ -30,6 +34,7 @@ def main() -> None:
     args = parse_args()
     with one_line_errors(args.debug):
         cfg = load_config(args)
+        check_complete(cfg, TRAINING_KEYS)
         apply_train_arguments(cfg, args)
         train(cfg, smoke=args.smoke)
 

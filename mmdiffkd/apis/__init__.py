@@ -1,22 +1,38 @@
 """What the command-line tools share."""
 
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+
 from .distill import add_distill_arguments, distill, list_modules
-from .errors import add_debug_argument, one_line_errors
-from .launch import add_config_arguments, build_runner, load_config
+from .launch import (
+    TESTING_KEYS,
+    TRAINING_KEYS,
+    KeyValueAction,
+    add_config_arguments,
+    build_runner,
+    check_complete,
+    load_config,
+    merge_options,
+)
 from .processes import LostProcessError, process_group
 from .train import add_train_arguments, apply_train_arguments, train
 
 __all__ = [
+    'ArgumentParser',
+    'KeyValueAction',
     'LostProcessError',
+    'TESTING_KEYS',
+    'TRAINING_KEYS',
     'add_config_arguments',
     'add_debug_argument',
     'add_distill_arguments',
     'add_train_arguments',
     'apply_train_arguments',
     'build_runner',
+    'check_complete',
     'distill',
     'list_modules',
     'load_config',
+    'merge_options',
     'one_line_errors',
     'process_group',
     'train',

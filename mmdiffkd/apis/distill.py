@@ -21,7 +21,7 @@ from mmdiffkd.distillers.dry_run import IMAGE_SIDES
 from mmdiffkd.distillers.model_view import view_model
 
 from .config_writer import config_text, located, write_config
-from .launch import add_run_arguments, apply_run_arguments
+from .launch import TRAINING_KEYS, add_run_arguments, apply_run_arguments
 from .module_table import module_table
 from .pair_choice import CLASSIFIER, DETECTOR, PairChoice, choose_pairs, common_task
 from .pair_recipes import PairRecipe, make_recipes, parse_pairs
@@ -29,8 +29,6 @@ from .train import add_train_arguments, apply_train_arguments, train
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 
-# What a config must have to be trained from.
-_TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 # Where pipelines say how large their images come out.
 _SIZE_KEYS = ('scale', 'crop_size')
 # Ranks as torchrun, slurm and mpirun tell them.
@@ -213,7 +211,7 @@ def _choose(task: str, models: Models, sides: Sequence[int]) -> List[PairChoice]
 
 def _student_config(student: str) -> Config:
     cfg = load_config(student, 'student')
-    missing = [key for key in _TRAINING_KEYS if cfg.get(key) is None]
+    missing = [key for key in TRAINING_KEYS if cfg.get(key) is None]
     if missing:
         raise ConfigError(
             f'student: {student!r} has no {", ".join(missing)}, so it cannot be trained; choose a '

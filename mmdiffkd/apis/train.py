@@ -12,6 +12,7 @@ from mmdiffkd.hooks import (
     ExactResumeHook,
     InterruptHook,
     NonFiniteLossHook,
+    ProgressHook,
     TrimMemoryHook,
 )
 from mmdiffkd.testing import make_smoke_config
@@ -107,7 +108,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         for warning in warnings:
             runner.logger.warning(warning)
         interrupt = InterruptHook()
-        for hook in (ExactResumeHook(), ConsistencyHook(), interrupt):
+        for hook in (ExactResumeHook(), ConsistencyHook(), interrupt, ProgressHook()):
             runner.register_hook(hook)
         if not any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks):
             runner.register_hook(NonFiniteLossHook())

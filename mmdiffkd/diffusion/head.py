@@ -1,5 +1,6 @@
 """Heads: what turns a student and a teacher feature into the two tensors that are compared."""
 
+import math
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import torch
@@ -81,7 +82,7 @@ class DiffKDHead(nn.Module):
             heads of one width share the code, whatever the size of their maps.
 
     Raises:
-        ValueError: If ``kernel_size``, ``num_steps`` or a width cannot work.
+        ValueError: If ``kernel_size``, ``num_steps``, a weight or a width cannot work.
     """
 
     # The reference sizes its timestep embedding for chains of up to 1280 steps.
@@ -109,9 +110,16 @@ class DiffKDHead(nn.Module):
             )
         if ae_channels is not None and ae_channels < 1:
             raise ValueError(f'ae_channels must be a positive integer or None, got {ae_channels!r}')
-        for name, value in (('reduction', reduction), ('adapter_reduction', adapter_reduction)):
+        for name, value in (
+            ('num_train_timesteps', num_train_timesteps),
+            ('reduction', reduction),
+            ('adapter_reduction', adapter_reduction),
+        ):
             if value < 1:
                 raise ValueError(f'{name} must be a positive integer, got {value!r}')
+        for name, value in (('diffusion_weight', diffusion_weight), ('ae_weight', ae_weight)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f'{name} must be a finite number from 0, got {value!r}')
         self.diffusion_weight = diffusion_weight
         self.ae_weight = ae_weight
         self.checkpoint = checkpoint

@@ -4,11 +4,20 @@ Every function raises errors that name the config key, what was given and what i
 """
 
 import copy
-import difflib
 import inspect
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    Optional,
+    Sequence,
+    Tuple,
+    get_args,
+    get_type_hints,
+)
 from urllib.parse import unquote
 
 from mmengine.config import Config
@@ -16,10 +25,20 @@ from mmengine.hub import get_config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from mmdiffkd.compat import is_installed
+from mmdiffkd.messages import describe, shortened, suggest
 from mmdiffkd.registry import MODELS
 
 from .capture import FeaturePath
 
+_PACKAGE = __name__.partition('.')[0]
+_TYPE_NAMES = {
+    int: 'an integer',
+    float: 'a number',
+    bool: 'True or False',
+    str: 'a text',
+    type(None): 'None',
+}
 # Modules that every host's `extract_feat` runs.
 _FEATURE_MODULES = ('backbone', 'neck')
 
@@ -28,18 +47,12 @@ class ConfigError(ValueError):
     """A config that cannot be built; the message names key, value and what is accepted."""
 
 
-def suggest(name: str, accepted: Iterable[str]) -> str:
-    """``'; did you mean ...?'`` if something accepted is spelled like ``name``, else empty."""
-    close = difflib.get_close_matches(str(name), list(accepted), n=3)
-    return f'; did you mean {" or ".join(map(repr, close))}?' if close else ''
-
-
 def check_keys(cfg: Any, accepted: Iterable[str], required: Iterable[str], where: str) -> None:
     """Raise unless ``cfg`` is a dict with all required and no unknown keys."""
     accepted = list(accepted)
     if not isinstance(cfg, dict):
         raise ConfigError(
-            f'{where} must be a dict with the keys {", ".join(accepted)}; got {cfg!r}'
+            f'{where} must be a dict with the keys {", ".join(accepted)}; got {_shown(cfg)}'
         )
     for key in cfg:
         if key not in accepted:
@@ -50,6 +63,24 @@ def check_keys(cfg: Any, accepted: Iterable[str], required: Iterable[str], where
     for key in required:
         if cfg.get(key) is None:
             raise ConfigError(f'{where}: {key!r} is required')
+
+
+def check_types(cfg: Dict, cls: type, where: str) -> None:
+    """Raise unless the values of ``cfg`` are of the types that a constructor of ours declares."""
+    hints = get_type_hints(cls.__init__)
+    for key, value in cfg.items():
+        accepted = get_args(hints.get(key)) or (hints.get(key),)
+        if not set(accepted) <= _TYPE_NAMES.keys():
+            continue
+        # Python counts True among the integers, and integers are good numbers.
+        if type(value) in accepted or (type(value) is int and float in accepted):
+            continue
+        names = ' or '.join(_TYPE_NAMES[kind] for kind in accepted)
+        raise ConfigError(f'{where}: {key} must be {names}, got {_shown(value)}')
+
+
+def _shown(value: Any) -> str:
+    return shortened(repr(value))
 
 
 def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
@@ -65,9 +96,11 @@ def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
             does not take are left out.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
-        raise ConfigError(f"{where} must be a dict with a 'type', got {cfg!r}")
+        raise ConfigError(f"{where} must be a dict with a 'type', got {_shown(cfg)}")
     cfg = copy.deepcopy(dict(cfg))
     kind = cfg.pop('type')
+    if not inspect.isclass(kind) and not isinstance(kind, str):
+        raise ConfigError(f"{where}: 'type' must be a name, got {kind!r}")
     cls = kind if inspect.isclass(kind) else MODELS.get(kind)
     if cls is None:
         MODELS.import_from_location()
@@ -84,11 +117,16 @@ def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
     accepted = [name for name in parameters if name not in filled_in]
     if not takes_any:
         check_keys(cfg, accepted, (), f'{where} ({cls.__name__})')
+    if cls.__module__.partition('.')[0] == _PACKAGE:
+        check_types(cfg, cls, f'{where} ({cls.__name__})')
     arguments = {k: v for k, v in filled_in.items() if takes_any or k in parameters}
     try:
         return cls(**{**arguments, **cfg})
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f'{where} ({cls.__name__}): {error}') from error
+    except Exception as error:
+        # Whatever the constructor of another library raises.
+        raise ConfigError(f'{where} ({cls.__name__}): {describe(error)}') from error
 
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
@@ -106,7 +144,7 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
         )
     if '::' in str(location):
         library = str(location).partition('::')[0]
-        if find_spec(library) is None:
+        if not library.isidentifier() or not is_installed(library):
             # mmengine would run pip here.
             raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
         try:
@@ -114,7 +152,8 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
         except Exception as error:
             # mmengine raises ImportError, FileNotFoundError, AssertionError or ValueError here.
             raise ConfigError(
-                f'{where}: {location!r} cannot be read: {error}{_suggest_config(str(location))}'
+                f'{where}: {location!r} cannot be read: {describe(error)}'
+                f'{_suggest_config(str(location))}'
             ) from error
     path = Path(location).expanduser()
     if not path.is_file():
@@ -124,9 +163,11 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
         )
     try:
         return Config.fromfile(path)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # A config is code of its author's: anything can happen in it.
-        raise ConfigError(f'{where}: {str(location)!r} cannot be read: {error!r}') from error
+        raise ConfigError(
+            f'{where}: {str(location)!r} cannot be read: {describe(error)}'
+        ) from error
 
 
 def _suggest_config(location: str) -> str:
@@ -245,7 +286,8 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
             return MODELS.build(model)
         except Exception as error:
             # Whatever a host's constructor raises, the reader needs to know which model it was.
-            raise ConfigError(f'{where}: cannot build {model["type"]!r}: {error}') from error
+            kind = getattr(model['type'], '__name__', model['type'])
+            raise ConfigError(f'{where}: cannot build {kind!r}: {describe(error)}') from error
 
 
 def run_for_features(

@@ -7,6 +7,8 @@ import torch
 from mmengine.structures import BaseDataElement, PixelData
 from torch import Tensor, nn
 
+from mmdiffkd.messages import describe
+
 from .build import ConfigError
 
 IMAGE_SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024)
@@ -77,7 +79,7 @@ def blaming(where: str, image: Tensor):
         # Whatever a model or a head raises when it is given what it cannot work with.
         height, width = image.shape[-2:]
         raise ConfigError(
-            f'{where}: the dry forward of a blank {height}x{width} image failed: {error}'
+            f'{where}: the dry forward of a blank {height}x{width} image failed: {describe(error)}'
         ) from error
 
 
@@ -89,7 +91,8 @@ def blaming_size(role: str, images: Tensor):
     except (AssertionError, RuntimeError, ValueError) as error:
         height, width = images.shape[-2:]
         raise RuntimeError(
-            f'{role}: failed on images of {height}x{width}, as the student is trained on: {error}. '
+            f'{role}: failed on images of {height}x{width}, as the student is trained on: '
+            f'{describe(error)}. '
             f"If it works at other sizes only, make the student's data have these (crop, resize, "
             f'or data_preprocessor.pad_size_divisor), or choose another {role}'
         ) from error

@@ -21,7 +21,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from .build import ConfigError, suggest
+from mmdiffkd.messages import suggest
+
+from .build import ConfigError
 from .capture import FeaturePath
 
 Features = Dict[str, List[Tensor]]

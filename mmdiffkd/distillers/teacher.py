@@ -87,7 +87,13 @@ class FrozenTeacher:
         compile: bool = False,
     ) -> None:
         _check_patterns(ignore_keys)
-        check_switches(precision, fold_bn=fold_bn, channels_last=channels_last, compile=compile)
+        check_switches(
+            precision,
+            trust_checkpoint=trust_checkpoint,
+            fold_bn=fold_bn,
+            channels_last=channels_last,
+            compile=compile,
+        )
         self.config = config
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:

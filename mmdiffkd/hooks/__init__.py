@@ -7,6 +7,7 @@ from .feature_pictures import FeaturePictureHook
 from .interrupt import InterruptHook
 from .memory import TrimMemoryHook
 from .non_finite_loss import NonFiniteLossError, NonFiniteLossHook
+from .progress import ProgressHook
 from .schedule import DistillationScheduleHook
 from .teacher_check import TeacherCheckHook
 from .telemetry import TelemetryHook
@@ -19,6 +20,7 @@ __all__ = [
     'InterruptHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',
+    'ProgressHook',
     'SafeCheckpointHook',
     'TeacherCheckHook',
     'TelemetryHook',

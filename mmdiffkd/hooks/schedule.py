@@ -8,7 +8,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmdiffkd.distillers import ConfigError, DistillPair
-from mmdiffkd.distillers.build import check_keys, suggest
+from mmdiffkd.distillers.build import check_keys
+from mmdiffkd.messages import suggest
 from mmdiffkd.registry import HOOKS
 
 from .model import distiller_of

@@ -1,5 +1,7 @@
 """What all distances share."""
 
+import math
+
 from torch import Tensor, nn
 
 from mmdiffkd.precision import at_least_float32
@@ -11,11 +13,16 @@ class WeightedDistance(nn.Module):
     Subclasses define :meth:`distance`. It is computed in float32 also under autocast.
 
     Args:
-        loss_weight: Factor of the distance (lambda 3 of DiffKD).
+        loss_weight: Factor of the distance (lambda 3 of DiffKD), from 0.
+
+    Raises:
+        ValueError: If an argument is out of its range.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
+        if not 0 <= loss_weight < math.inf:
+            raise ValueError(f'loss_weight must be a finite number from 0, got {loss_weight!r}')
         self.loss_weight = loss_weight
 
     def forward(self, refined: Tensor, target: Tensor) -> Tensor:

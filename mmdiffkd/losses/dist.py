@@ -1,5 +1,7 @@
 """DIST: match relations between classes and between samples instead of values."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,8 +75,8 @@ class DISTLoss(WeightedDistance):
         self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        if not tau > 0:
-            raise ValueError(f'tau must be above 0, got {tau!r}')
+        if not 0 < tau < math.inf:
+            raise ValueError(f'tau must be a finite number above 0, got {tau!r}')
         self.beta, self.gamma, self.tau = beta, gamma, tau
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:

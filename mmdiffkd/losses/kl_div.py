@@ -1,5 +1,7 @@
 """Kullback-Leibler divergence between the class scores of teacher and student."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -62,8 +64,8 @@ class KLDivLoss(WeightedDistance):
         self, tau: float = 1.0, use_sigmoid: bool = False, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        if not tau > 0:
-            raise ValueError(f'tau must be above 0, got {tau!r}')
+        if not 0 < tau < math.inf:
+            raise ValueError(f'tau must be a finite number above 0, got {tau!r}')
         self.tau = tau
         self.divergence = sigmoid_kl if use_sigmoid else softmax_kl
 

@@ -1,5 +1,7 @@
 """Element-wise distances, mean over all elements."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,8 +37,10 @@ class SmoothL1Loss(WeightedDistance):
 
     def __init__(self, beta: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        if not beta > 0:
-            raise ValueError(f'beta must be above 0, got {beta!r}; for beta = 0 use L1Loss')
+        if not 0 < beta < math.inf:
+            raise ValueError(
+                f'beta must be a finite number above 0, got {beta!r}; for beta = 0 use L1Loss'
+            )
         self.beta = beta
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:

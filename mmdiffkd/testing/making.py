@@ -16,6 +16,9 @@ MAX_PICTURES = 500_000
 MAX_SIDE = 4096
 """Largest width or height of a picture in pixels."""
 
+MAX_SEED = 2**32 - 1
+"""Largest seed of the pictures."""
+
 # Written into every data set; a new number makes data sets of older versions "other data".
 _VERSION = 1
 
@@ -60,7 +63,7 @@ def build_splits(
         dataset: Name of the kind of data set.
         num_train: Number of training pictures, 1..:data:`MAX_PICTURES`.
         num_val: Number of validation pictures, 1..:data:`MAX_PICTURES`.
-        scene: All else that determines the pictures, as JSON values.
+        scene: All else that determines the pictures, as JSON values; among them ``seed``.
         write_split: Called with a directory, the split and the number of its pictures; writes
             them below the directory and yields after each.
 
@@ -68,12 +71,13 @@ def build_splits(
         ``root`` as an absolute path.
 
     Raises:
-        ValueError: A number of pictures is out of range.
+        ValueError: A number of pictures or the seed is out of range.
         FileExistsError: ``root`` holds other data, which is never overwritten.
     """
     counts = dict(num_train=num_train, num_val=num_val)
     for name, count in counts.items():
         check_range(name, count, 1, MAX_PICTURES)
+    check_range('seed', scene['seed'], 0, MAX_SEED)
 
     def write(directory: Path) -> None:
         # In a log file the bar would be one line of many kilobytes.

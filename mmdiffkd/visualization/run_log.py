@@ -6,6 +6,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
+from mmdiffkd.messages import shortened
+
 _LOG = 'vis_data/scalars.json'
 _NO_QUANTITY = {'iter', 'step', 'epoch', 'memory'}
 
@@ -87,6 +89,8 @@ def _entries(path: Path) -> Iterator[Tuple[int, bool, Dict[str, float]]]:
             entry = json.loads(line)
         except json.JSONDecodeError as error:
             raise LogError(f'{path}, line {number}: not JSON ({error})') from error
+        if not isinstance(entry, dict) or not _is_number(entry.get('iter', 0)):
+            raise LogError(f'{path}, line {number}: not of a log, {shortened(line)}')
         training = 'iter' in entry
         # Validations count epochs, if anything: they belong to the iteration before them.
         iteration = int(entry['iter']) if training else iteration

@@ -118,5 +118,5 @@ def test_weight_and_registry(cls):
     ('cls', 'wrong'), [(SmoothL1Loss, 'beta'), (KLDivLoss, 'tau'), (DISTLoss, 'tau')]
 )
 def test_wrong_arguments_are_named(cls, wrong):
-    with pytest.raises(ValueError, match=f'{wrong} must be above 0'):
+    with pytest.raises(ValueError, match=f'{wrong} must be a finite number above 0'):
         cls(**{wrong: 0})

@@ -16,27 +16,31 @@ from typing import List, Optional, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import numpy as np
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, set_random_seed
-from torch import Tensor
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
-from mmdiffkd.apis import add_debug_argument, one_line_errors
-from mmdiffkd.checkpoint import load_file
-from mmdiffkd.diffusion import DiffKDHead, HeadOutput
-from mmdiffkd.distillers import DiffKDDistiller, DistillPair
-from mmdiffkd.distillers.build import load_config
-from mmdiffkd.download import fetch
-from mmdiffkd.guarded_loading import guarded_loading
-from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
+# A library that is missing is one line, too.
+with one_line_errors('--debug' in sys.argv):
+    import numpy as np
+    import torch
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+    from mmengine.runner import Runner, set_random_seed
+    from torch import Tensor
+
+    from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, merge_options
+    from mmdiffkd.checkpoint import load_file
+    from mmdiffkd.diffusion import DiffKDHead, HeadOutput
+    from mmdiffkd.distillers import DiffKDDistiller, DistillPair
+    from mmdiffkd.distillers.build import load_config
+    from mmdiffkd.download import fetch
+    from mmdiffkd.guarded_loading import guarded_loading
+    from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
 
 NUM_LEVELS = 20
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='of the distillation')
@@ -49,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
     add_debug_argument(parser)
     return parser.parse_args()
 
@@ -57,7 +61,8 @@ def parse_args() -> argparse.Namespace:
 def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     """The distiller of a config with the weights of a distillation's checkpoint."""
     file = load_file(fetch(checkpoint), trust, 'give --trust-checkpoint')
-    weights = file.get('state_dict', {})
+    weights = file.get('state_dict') if isinstance(file, dict) else None
+    weights = weights if isinstance(weights, dict) else {}
     if not any(key.startswith('distill.') for key in weights):
         raise SystemExit(
             f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '
@@ -103,7 +108,8 @@ def draw(args: argparse.Namespace) -> None:
     """Do what the command line asks for."""
     cfg = load_config(args.config, 'config')
     if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+        merge_options(cfg, args.cfg_options)
+    check_complete(cfg, TRAINING_KEYS)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     distiller = build_trained(cfg, args.checkpoint, args.trust_checkpoint)
     pair = choose_pair(distiller, args.pair)

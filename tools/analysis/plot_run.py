@@ -16,12 +16,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from mmdiffkd.apis import add_debug_argument, one_line_errors
-from mmdiffkd.visualization import curves_figure, read_run, save
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+
+# A library that is missing is one line, too.
+with one_line_errors('--debug' in sys.argv):
+    from mmdiffkd.visualization import curves_figure, read_run, save
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')

@@ -33,6 +33,7 @@ from measuring import (
 from torch import Tensor, nn
 
 from mmdiffkd.diffusion import DiffKDHead
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 # Height and width of each map that has a head.
 Maps = Sequence[Tuple[int, int]]
@@ -232,7 +233,7 @@ def report(results: Dict[str, Dict[str, float]]) -> str:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--widths', type=int, nargs='+', default=[256], help='channels')
@@ -257,6 +258,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--check-sync', action='store_true', help='check that a step never waits for the GPU'
     )
+    add_debug_argument(parser)
     parser.add_argument('--json', type=Path, help='also write the results here')
     args = parser.parse_args()
     if args.check_sync and args.device == 'cpu':
@@ -264,8 +266,8 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     builders = head_builders(args.compile)
     print(
         f'{device_name(torch.device(args.device))}, torch {torch.__version__}, '
@@ -298,6 +300,12 @@ def main() -> None:
             batch=args.batch, num_steps=args.num_steps, repeats=args.repeats,
         )  # fmt: skip
         args.json.write_text(json.dumps(dict(setting=setting, measured=collected), indent=2) + '\n')
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        run(args)
 
 
 if __name__ == '__main__':

@@ -22,6 +22,8 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import ScalarFormatter
 from measuring import device_name
 
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+
 # The colour-blind safe palette of Okabe and Ito.
 COLOURS = dict(naive='#999999', default='#0072b2', checkpoint='#d55e00')
 
@@ -98,7 +100,7 @@ def draw(measured: Dict[str, List[Dict[str, Any]]], title: str, path: Path) -> N
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('out', type=Path, help='PNG to write')
@@ -106,12 +108,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda'
     )
+    add_debug_argument(parser)
     parser.add_argument('--json', type=Path, help='also write the figures here')
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
     measured = {
         axis: measure_axis(axis, values, args.repeats, args.device)
         for axis, (_, values) in AXES.items()
@@ -125,6 +128,12 @@ def main() -> None:
     draw(measured, title, args.out)
     if args.json is not None:
         args.json.write_text(json.dumps(dict(title=title, measured=measured), indent=2) + '\n')
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        run(args)
 
 
 if __name__ == '__main__':

@@ -22,12 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from contender import Contender
 from measuring import device_name
-from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from naive_distiller import build_naive_distiller, has_diffusion_head
 
-from mmdiffkd.distillers.build import student_config
+from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete
+from mmdiffkd.distillers.build import load_config, student_config
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 from mmdiffkd.testing import make_smoke_config
 
 STUDENT, NAIVE, DISTILLER = 'student alone', 'naive distiller', 'distiller'
@@ -199,8 +201,19 @@ def _format(figure: str, value: float) -> str:
     return f'{value:.2f}' if 'naive' in figure else f'{value:.0f}'
 
 
+class SwitchesAction(KeyValueAction):
+    """One dict for each time that the flag is given."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Append the dict of these values."""
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, {})
+        super().__call__(parser, namespace, values, option_string)
+        setattr(namespace, self.dest, [*given, getattr(namespace, self.dest)])
+
+
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of a distillation config')
     parser.add_argument('--pairs', nargs='+', metavar='NAME', help='of the config; default: all')
     parser.add_argument(
@@ -215,17 +228,21 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--amp', action='store_true', help='train in bfloat16 autocast')
     parser.add_argument(
-        '--switches', nargs='+', action='append', default=[], metavar='KEY=VALUE',
+        '--switches', nargs='+', action=SwitchesAction, default=[], metavar='KEY=VALUE',
         help='measure one more distiller with teacher.KEY or head.KEY so, for example '
         'teacher.precision=bf16 head.checkpoint=True; may be repeated',
     )  # fmt: skip
+    add_debug_argument(parser)
     parser.add_argument('--json', type=Path, help='also write the results here')
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
+    cfg = load_config(args.config, 'config')
+    check_complete(cfg, TRAINING_KEYS)
+    if 'pairs' not in cfg.model:
+        raise ValueError(f'{args.config} is no distillation config')
     if args.pairs:
         unknown = set(args.pairs) - set(cfg.model.pairs)
         if unknown:
@@ -233,16 +250,18 @@ def main() -> None:
                 f'--pairs: {args.config} has {", ".join(cfg.model.pairs)}, not {", ".join(unknown)}'
             )
         cfg.model.pairs = ConfigDict({name: cfg.model.pairs[name] for name in args.pairs})
-    switches = [
-        {key: DictAction._parse_iterable(value) for key, value in (s.split('=', 1) for s in group)}
-        for group in args.switches
-    ]
     results = measure(
-        cfg, switches, args.steps, args.warmup, args.device, args.amp, args.batch, args.size
+        cfg, args.switches, args.steps, args.warmup, args.device, args.amp, args.batch, args.size
     )
     print(report(results))
     if args.json is not None:
         args.json.write_text(json.dumps(results, indent=2) + '\n')
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        run(args)
 
 
 if __name__ == '__main__':

@@ -23,10 +23,10 @@ sys.path.insert(0, str(ROOT))
 
 import cv2
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from mmdiffkd import __version__
-from mmdiffkd.apis import build_runner
+from mmdiffkd.apis import ArgumentParser, KeyValueAction, build_runner
 from mmdiffkd.testing.dataset_dir import build_once
 
 CONFIGS = ROOT / 'configs/digits'
@@ -89,7 +89,7 @@ class Run(NamedTuple):
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
@@ -112,7 +112,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=KeyValueAction,
         default={},
         metavar='KEY=VALUE',
         help='override settings of all configs',

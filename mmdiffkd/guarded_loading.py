@@ -106,8 +106,12 @@ class _Guard:
             ) from error
         except Exception as error:
             raise CheckpointError(f'checkpoint {filename!r} cannot be read: {error}') from error
+        if not isinstance(checkpoint, dict):
+            raise CheckpointError(
+                f'checkpoint {filename!r} holds no weights but a {type(checkpoint).__name__}'
+            )
         self._source = f'checkpoint {filename!r}'
-        if not self.trust and isinstance(checkpoint, dict):
+        if not self.trust:
             # On resuming, mmengine runs this text as Python. It writes none itself, but `cfg`.
             (checkpoint.get('meta') or {}).pop('config', None)
         return checkpoint

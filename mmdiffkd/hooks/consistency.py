@@ -6,8 +6,12 @@ from typing import Dict
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 
+from mmdiffkd.checkpoint import CheckpointError, listing
 from mmdiffkd.registry import HOOKS
+
+from .model import model_of
 
 # What decides on the training; paths of data may well differ from machine to machine.
 _KEYS = ('model', 'optim_wrapper', 'param_scheduler', 'train_cfg')
@@ -20,9 +24,13 @@ class ConsistencyHook(Hook):
     A config that was changed on one machine only trains without an error as long as all weights
     have the same shapes. A run that is resumed by another number of processes goes on, with another
     total batch and the learning rate and iteration counts of before.
+
+    Raises:
+        CheckpointError: When a run is resumed from a checkpoint of another model.
     """
 
-    priority = 'LOW'
+    # Before an EMA loads its weights.
+    priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
         """Compare the configs of all processes."""
@@ -41,7 +49,9 @@ class ConsistencyHook(Hook):
         checkpoint['meta']['num_processes'] = get_world_size()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict) -> None:
-        """Compare it with that of now, if the run goes on from this checkpoint."""
+        """Compare model and number of processes, if the run goes on from this checkpoint."""
+        if runner._resume:
+            _check_fit(model_of(runner).state_dict(), checkpoint['state_dict'])
         before, now = checkpoint.get('meta', {}).get('num_processes'), get_world_size()
         if runner._resume and before not in (None, now):
             runner.logger.warning(
@@ -49,6 +59,22 @@ class ConsistencyHook(Hook):
                 f'{now / before:g} times the images. The learning rate and all that is counted in '
                 f'iterations go on as saved; --auto-scale-lr changes nothing any more.'
             )
+
+
+def _check_fit(own: Dict[str, Tensor], saved: Dict[str, Tensor]) -> None:
+    """Raise if a checkpoint is of another model; mmengine would go on with what fits."""
+    missing = sorted(own.keys() - saved.keys())
+    misshapen = [
+        f'{key} {tuple(saved[key].shape)}, model has {tuple(value.shape)}'
+        for key, value in own.items()
+        if key in saved and saved[key].shape != value.shape
+    ]
+    problems = [listing('missing', missing), listing('wrongly shaped', misshapen)]
+    if any(problems):
+        raise CheckpointError(
+            f'--resume: the checkpoint is of another model ({"; ".join(filter(None, problems))}); '
+            f'to start from what fits, set load_from instead'
+        )
 
 
 def _text_of(setting: object) -> str:

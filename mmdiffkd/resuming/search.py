@@ -23,11 +23,14 @@ def read_whole(path: Union[str, Path], trust: bool, opt_out: str) -> Dict[str, A
     damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
     if damaged is not None:
         raise CheckpointError(f'checkpoint {str(path)!r} is damaged (in its part {damaged!r})')
-    if 'meta' not in checkpoint or 'state_dict' not in checkpoint:
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
         raise CheckpointError(
-            f'checkpoint {str(path)!r} was not written while training: it has no meta or no '
-            f'state_dict'
+            f'checkpoint {str(path)!r} was not written while training: it does not say after '
+            f'which epoch and iteration'
         )
+    if not isinstance(checkpoint.get('state_dict'), dict):
+        raise CheckpointError(f'checkpoint {str(path)!r} holds no weights (no state_dict)')
     return checkpoint
 
 

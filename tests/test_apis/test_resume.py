@@ -339,6 +339,27 @@ def test_best_checkpoint_is_no_place_to_go_on_from(make_config, tmp_path):
     assert Path(cfg.load_from).name == 'epoch_3.pth'
 
 
+def test_checkpoint_of_another_model_is_an_error(make_config, tmp_path):
+    """mmengine would go on with the weights that fit, and the others at random."""
+    train(make_config('run', **BY_EPOCH))
+    for change, problem in [
+        ({'model.student.width': 10}, r'wrongly shaped: .*0.bias \(8,\), model has \(10,\)'),
+        ({'model.student.levels': 3, 'model.teacher.config.levels': 3}, 'missing: distill.pairs.'),
+    ]:
+        cfg = make_config('run', **BY_EPOCH, **change, resume='auto')
+        if 'model.teacher.config.levels' in change:
+            cfg.model.teacher.checkpoint = 'random'
+        with pytest.raises(CheckpointError, match=f'--resume: .* of another model .*{problem}'):
+            train(cfg)
+
+
+@pytest.mark.parametrize('content', [[], dict(state_dict={}), dict(meta=dict(epoch=1, iter=2))])
+def test_file_that_no_training_wrote(make_config, content, tmp_path):
+    torch.save(content, tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match=r'file\.pth. (was not written|holds no weights)'):
+        train(make_config('run', **BY_EPOCH, resume=str(tmp_path / 'file.pth')))
+
+
 @pytest.mark.parametrize(
     ('kind', 'setting'),
     [('epoch', dict(max_keep_ckpts=1)), ('best', dict(save_best='toy/mean', rule='greater'))],

@@ -14,7 +14,7 @@ PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('model = dict(', r"student: '.*config.py' cannot be read: SyntaxError"),
+        ('model = dict(', r"student: '.*config.py' cannot be read: .* was never closed \(line 1\)"),
         ("raise OSError('no disk')", r"student: '.*config.py' cannot be read: .*no disk"),
         ('optimizer = dict()', r"student: '.*config.py' has no 'model'"),
     ],

@@ -39,8 +39,8 @@ READERS_FILES = {
     'my_teacher.py': "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n",
 }
 
-# Of pytest-cov, a converter of mmseg and pip.
-OTHERS_FLAGS = ('--cov', '--nproc', '--no-build-isolation')
+# Of pytest-cov, a converter of mmseg, pip and slurm.
+OTHERS_FLAGS = ('--cov', '--nproc', '--no-build-isolation', '--kill-on-bad-exit')
 
 
 def parameters(blocks):

@@ -1,25 +1,27 @@
 #!/usr/bin/env python
-"""Draw the detections of several detectors side by side, using mmdet alone.
+"""Draw the detections of several detectors side by side, with mmdet's own inference.
 
 Example:
     python tools/quickstart_picture.py data/coco out.png 'student=config.py=weights.pth'
 """
 
 import argparse
-import os
+import sys
 from pathlib import Path
 from typing import List, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import matplotlib
 import torch
 
-# What mmengine cannot read as weights, it would unpickle.
-os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from mmdet.apis import inference_detector, init_detector
 from pycocotools.coco import COCO
+
+from mmdiffkd.guarded_loading import guarded_loading
 
 # class name, score (None for the truth), x1 y1 x2 y2 in pixels
 Detection = Tuple[str, float, Sequence[float]]
@@ -55,7 +57,8 @@ def ground_truth(coco: COCO, image: dict) -> List[Detection]:
 def detect(config: str, checkpoint: str, paths: Sequence[str], score: float) -> List[list]:
     """Detections of one model above a score, per image."""
     device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
-    model = init_detector(config, checkpoint, device=device)
+    with guarded_loading():
+        model = init_detector(config, checkpoint, device=device)
     classes = model.dataset_meta['classes']
     detections = []
     for result in inference_detector(model, list(paths)):

@@ -2,8 +2,10 @@
 
 import argparse
 import inspect
+import io
 import logging
 import os
+import tokenize
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -16,6 +18,8 @@ from mmdiffkd.distillers.build import ConfigError, has_pretrained_weights, stude
 from mmdiffkd.distillers.build import load_config as read_config
 from mmdiffkd.guarded_loading import guarded_loading
 from mmdiffkd.messages import describe, suggest
+from mmdiffkd.plain_config import plain_config
+from mmdiffkd.unpickling import CheckpointError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -100,7 +104,7 @@ def _check_work_dir(cfg: Config) -> None:
         raise ConfigError(f'work_dir must be the path of a folder, got {work_dir!r}')
     folder = Path(work_dir).absolute()
     config = folder / Path(cfg.filename).name
-    if config.exists() and config.samefile(cfg.filename):
+    if config.exists() and config.samefile(cfg.filename) and not _is_resolved(config):
         # mmengine puts the resolved config there under its own name.
         raise ConfigError(
             f'work_dir: {work_dir!r} holds the config {cfg.filename!r}, which the run would '
@@ -112,6 +116,18 @@ def _check_work_dir(cfg: Config) -> None:
         raise ConfigError(f'work_dir: {work_dir!r} cannot be made: {describe(error)}') from error
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f'work_dir: {work_dir!r} cannot be written to')
+
+
+def _is_resolved(config: Path) -> bool:
+    """Whether it is what a run has put there: plain values, nothing inherited, no comments."""
+    text = config.read_text(encoding='utf-8')
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    if any(token.type == tokenize.COMMENT for token in tokens):
+        return False
+    try:
+        return '_base_' not in plain_config(text)
+    except CheckpointError:
+        return False
 
 
 def check_complete(cfg: Config, keys: Sequence[str]) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
 
-from ..test_hooks.conftest import MeanLogit
+from tests.conftest import MeanLogit
+
 from ..toy_run import toy_run
 from .conftest import ROOT
 

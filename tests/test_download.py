@@ -101,8 +101,11 @@ def test_a_kill_leaves_nothing_under_the_final_name(cache, folder, monkeypatch):
 
     class Watching(QuietHandler):
         def copyfile(self, source, outputfile):
-            super().copyfile(source, outputfile)
+            content = source.read()
+            outputfile.write(content[:-1])
+            # The client waits for the last byte.
             seen.append((cache / NAME).exists())
+            outputfile.write(content[-1:])
 
     with served(folder, Watching) as address:
         fetch(f'{address}/{NAME}')

@@ -108,7 +108,8 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         for warning in warnings:
             runner.logger.warning(warning)
         interrupt = InterruptHook()
-        for hook in (ExactResumeHook(), ConsistencyHook(), interrupt, ProgressHook()):
+        own = (ExactResumeHook(), ConsistencyHook(), interrupt.averages, interrupt, ProgressHook())
+        for hook in own:
             runner.register_hook(hook)
         if not any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks):
             runner.register_hook(NonFiniteLossHook())

@@ -36,6 +36,36 @@ class _Position(NamedTuple):
     iterations: int
 
 
+class AveragesHook(Hook):
+    """Knows whether an EMA has put its weights in the place of the model's, as for a validation.
+
+    To be registered behind the ``EMAHook``: right after that swaps, and before others, such as
+    those that write files, take their time.
+    """
+
+    def __init__(self) -> None:
+        self._in_place = False
+
+    def before_val_epoch(self, runner: Runner) -> None:
+        """They are there from here on."""
+        self._in_place = True
+
+    def after_val_epoch(self, runner: Runner, *args, **kwargs) -> None:
+        """The weights are the model's own again."""
+        self._in_place = False
+
+    @contextmanager
+    def undone(self, runner: Runner) -> Iterator[None]:
+        """Give the model its own weights inside the ``with`` block."""
+        averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+        averages = averages if self._in_place else []
+        for hook in averages:
+            hook.after_val_epoch(runner)
+        yield
+        for hook in averages:
+            hook.before_val_epoch(runner)
+
+
 @HOOKS.register_module()
 class InterruptHook(Hook):
     """Saves a checkpoint on Ctrl-C and SIGTERM, then ends the run with ``KeyboardInterrupt``.
@@ -50,6 +80,9 @@ class InterruptHook(Hook):
 
     Args:
         grace_seconds: How long to wait for the running iteration.
+
+    Attributes:
+        averages: A hook to be registered, too, if the run has an ``EMAHook``.
     """
 
     priority = 'LOWEST'
@@ -65,8 +98,8 @@ class InterruptHook(Hook):
         self._position = _Position(0, 0, 0)
         # An iteration has begun; the optimizer has made its step in it.
         self._running = self._stepped = False
-        self._validating = False
         self._buffers = BufferCopies()
+        self.averages = AveragesHook()
 
     def before_train(self, runner: Runner) -> None:
         """Take over the signals."""
@@ -105,17 +138,9 @@ class InterruptHook(Hook):
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._position = _Position(runner.epoch + 1, 0, runner.iter)
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Note that an EMA has put its weights in the place of the model's."""
-        self._validating = True
-
     def after_val_iter(self, runner: Runner, *args, **kwargs) -> None:
         """Save and leave if a signal came during the validation."""
         self._leave_if_requested(runner)
-
-    def after_val_epoch(self, runner: Runner, *args, **kwargs) -> None:
-        """Note that the weights are the model's own again."""
-        self._validating = False
 
     def _leave_if_requested(self, runner: Runner) -> None:
         # Other ranks go on until the main process leaves, or it could not finish its iteration.
@@ -196,7 +221,7 @@ class InterruptHook(Hook):
             self._buffers.put_back()
         name = f'interrupted_iter_{self._position.iterations}.pth'
         runner.message_hub.update_info(BATCHES_DONE, self._position.batches)
-        with self._own_weights(runner):
+        with self.averages.undone(runner):
             runner.save_checkpoint(
                 runner.work_dir,
                 name,
@@ -209,14 +234,3 @@ class InterruptHook(Hook):
         runner.logger.info(
             f'Interrupted after {self._position.iterations} iterations, saved {self._saved}'
         )
-
-    @contextmanager
-    def _own_weights(self, runner: Runner) -> Iterator[None]:
-        """Undo, for a while, what an EMA does for a validation."""
-        averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
-        averages = averages if self._validating else []
-        for hook in averages:
-            hook.after_val_epoch(runner)
-        yield
-        for hook in averages:
-            hook.before_val_epoch(runner)

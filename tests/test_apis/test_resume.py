@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from mmdiffkd.apis import train
 from mmdiffkd.checkpoint import CheckpointError, load_file
-from mmdiffkd.hooks import InterruptHook
+from mmdiffkd.hooks import InterruptHook, SafeCheckpointHook
 from mmdiffkd.resuming import files
 
 NUM_IMAGES = 10
@@ -248,6 +248,28 @@ def test_terminated_run_is_the_unbroken_run(
     cfg = make_config('broken', **BY_EPOCH, **seed, resume='auto')
     broken = train(cfg)
     assert Path(cfg.load_from).name == f'interrupted_iter_{saved}.pth'
+    unbroken = train(make_config('unbroken', **BY_EPOCH, **seed))
+    assert_identical(final_state(broken), final_state(unbroken))
+
+
+def test_terminated_while_the_best_checkpoint_is_written(make_config, monkeypatch):
+    """The validation is over, and the weights are the model's own again."""
+    impatient = functools.partialmethod(InterruptHook.__init__, grace_seconds=0.2)
+    monkeypatch.setattr(InterruptHook, '__init__', impatient)
+    save_best = SafeCheckpointHook._save_best_checkpoint
+
+    def slow(hook, runner, metrics):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+        save_best(hook, runner, metrics)
+
+    seed = {'randomness.seed': 0}
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(SafeCheckpointHook, '_save_best_checkpoint', slow)
+        train(make_config('broken', **BY_EPOCH, **seed))
+    cfg = make_config('broken', **BY_EPOCH, **seed, resume='auto')
+    broken = train(cfg)
+    assert Path(cfg.load_from).name == 'interrupted_iter_5.pth'
     unbroken = train(make_config('unbroken', **BY_EPOCH, **seed))
     assert_identical(final_state(broken), final_state(unbroken))
 

@@ -21,6 +21,8 @@ from mmdiffkd.messages import describe, suggest
 from mmdiffkd.plain_config import plain_config
 from mmdiffkd.unpickling import CheckpointError
 
+from .runner import DistillRunner
+
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 """What a config must have to be trained from."""
@@ -222,7 +224,7 @@ def build_runner(cfg: Config) -> Runner:
     if not isinstance(trust, bool):
         raise ConfigError(f'trust_checkpoint must be True or False, got {trust!r}')
     with guarded_loading(trust):
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
     _warn_of_a_student_from_scratch(cfg)
     for name in ('train', 'val', 'test'):
         setattr(runner, name, guarded_loading(trust)(getattr(runner, name)))

@@ -55,6 +55,8 @@ class DiffKDDistiller(BaseModel):
             names that both have, or a dict from student to teacher names.
         data_preprocessor: Used if ``student`` names none (mmpretrain's configs keep it beside
             the model).
+        data: ``train_dataloader`` of the run, from which the distiller learns what the student's
+            batches look like and what their classes are. ``mmdiffkd.DistillRunner`` fills it in.
 
     Raises:
         ConfigError: If a key, a type or a path is wrong; the message names it.
@@ -68,6 +70,7 @@ class DiffKDDistiller(BaseModel):
         pairs: Dict[str, Dict],
         init_from_teacher: Union[Sequence[str], Dict[str, str]] = (),
         data_preprocessor: Optional[Dict] = None,
+        data: Optional[Dict] = None,
     ) -> None:
         super().__init__()
         check_pairs(pairs)

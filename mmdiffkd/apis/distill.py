@@ -7,6 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
@@ -178,7 +179,8 @@ def build_models(student: str, teacher: str) -> Models:
 
 def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRecipe]:
     """The pairs that a user named, or those that suit the models."""
-    student_input = find_student_input(models.student, cfg.train_dataloader)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        student_input = find_student_input(models.student, cfg.train_dataloader)
     shapes = student_input.shapes
     if pairs is not None:
         choices = parse_pairs(pairs)

@@ -1,7 +1,7 @@
 """From places to the pairs of a config: head and loss by what a place yields."""
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
@@ -66,7 +66,7 @@ def make_recipes(
     choices: Sequence[PairChoice],
     student: nn.Module,
     teacher: nn.Module,
-    shapes: Sequence[ImageShape],
+    shapes: Iterable[ImageShape],
 ) -> List[PairRecipe]:
     """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
 

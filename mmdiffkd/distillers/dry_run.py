@@ -1,7 +1,7 @@
 """Run a model on made-up images, to see what it yields."""
 
 from contextlib import contextmanager
-from typing import Any, Callable, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.structures import BaseDataElement, PixelData
@@ -23,19 +23,32 @@ TRIAL_SIDE = 96
 follows what in a model does not depend on the size, and large images take seconds."""
 
 
-def image_shapes(channels: int = 3, known: Optional[ImageShape] = None) -> List[ImageShape]:
-    """Shapes of made-up images to try, the most likely first.
+class ImageShapes:
+    """Shapes of made-up images to try a model on, the most likely first.
 
     Args:
         channels: Number of channels of the model's input.
-        known: Shape of an image that the model is trained on, or None if it is not known. It comes
-            after the usual one if it is larger, which would take longer.
+        known: Shape of the images that the model is trained on, or None if it is not known. It
+            comes after the usual one if it is larger, which would take longer.
+        sample: Yields the shape of one of these images, or None. It is called if ``known`` is None
+            and the usual shape was not accepted.
     """
-    shapes = [(channels, side, side) for side in _SIDES]
-    if known is not None:
-        is_larger = known[1] * known[2] > shapes[0][1] * shapes[0][2]
-        shapes.insert(int(is_larger), known)
-    return shapes
+
+    def __init__(
+        self,
+        channels: int,
+        known: Optional[ImageShape],
+        sample: Callable[[], Optional[ImageShape]],
+    ) -> None:
+        self.channels, self.known, self.sample = channels, known, sample
+
+    def __iter__(self) -> Iterator[ImageShape]:
+        usual, *others = [(self.channels, side, side) for side in _SIDES]
+        if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
+            yield self.known
+        yield usual
+        likely = self.sample() if self.known is None else self.known
+        yield from others if likely is None else [likely, *others]
 
 
 def blank_batch(shape: ImageShape) -> Tuple[Tensor, List[BaseDataElement]]:

@@ -1,6 +1,6 @@
 """Where a model yields something that can be paired, found by looking at what its modules yield."""
 
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -125,7 +125,7 @@ class ModelView:
 
 
 def view_model(
-    model: nn.Module, role: str, shapes: Sequence[ImageShape], complete: bool, trains: bool
+    model: nn.Module, role: str, shapes: Iterable[ImageShape], complete: bool, trains: bool
 ) -> ModelView:
     """Run a model on made-up images and look at what its modules yield.
 

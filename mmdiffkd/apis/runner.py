@@ -10,6 +10,12 @@ from mmdiffkd.distillers import ConfigError, DiffKDDistiller
 from mmdiffkd.hooks.model import model_of
 from mmdiffkd.registry import MODELS, RUNNERS
 
+# Hooks of the hosts, which need not be installed, and why they fail. All others work.
+_UNSERVED = {
+    'MeanTeacherHook': 'whose teacher never changes (to average the student, use EMAHook)',
+    'PrepareProtoBeforeValLoopHook': 'as it heeds no model but a retriever',
+}
+
 
 @RUNNERS.register_module()
 class DistillRunner(Runner):
@@ -43,10 +49,9 @@ class DistillRunner(Runner):
         if not isinstance(model_of(self), DiffKDDistiller):
             return
         for kind in map(type, self.hooks):
-            # mmdet's, or one made from it; mmdet need not be there.
-            if any(base.__name__ == 'MeanTeacherHook' for base in kind.__mro__):
-                raise ConfigError(
-                    f'custom_hooks: {kind.__name__} averages a student into its teacher, but the '
-                    f"teacher of a distiller never changes; take the hook out, or use mmengine's "
-                    f'EMAHook to average the student'
-                )
+            for base in kind.__mro__:
+                if base.__name__ in _UNSERVED:
+                    raise ConfigError(
+                        f'custom_hooks: {kind.__name__} cannot be used with a distiller, '
+                        f'{_UNSERVED[base.__name__]}; take it out'
+                    )

@@ -65,7 +65,8 @@ def load_student(
         weights._metadata = state_dict._metadata
     for name, value in _taken(state_dict, prefix).items():
         if name in theirs or not name.startswith(DISTILL_PREFIX):
-            weights[name] = value
+            # Names of modules, too: mmdet's SyncNormHook loads by them.
+            weights[name.removeprefix(STUDENT_PREFIX)] = value
         else:
             state_dict[prefix + name[len(DISTILL_PREFIX) :]] = value
     reported = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.checkpoint import CheckpointError, listing
+from mmdiffkd.messages import shortened
 from mmdiffkd.registry import HOOKS
 
 from .model import model_of
@@ -87,10 +88,11 @@ def _refuse_missing(module: nn.Module, keys: Any) -> None:
 
 
 def _refuse(*problems: str) -> None:
-    if any(problems):
+    text = '; '.join(shortened(problem, 130) for problem in problems if problem)
+    if text:
         raise CheckpointError(
-            f'--resume: the checkpoint is of another model ({"; ".join(filter(None, problems))}); '
-            f'to start from what fits, set load_from instead'
+            f'--resume: the checkpoint is of another model ({text}); to start from what fits, set '
+            f'load_from instead'
         )
 
 

@@ -1,7 +1,6 @@
 """Names in checkpoints, for students that give any names to their weights."""
 
 import copy
-import re
 from collections import OrderedDict
 
 import pytest
@@ -26,26 +25,6 @@ names = st.lists(words, min_size=1, max_size=4).map('.'.join)
 # A student with a part called `distill` could not be told from what is ours.
 own = names.filter(lambda name: not (name + '.').startswith('distill.'))
 parts = names.filter(lambda name: not (name + '.').startswith('student.'))
-
-
-@MODELS.register_module()
-class HidingToy(ToyModel):
-    """Hides a prefix, as wrappers of other libraries' models do: its hook returns another dict."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self._register_state_dict_hook(self._hide)
-        self._register_load_state_dict_pre_hook(self._show)
-
-    @staticmethod
-    def _hide(module, state, prefix, _):
-        pattern = f'^{re.escape(prefix)}backbone\\.'
-        return OrderedDict((re.sub(pattern, f'{prefix}stem-', k), v) for k, v in state.items())
-
-    @staticmethod
-    def _show(state, prefix, *_):
-        for key in [key for key in state if key.startswith(f'{prefix}stem-')]:
-            state[prefix + key[len(prefix) :].replace('stem-', 'backbone.')] = state.pop(key)
 
 
 @MODELS.register_module()

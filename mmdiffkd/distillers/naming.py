@@ -81,10 +81,11 @@ def load_student(
         _, *lines = str(error).split('\n\t')
         if not lines:
             raise
-        errors.extend(lines)
+        named = f'size mismatch for {prefix}{STUDENT_PREFIX}'
+        errors.extend(line.replace('size mismatch for ', named, 1) for line in lines)
     finally:
         handle.remove()
-    for keys in reported[-1:]:
+    for keys in filter(None, reported[-1:]):
         missing.extend(prefix + STUDENT_PREFIX + key for key in keys.missing_keys)
         unexpected.extend(prefix + STUDENT_PREFIX + key for key in keys.unexpected_keys)
     module.student = None

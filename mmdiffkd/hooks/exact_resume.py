@@ -158,6 +158,7 @@ def _plain_attributes(model: nn.Module) -> Attributes:
 
 
 def _plain(value: Any) -> bool:
-    if isinstance(value, tuple):
+    # No subclasses: a checkpoint with classes of other libraries could not be read.
+    if type(value) is tuple:
         return all(map(_plain, value))
     return value is None or type(value) in (bool, int, float, str)

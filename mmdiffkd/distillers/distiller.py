@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.registry import MODELS
 
-from .build import build_model, check_keys, run_for_features
+from .build import ConfigError, build_model, check_keys, run_for_features
 from .capture import FeatureCapture
 from .dry_run import (
     TRIAL_SIDE,
@@ -25,15 +25,16 @@ from .inference import Features
 from .inherit import inherit, inherited_modules
 from .input_matching import find_student_input
 from .naming import (
+    STUDENT_PREFIX,
     checkpoint_name,
-    from_checkpoint_names,
-    to_checkpoint_names,
-    without_heads_of_a_plain_student,
+    end_of_loading,
+    load_student,
+    save_student,
 )
 from .pair import DistillPair
 from .preprocessing import ExtentRecorder
 from .teacher import FrozenTeacher
-from .wiring import Wiring, check_pairs
+from .wiring import Wiring, check_pairs, check_student
 
 
 @MODELS.register_module()
@@ -82,7 +83,8 @@ class DiffKDDistiller(BaseModel):
         check_pairs(pairs)
         check_keys(teacher, FrozenTeacher.KEYS, ('config', 'checkpoint'), 'teacher')
         self.student = build_model(student, 'student', data_preprocessor)
-        # Registered once, as a part of the student; see the property below.
+        check_student(self.student, pairs)
+        # The student's own is found like all that is the student's, and registered once.
         del self._modules['data_preprocessor']
         self.teacher = FrozenTeacher(**teacher)
         self._wiring = Wiring(pairs, self.teacher.model)
@@ -97,14 +99,9 @@ class DiffKDDistiller(BaseModel):
         self.teacher.keep_weights(self._inherited.values())
         self._build_pairs(pairs)
 
-        self._register_state_dict_hook(to_checkpoint_names)
-        self._register_load_state_dict_pre_hook(from_checkpoint_names)
-        self.register_load_state_dict_post_hook(without_heads_of_a_plain_student)
-
-    @property
-    def data_preprocessor(self) -> nn.Module:
-        """The student's own."""
-        return self.student.data_preprocessor
+        self.register_state_dict_post_hook(save_student)
+        self.register_load_state_dict_pre_hook(load_student)
+        self.register_load_state_dict_post_hook(end_of_loading)
 
     def forward(
         self, inputs: Tensor, data_samples: Optional[Sequence] = None, mode: str = 'tensor'
@@ -139,13 +136,19 @@ class DiffKDDistiller(BaseModel):
                 active, student_features, inputs, data_samples
             )
         for name, pair in self.pairs.items():
-            if not pair.active:
-                losses.update(pair.idle(inputs))
-                continue
-            maps = self._wiring.maps(name, student_features, teacher_features, inputs)
-            if self.training:
-                self._wiring.check_gradient(name, maps[0])
-            losses.update(pair(*maps))
+            if pair.active:
+                maps = self._wiring.maps(name, student_features, teacher_features, inputs)
+                if self.training:
+                    self._wiring.check_gradient(name, maps[0])
+                entries = pair(*maps)
+            else:
+                entries = pair.idle(inputs)
+            for key in losses.keys() & entries.keys():
+                raise ConfigError(
+                    f'pairs.{name}: the student has a loss {key!r} of its own; give the pair '
+                    f'another name'
+                )
+            losses.update(entries)
         return losses
 
     def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
@@ -220,6 +223,15 @@ class DiffKDDistiller(BaseModel):
                 raise
             return getattr(self.student, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # They also tell the model things, `model.epoch = runner.epoch`, which the student is to
+        # hear. Weights and modules that neither has are those of a subclass.
+        is_ours = 'pairs' not in self._modules or name in dir(self) or name.startswith('_')
+        if is_ours or isinstance(value, (nn.Module, Tensor)) and not hasattr(self.student, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.student, name, value)
+
     def init_weights(self) -> None:
         """Initialise the student as its config says, then copy what it inherits."""
         super().init_weights()
@@ -228,12 +240,15 @@ class DiffKDDistiller(BaseModel):
     def named_parameters(
         self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[Tuple[str, nn.Parameter]]:
-        """As in ``nn.Module``, under the names of the state dict.
+        """As in ``nn.Module``; the student's under its own names, all others below ``distill.``.
 
         The hosts' optimizer constructors decide by names that begin with ``backbone.``.
         """
+        if recurse:
+            yield from self.student.named_parameters(prefix, True, remove_duplicate)
         for name, parameter in super().named_parameters('', recurse, remove_duplicate):
-            yield prefix + ('.' if prefix else '') + checkpoint_name(name), parameter
+            if not name.startswith(STUDENT_PREFIX):
+                yield prefix + ('.' if prefix else '') + checkpoint_name(name), parameter
 
     def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
         """Depth of a parameter and number of layers, for mmpretrain's layer-wise decay.

@@ -137,3 +137,26 @@ def check_pairs(pairs: Any) -> None:
         if hasattr(nn.ModuleDict(), name):
             raise ConfigError(f'pairs: {name!r} cannot name a pair, torch uses it itself')
         check_keys(cfg, DistillPair.KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
+
+
+def check_student(student: nn.Module, pairs: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` if a student has itself what a distiller or its pairs go by.
+
+    Args:
+        student: The built model; it may be a distiller, too.
+        pairs: The names of the pairs.
+    """
+    inner = {module.name for module in student.modules() if isinstance(module, DistillPair)}
+    for name in pairs:
+        if name in inner:
+            raise ConfigError(
+                f'pairs: the student is a distiller that has a pair {name!r}, too; give one of the '
+                f'two another name, as losses and weights go by it'
+            )
+    for name in ('student', 'teacher'):
+        if not inner and hasattr(student, name):
+            raise ConfigError(
+                f'student: {type(student).__name__} has a {name} of its own, which hooks would '
+                f"take the distiller's for; distil a model without one, such as the detector of a "
+                f'semi-supervised one'
+            )

@@ -115,20 +115,22 @@ class DiffKDDistiller(BaseModel):
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
         active = [name for name, pair in self.pairs.items() if pair.active]
-        replacements = self._wiring.replacements(active)
-        if not replacements:
+        feeds = any(name in active for name in self._wiring.fed_names)
+        if not feeds:
             # First, while no activations of the student are kept for its backward.
             with blaming_size('teacher', inputs):
                 teacher_features = self._teacher_features(active, {}, inputs, data_samples)
         with self._capture.subset(self._wiring.student_paths(active)) as student_features:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
-        if replacements:
+        taught = [name for name in active if self._wiring.has_entries(name, student_features)]
+        if feeds:
             teacher_features = self._teacher_features(
-                active, student_features, inputs, data_samples
+                taught, student_features, inputs, data_samples
             )
         for name, pair in self.pairs.items():
-            if not pair.active:
-                losses.update(pair.idle(inputs))
+            if name not in taught:
+                empty = student_features.get(self._wiring.paths(name)[0], ())
+                losses.update(pair.idle(inputs, *empty))
                 continue
             maps = self._wiring.maps(name, student_features, teacher_features, inputs)
             if self.training:
@@ -159,13 +161,14 @@ class DiffKDDistiller(BaseModel):
         inputs: Tensor,
         data_samples: Optional[Sequence],
     ) -> Features:
-        """The teacher's features for some pairs, run on inputs of the student where these ask."""
-        return self.teacher.features(
-            inputs,
-            data_samples,
-            self._wiring.fed(names, student_features),
-            self._wiring.teacher_paths(names),
-        )
+        """Pair to the teacher's features, on inputs of the student for the pairs that ask so."""
+        features = {}
+        for group in self._wiring.groups(names):
+            fed = self._wiring.fed(group, student_features)
+            paths = self._wiring.teacher_paths(group)
+            by_path = self.teacher.features(inputs, data_samples, fed, paths)
+            features.update((name, by_path[path]) for name, path in zip(group, paths))
+        return features
 
     def _optimize_teacher(self, side: int, student_features: Dict) -> None:
         """Make the teacher cheap; random images show that its features stay the same.
@@ -174,15 +177,23 @@ class DiffKDDistiller(BaseModel):
             side: Of an image that both models take.
             student_features: Of one such image.
         """
-        replacements = self._wiring.fed(self._wiring.names, student_features)
+        names = self._wiring.names
+        fed: Dict = {}
+        for group in self._wiring.groups(names):
+            fed.update(self._wiring.fed(group, student_features))
         # Two images show what one hides: views that channels-last maps do not have. But what the
         # teacher is fed belongs to the one image, of that side.
-        sides, number = ((side,), 1) if replacements else ((TRIAL_SIDE, side), 2)
+        sides, number = ((side,), 1) if fed else ((TRIAL_SIDE, side), 2)
 
         def optimize(side: int) -> None:
             images, samples = random_batch(side, number)
             with blaming('teacher', images):
-                self.teacher.optimize(images, samples, replacements)
+                self.teacher.optimize(
+                    images,
+                    samples,
+                    fed,
+                    lambda: self._teacher_features(names, student_features, images, samples),
+                )
 
         first_accepted(sides, optimize)
 
@@ -224,11 +235,18 @@ class DiffKDDistiller(BaseModel):
     def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
         image, student_features, teacher_features = first_accepted(IMAGE_SIDES, self._dry_forward)
-        self._optimize_teacher(image.shape[-1], student_features)
+        side = image.shape[-1]
+        self._find_layouts(side, student_features, teacher_features)
+        self._optimize_teacher(side, student_features)
+        # From now on it may be that a host runs no module where there is nothing to run it on.
+        self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
+            paths = self._wiring.paths(name)
+            calls = self._capture.calls[paths[0]], self.teacher.capture.calls[paths[1]]
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
+                self._wiring.check_levels(name, maps, side, calls)
                 pair = DistillPair.from_config(name, cfg, *maps)
                 with undisturbed(pair):
                     teaches = pair.teaches(*maps)
@@ -248,6 +266,28 @@ class DiffKDDistiller(BaseModel):
                 'current',
             )
 
+    def _find_layouts(self, side: int, student_features: Dict, teacher_features: Dict) -> None:
+        """Find out how tokens lie in an image, if there are any."""
+
+        def run_student(paths: Iterable[str], side: int) -> Features:
+            image, samples = blank_batch(side)
+            with undisturbed(self.student), blaming('student', image):
+                with self._capture.subset(paths) as features:
+                    run_for_features(self.student, features, image, samples)
+            return features
+
+        def run_teacher(paths: Iterable[str], side: int) -> Features:
+            image, samples = blank_batch(side)
+            with undisturbed(self.teacher.model), blaming('teacher', image):
+                return self.teacher.features(image, samples, None, paths)
+
+        names = self._wiring.names
+        ours = {name: student_features[self._wiring.paths(name)[0]] for name in names}
+        self._wiring.find_layouts('student', self.student, (side, side), ours, run_student)
+        self._wiring.find_layouts(
+            'teacher', self.teacher.model, (side, side), teacher_features, run_teacher
+        )
+
     def _dry_forward(self, side: int) -> Tuple[Tensor, Dict, Dict]:
         """A blank image, and both models' features of it."""
         image, samples = blank_batch(side)
@@ -266,7 +306,7 @@ class DiffKDDistiller(BaseModel):
         fed, names = self._wiring.fed_names, self._wiring.names
         plain = [name for name in names if name not in fed]
         features = self._teacher_features(plain, {}, image, samples)
-        counts = {path: len(tensors) for path, tensors in features.items()}
+        counts = {self._wiring.paths(name)[1]: len(tensors) for name, tensors in features.items()}
         self.teacher.capture.stop_after = {**self._wiring.fed_counts(student_features), **counts}
         if fed:
             features = self._teacher_features(names, student_features, image, samples)

@@ -1,6 +1,5 @@
 """From places to the pairs of a config: head and loss by what a place yields."""
 
-import re
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from torch import nn
@@ -8,10 +7,10 @@ from torch import nn
 from mmdiffkd.distillers.build import ConfigError, run_for_features
 from mmdiffkd.distillers.capture import FeatureCapture, resolve_path
 from mmdiffkd.distillers.dry_run import blaming, blank_batch, first_accepted, undisturbed
-from mmdiffkd.distillers.model_view import MapShape
-from mmdiffkd.distillers.shapes import maps_of
+from mmdiffkd.distillers.levels import MapShape, better_cut, cut_to, octaves_of_both
+from mmdiffkd.distillers.shapes import layouts_of, maps_of, strides_of
 
-from .pair_choice import PairChoice, indexed, match_levels, octaves
+from .pair_choice import PairChoice
 
 # The reference diffuses wide features in an autoencoder's channels, this many.
 _AE_CHANNELS = 1024
@@ -87,8 +86,8 @@ def make_recipes(
     side, student_maps, teacher_maps = first_accepted(sides, capture)
     recipes: List[PairRecipe] = []
     for choice in choices:
-        maps = student_maps[choice.student], teacher_maps[choice.teacher]
-        choice, maps = _cut(choice, maps, side)
+        (ours, calls), (theirs, others) = student_maps[choice.student], teacher_maps[choice.teacher]
+        choice, maps = _cut(choice, (ours, theirs), side, calls == others == 1)
         if choice.scores is None:
             choice = choice._replace(scores=_kind_of_scores(choice, maps, student))
         name, config = _recipe(choice, *maps)
@@ -100,34 +99,37 @@ def make_recipes(
 
 def _capture(
     model: nn.Module, role: str, paths: Sequence[str], side: int
-) -> Dict[str, List[MapShape]]:
-    """Per path the shapes of its maps for one blank image."""
+) -> Dict[str, Tuple[List[MapShape], int]]:
+    """Per path the shapes of its maps for one blank image, and the number of calls."""
     image, samples = blank_batch(side)
+    size, strides = (side, side), strides_of(model)
+    captured = {}
     with undisturbed(model), blaming(role, image):
-        with FeatureCapture(model, paths, role=role) as features:
+        capture = FeatureCapture(model, paths, role=role)
+        with capture as features:
             run_for_features(model, features, image, samples)
-        return {
-            path: [tuple(m.shape[1:]) for m in maps_of(tensors, (side, side))]
-            for path, tensors in features.items()
-        }
+        for path, tensors in features.items():
+            maps = maps_of(tensors, size, layouts_of([(tensors, size)], strides))
+            captured[path] = [tuple(m.shape[1:]) for m in maps], capture.calls[path]
+    return captured
 
 
 def _cut(
-    choice: PairChoice, maps: Tuple[List[MapShape], List[MapShape]], side: int
+    choice: PairChoice, maps: Tuple[List[MapShape], List[MapShape]], side: int, divisible: bool
 ) -> Tuple[PairChoice, Tuple[List[MapShape], List[MapShape]]]:
-    """Keep the levels of two pyramids that have the same strides, if their numbers differ."""
-    if len(maps[0]) == len(maps[1]):
-        return choice, maps
-    levels = match_levels(*(octaves(part, side) for part in maps))
-    if levels is None or not all(re.fullmatch(r'[\w.]+', path) for path in choice[:2]):
+    """Keep the levels of two pyramids that have the same strides, if they can be divided."""
+    levels = better_cut(*octaves_of_both(*maps, side)) if divisible else None
+    if levels is None:
+        if len(maps[0]) == len(maps[1]):
+            return choice, maps
         raise ConfigError(
             f'--pairs: student path {choice.student!r} yields {len(maps[0])} maps, teacher path '
             f'{choice.teacher!r} {len(maps[1])}, and no levels of the same stride can be told; '
             f"choose some with an index, as in '{choice.student}[-1]={choice.teacher}[-1]'"
         )
-    paths = [indexed(path, part, len(m)) for path, part, m in zip(choice[:2], levels, maps)]
-    return choice._replace(student=paths[0], teacher=paths[1]), tuple(
-        m[part] for m, part in zip(maps, levels)
+    student, teacher = cut_to(choice[:2], levels, [len(part) for part in maps])
+    return choice._replace(student=student, teacher=teacher), tuple(
+        part[chosen] for part, chosen in zip(maps, levels)
     )
 
 

@@ -1,6 +1,6 @@
 """Where a model yields something that can be paired, found by looking at what its modules yield."""
 
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -8,14 +8,12 @@ from torch import nn
 
 from .build import ConfigError, run_completely
 from .dry_run import annotated_batch, blaming, blank_batch, first_accepted, undisturbed
-from .shapes import token_grid
+from .levels import MapShape
+from .shapes import strides_of, token_layout
 from .survey import ModuleRecord, TensorSpec, surveyed
 
 # Two images tell what belongs to the batch from what does not, and let batch norm work on 1x1 maps.
 _TRAINING_BATCH = 2
-
-MapShape = Tuple[int, int, int]
-"""Channels, height and width; a vector's height and width are 1."""
 
 
 class ModelView:
@@ -27,6 +25,7 @@ class ModelView:
         trained: Of a forward in training; with them only those modules count that yield the same
             in both, with a gradient. None for a teacher.
         complete: Whether the forwards went on behind backbone and neck.
+        strides: Those of the model's modules, which tell tokens of patches from others.
     """
 
     def __init__(
@@ -35,11 +34,13 @@ class ModelView:
         side: int,
         trained: Optional[Dict[str, ModuleRecord]] = None,
         complete: bool = True,
+        strides: Collection[int] = (),
     ) -> None:
         self.records = records
         self.side = side
         self.trained = trained
         self.complete = complete
+        self.strides = strides
 
     def maps(self, name: str) -> Optional[List[MapShape]]:
         """The maps that a module yields, one per tensor, or None if it cannot be paired.
@@ -109,11 +110,9 @@ class ModelView:
         if len(shape) == 2:
             return shape[1], 1, 1
         if len(shape) == 3:
-            try:
-                _, height, width = token_grid(shape[1], (self.side, self.side))
-            except ValueError:
-                return None
-            return shape[2], height, width
+            size = self.side, self.side
+            layout = token_layout([(shape[1], size)], self.strides)
+            return layout and (shape[2], *layout.grid(shape[1], size))
         return None
 
 
@@ -153,7 +152,7 @@ def view_model(
     if not complete:
         side, records = first_accepted(sides, lambda side: evaluate(side, False))
     trained = _train(model, side, complete) if trains else None
-    return ModelView(records, side, trained, complete)
+    return ModelView(records, side, trained, complete, strides_of(model))
 
 
 def _train(model: nn.Module, side: int, complete: bool) -> Dict[str, ModuleRecord]:

@@ -2,11 +2,11 @@
 
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
-from torch import nn
+from torch import Tensor, nn
 
-from mmdiffkd.distillers.build import ConfigError, run_for_features
-from mmdiffkd.distillers.capture import FeatureCapture, resolve_path
-from mmdiffkd.distillers.dry_run import blaming, blank_batch, first_accepted, undisturbed
+from mmdiffkd.distillers.build import ConfigError
+from mmdiffkd.distillers.capture import resolve_path
+from mmdiffkd.distillers.dry_run import blank_features, first_accepted
 from mmdiffkd.distillers.levels import MapShape, better_cut, cut_to, octaves_of_both
 from mmdiffkd.distillers.shapes import layouts_of, maps_of, strides_of
 
@@ -78,16 +78,21 @@ def make_recipes(
             except ValueError as error:
                 raise ConfigError(f'--pairs: {error}') from error
 
-    def capture(side: int) -> Tuple[int, Dict, Dict]:
-        ours = _capture(student, 'student', [choice.student for choice in choices], side)
-        theirs = _capture(teacher, 'teacher', [choice.teacher for choice in choices], side)
-        return side, ours, theirs
+    paths = dict(student=[c.student for c in choices], teacher=[c.teacher for c in choices])
+    models = dict(student=student, teacher=teacher)
 
-    side, student_maps, teacher_maps = first_accepted(sides, capture)
+    def capture(side: int) -> Tuple[int, Dict]:
+        return side, {r: blank_features(models[r], r, paths[r], side) for r in models}
+
+    side, captured = first_accepted(sides, capture)
     recipes: List[PairRecipe] = []
     for choice in choices:
-        (ours, calls), (theirs, others) = student_maps[choice.student], teacher_maps[choice.teacher]
-        choice, maps = _cut(choice, (ours, theirs), side, calls == others == 1)
+        maps, calls = [], set()
+        for role, model in models.items():
+            features, number = (part[getattr(choice, role)] for part in captured[role])
+            maps.append(_shapes(features, side, model, f'{role} path {getattr(choice, role)!r}'))
+            calls.add(number)
+        choice, maps = _cut(choice, maps, side, calls == {1})
         if choice.scores is None:
             choice = choice._replace(scores=_kind_of_scores(choice, maps, student))
         name, config = _recipe(choice, *maps)
@@ -97,26 +102,19 @@ def make_recipes(
     return recipes
 
 
-def _capture(
-    model: nn.Module, role: str, paths: Sequence[str], side: int
-) -> Dict[str, Tuple[List[MapShape], int]]:
-    """Per path the shapes of its maps for one blank image, and the number of calls."""
-    image, samples = blank_batch(side)
-    size, strides = (side, side), strides_of(model)
-    captured = {}
-    with undisturbed(model), blaming(role, image):
-        capture = FeatureCapture(model, paths, role=role)
-        with capture as features:
-            run_for_features(model, features, image, samples)
-        for path, tensors in features.items():
-            maps = maps_of(tensors, size, layouts_of([(tensors, size)], strides))
-            captured[path] = [tuple(m.shape[1:]) for m in maps], capture.calls[path]
-    return captured
+def _shapes(features: Sequence[Tensor], side: int, model: nn.Module, where: str) -> List[MapShape]:
+    """The shapes of a module's features, as maps, of one image of ``side`` x ``side`` pixels."""
+    size = side, side
+    try:
+        layouts = layouts_of([(features, size)], strides_of(model))
+        return [tuple(m.shape[1:]) for m in maps_of(features, size, layouts)]
+    except ValueError as error:
+        raise ConfigError(f'--pairs: {where}: {error}') from error
 
 
 def _cut(
-    choice: PairChoice, maps: Tuple[List[MapShape], List[MapShape]], side: int, divisible: bool
-) -> Tuple[PairChoice, Tuple[List[MapShape], List[MapShape]]]:
+    choice: PairChoice, maps: Sequence[List[MapShape]], side: int, divisible: bool
+) -> Tuple[PairChoice, Sequence[List[MapShape]]]:
     """Keep the levels of two pyramids that have the same strides, if they can be divided."""
     levels = better_cut(*octaves_of_both(*maps, side)) if divisible else None
     if levels is None:

@@ -4,7 +4,6 @@ import math
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.precision import at_least_float32

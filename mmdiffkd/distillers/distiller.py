@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.registry import MODELS
 
-from .build import build_model, check_keys, run_for_features
+from .build import ConfigError, build_model, check_keys, run_for_features
 from .capture import FeatureCapture
 from .dry_run import (
     IMAGE_SIDES,
@@ -114,6 +114,12 @@ class DiffKDDistiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
+        if not isinstance(inputs, Tensor):
+            raise ConfigError(
+                f'{type(self.data_preprocessor).__name__} yields a {type(inputs).__name__} of '
+                f'several batches (views, branches), where student and teacher need one tensor of '
+                f'images; choose a student that is trained on single images'
+            )
         active = [name for name, pair in self.pairs.items() if pair.active]
         feeds = any(name in active for name in self._wiring.fed_names)
         if not feeds:
@@ -178,9 +184,8 @@ class DiffKDDistiller(BaseModel):
             student_features: Of one such image.
         """
         names = self._wiring.names
-        fed: Dict = {}
-        for group in self._wiring.groups(names):
-            fed.update(self._wiring.fed(group, student_features))
+        feeds = [self._wiring.fed(group, student_features) for group in self._wiring.groups(names)]
+        fed = {path: values for feed in feeds for path, values in feed.items()}
         # Two images show what one hides: views that channels-last maps do not have. But what the
         # teacher is fed belongs to the one image, of that side.
         sides, number = ((side,), 1) if fed else ((TRIAL_SIDE, side), 2)
@@ -236,7 +241,9 @@ class DiffKDDistiller(BaseModel):
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
         image, student_features, teacher_features = first_accepted(IMAGE_SIDES, self._dry_forward)
         side = image.shape[-1]
-        self._find_layouts(side, student_features, teacher_features)
+        ours = {name: student_features[self._wiring.paths(name)[0]] for name in pairs}
+        self._wiring.find_layouts('student', self.student, side, ours)
+        self._wiring.find_layouts('teacher', self.teacher.model, side, teacher_features)
         self._optimize_teacher(side, student_features)
         # From now on it may be that a host runs no module where there is nothing to run it on.
         self._capture.may_yield_nothing = True
@@ -265,28 +272,6 @@ class DiffKDDistiller(BaseModel):
                 f'{cfg["teacher"]} ({shapes[1]})',
                 'current',
             )
-
-    def _find_layouts(self, side: int, student_features: Dict, teacher_features: Dict) -> None:
-        """Find out how tokens lie in an image, if there are any."""
-
-        def run_student(paths: Iterable[str], side: int) -> Features:
-            image, samples = blank_batch(side)
-            with undisturbed(self.student), blaming('student', image):
-                with self._capture.subset(paths) as features:
-                    run_for_features(self.student, features, image, samples)
-            return features
-
-        def run_teacher(paths: Iterable[str], side: int) -> Features:
-            image, samples = blank_batch(side)
-            with undisturbed(self.teacher.model), blaming('teacher', image):
-                return self.teacher.features(image, samples, None, paths)
-
-        names = self._wiring.names
-        ours = {name: student_features[self._wiring.paths(name)[0]] for name in names}
-        self._wiring.find_layouts('student', self.student, (side, side), ours, run_student)
-        self._wiring.find_layouts(
-            'teacher', self.teacher.model, (side, side), teacher_features, run_teacher
-        )
 
     def _dry_forward(self, side: int) -> Tuple[Tensor, Dict, Dict]:
         """A blank image, and both models' features of it."""

@@ -5,6 +5,8 @@ from typing import NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
+from .build import ConfigError
+
 
 class InputFormat(NamedTuple):
     """How a data preprocessor turns loaded pixels into a model's input.
@@ -82,7 +84,14 @@ class InputConverter(nn.Module):
         if self.flip:
             inputs = inputs.flip(1)
         converted = inputs * self.scale + self.shift
-        for image, sample in zip(converted, data_samples or ()):
+        samples = () if data_samples is None else data_samples
+        if not all(hasattr(sample, 'metainfo') for sample in samples):
+            raise ConfigError(
+                f'data_samples: student and teacher normalise images differently, for which the '
+                f'meta information of one data sample per image has to say where the padding '
+                f'begins (img_shape); the batch has a {type(samples).__name__} of something else'
+            )
+        for image, sample in zip(converted, samples):
             height, width = sample.metainfo.get('img_shape', image.shape[-2:])[:2]
             image[:, height:] = self.pad_value
             image[:, :, width:] = self.pad_value

@@ -74,7 +74,9 @@ def token_layout(
 def strides_of(model: nn.Module) -> Set[int]:
     """The strides of a model's convolutions, poolings and patch embeddings, in pixels of theirs."""
     found = [
-        getattr(module, name, None) for module in model.modules() for name in ('stride', 'patch_size')
+        getattr(module, name, None)
+        for module in model.modules()
+        for name in ('stride', 'patch_size')
     ]
     sides = [side for value in found for side in (value if isinstance(value, tuple) else (value,))]
     return {side for side in sides if isinstance(side, int) and side > 1}

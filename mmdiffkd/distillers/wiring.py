@@ -1,7 +1,8 @@
 """Which features of student and teacher go to which pair."""
 
 import logging
-from typing import Any, Callable, Dict, Iterable, List, Sequence, Set, Tuple
+from contextlib import suppress
+from typing import Any, Dict, Iterable, List, Sequence, Set, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 
 from .build import ConfigError, check_keys
 from .capture import FeaturePath
-from .dry_run import first_accepted
+from .dry_run import blank_features, first_accepted
 from .inference import Features
 from .levels import better_cut, cut_to, octaves_of_both
 from .pair import DistillPair
-from .shapes import Size, TokenLayout, layouts_of, maps_of, strides_of
+from .shapes import TokenLayout, layouts_of, maps_of, strides_of
 from .teacher_inputs import input_replacements
 
 # Of images to try besides the first: few models fail at all of them.
@@ -71,7 +72,9 @@ class Wiring:
     def student_paths(self, names: Iterable[str]) -> List[str]:
         """What to capture of the student for some pairs."""
         return [
-            path for name in names for path in (self._student[name], *self._replacements[name].values())
+            path
+            for name in names
+            for path in (self._student[name], *self._replacements[name].values())
         ]
 
     def teacher_paths(self, names: Iterable[str]) -> List[str]:
@@ -141,46 +144,42 @@ class Wiring:
                     )
         return student_maps, teacher_maps
 
-    def find_layouts(
-        self, role: str, model: nn.Module, size: Size, features: Features, run: Callable
-    ) -> None:
+    def find_layouts(self, role: str, model: nn.Module, side: int, features: Features) -> None:
         """Find out how tokens lie in an image; from then on they have to lie like this.
 
         Args:
             role: ``'student'`` or ``'teacher'``.
             model: That model.
-            size: Height and width of an image in pixels.
+            side: Of an image, in pixels.
             features: Pair to the model's features of that image.
-            run: Takes paths and the side of another image in pixels, and yields its features by
-                path.
 
         Raises:
             ConfigError: If tokens are no map of the image's patches.
         """
         path_of = self._student if role == 'student' else self._teacher
-        tokens = [name for name in self.names if any(f.ndim == 3 for f in features[name])]
-        if not tokens:
-            return
-        try:
-            sides = [side for side in _OTHER_SIDES if side not in size]
-            paths = [path_of[name] for name in tokens if name not in self.fed_names]
-            side, others = first_accepted(sides, lambda side: (side, run(paths, side)))
-        except ConfigError:
-            # A model of one size.
-            others = None
-        for name in tokens:
+        tokens = {name: path_of[name] for name, f in features.items() if 3 in [x.ndim for x in f]}
+        for name, path in tokens.items():
             if name in self.fed_names:
                 raise ConfigError(
-                    f'pairs.{name}: {role} path {path_of[name]!r} yields tokens of what '
-                    f'teacher_inputs gives, which are no map of patches; choose another module'
+                    f'pairs.{name}: {role} path {path!r} yields tokens of what teacher_inputs '
+                    f'gives, which are no map of patches; choose another module'
                 )
-            seen = [(features[name], size)]
-            if others is not None:
-                seen.append((others[path_of[name]], (side, side)))
+        if not tokens:
+            return
+        sizes = [({path: features[name] for name, path in tokens.items()}, (side, side))]
+
+        def see(side: int) -> None:
+            sizes.append((blank_features(model, role, tokens.values(), side)[0], (side, side)))
+
+        # A model may take images of one size only.
+        with suppress(ConfigError):
+            first_accepted([other for other in _OTHER_SIDES if other != side], see)
+        for name, path in tokens.items():
+            seen = [(of_path[path], size) for of_path, size in sizes]
             try:
                 self._layouts[role, name] = layouts_of(seen, strides_of(model))
             except ValueError as error:
-                raise ConfigError(f'pairs.{name}: {role} path {path_of[name]!r}: {error}') from error
+                raise ConfigError(f'pairs.{name}: {role} path {path!r}: {error}') from error
 
     def check_levels(
         self, name: str, maps: Sequence[Sequence[Tensor]], side: int, calls: Sequence[int]

@@ -89,7 +89,7 @@ class InputConverter(nn.Module):
             raise ConfigError(
                 f'data_samples: student and teacher normalise images differently, for which the '
                 f'meta information of one data sample per image has to say where the padding '
-                f'begins (img_shape); the batch has a {type(samples).__name__} of something else'
+                f'begins (img_shape); got a {type(samples).__name__} without'
             )
         for image, sample in zip(converted, samples):
             height, width = sample.metainfo.get('img_shape', image.shape[-2:])[:2]

@@ -1,5 +1,7 @@
 """Maps, tokens and vectors become maps of one size."""
 
+import math
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ def test_several_scales_in_a_row_are_no_map(strides):
 
 @pytest.mark.parametrize('patch, extra', [(4, 0), (14, 1), (14, 5), (16, 2), (28, 0), (32, 0)])
 def test_two_sizes_tell_patch_and_leading_tokens(patch, extra):
-    seen = [(-(-side // patch) ** 2 + extra, (side, side)) for side in (224, 256)]
+    seen = [(math.ceil(side / patch) ** 2 + extra, (side, side)) for side in (224, 256)]
     assert token_layout(seen, {2, 14}) == (patch, extra)
 
 

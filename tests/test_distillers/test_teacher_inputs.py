@@ -165,7 +165,7 @@ def test_one_pair_cannot_feed_one_input_differently(config):
 
 @pytest.fixture
 def stages(config):
-    """Two stages in a row, each with a pair; a host splits every stage's output by its own boxes."""
+    """Two stages in a row, each with a pair; the host splits what they yield by its own boxes."""
     config['student']['stages'] = 2
     scores = config['pairs'].pop('scores')
     for stage in range(2):

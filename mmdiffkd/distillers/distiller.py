@@ -50,7 +50,7 @@ class DiffKDDistiller(BaseModel):
             :class:`FeatureCapture` takes; without ``head`` the raw features are compared. A pair
             on what runs on proposals or queries says with ``teacher_inputs=dict(student=path,
             teacher=path)``, or a list of such, which inputs the teacher's modules get from the
-            student's; it holds for the teacher's whole forward.
+            student's.
         init_from_teacher: Parts of the student that start from the teacher's weights: module
             names that both have, or a dict from student to teacher names.
         data_preprocessor: Used if ``student`` names none (mmpretrain's configs keep it beside

@@ -116,9 +116,8 @@ class DiffKDDistiller(BaseModel):
             return self.student(inputs, data_samples, mode=mode)
         if not isinstance(inputs, Tensor):
             raise ConfigError(
-                f'{type(self.data_preprocessor).__name__} yields a {type(inputs).__name__} of '
-                f'several batches (views, branches), where student and teacher need one tensor of '
-                f'images; choose a student that is trained on single images'
+                f'{type(self.data_preprocessor).__name__} yields a {type(inputs).__name__} (of '
+                f'views, of branches); choose a student that is trained on one tensor of images'
             )
         active = [name for name, pair in self.pairs.items() if pair.active]
         feeds = any(name in active for name in self._wiring.fed_names)
@@ -126,19 +125,18 @@ class DiffKDDistiller(BaseModel):
             # First, while no activations of the student are kept for its backward.
             with blaming_size('teacher', inputs):
                 teacher_features = self._teacher_features(active, {}, inputs, data_samples)
-        with self._capture.subset(self._wiring.student_paths(active)) as student_features:
+        with self._capture.subset(self._wiring.student_paths(active)) as ours:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
-        taught = [name for name in active if self._wiring.has_entries(name, student_features)]
+        taught = [name for name in active if self._wiring.has_entries(name, ours)]
         if feeds:
-            teacher_features = self._teacher_features(
-                taught, student_features, inputs, data_samples
-            )
+            fed, pairs = self._wiring.fed_names, self.pairs
+            taught = [n for n in active if pairs[n].takes_part(n in taught, varies=n in fed)]
+            teacher_features = self._teacher_features(taught, ours, inputs, data_samples)
         for name, pair in self.pairs.items():
             if name not in taught:
-                empty = student_features.get(self._wiring.paths(name)[0], ())
-                losses.update(pair.idle(inputs, *empty))
+                losses.update(pair.idle(inputs, *ours.get(self._wiring.paths(name)[0], ())))
                 continue
-            maps = self._wiring.maps(name, student_features, teacher_features, inputs)
+            maps = self._wiring.maps(name, ours, teacher_features, inputs)
             if self.training:
                 self._wiring.check_gradient(name, maps[0])
             losses.update(pair(*maps))

@@ -5,6 +5,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -177,6 +178,9 @@ class DistillPair(nn.Module):
             student_maps: As for :meth:`forward`.
             teacher_maps: Likewise.
         """
+        if not any(feature.numel() for feature in student_maps):
+            # A blank image may have nothing that tells.
+            return True
         with torch.enable_grad():
             # Of blank images features may be all alike, at which a distance can have no slope.
             inputs = [(x + torch.rand_like(x)).detach().requires_grad_() for x in student_maps]
@@ -185,6 +189,23 @@ class DistillPair(nn.Module):
                 return False
             gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
         return any(g is not None and bool((g != 0).any()) for g in gradients)
+
+    def takes_part(self, has_entries: bool, varies: bool) -> bool:
+        """Whether the pair is compared in this step.
+
+        Batch norms that use the statistics of all processes wait for each other, so that such a
+        pair rests in all processes if it has no entries in one.
+
+        Args:
+            has_entries: Whether there is something to compare in this process.
+            varies: Whether another process may have no entries although this one has.
+        """
+        norms = [m for m in self.heads.modules() if isinstance(m, nn.SyncBatchNorm)]
+        if not (varies and norms):
+            return has_entries
+        everywhere = torch.tensor(float(has_entries), device=norms[0].weight.device)
+        all_reduce(everywhere, 'min')
+        return bool(everywhere)
 
     def idle(self, *inputs: Tensor) -> Dict[str, Tensor]:
         """What the pair adds while it is not active or has nothing to compare: a loss of zero.

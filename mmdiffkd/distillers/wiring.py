@@ -48,7 +48,7 @@ class Wiring:
             for name, cfg in pairs.items()
         }
         self._layouts: Dict[Tuple[str, str], List[TokenLayout]] = {}
-        self._warned: Set[Tuple[str, str]] = set()
+        self._warned: Set[str] = set()
         self.fed_names = [name for name, given in self._replacements.items() if given]
 
     def paths(self, name: str) -> Tuple[str, str]:
@@ -106,9 +106,8 @@ class Wiring:
         for path in self.student_paths([name]):
             if not student_features[path]:
                 self._warn(
-                    name,
-                    f'student path {path!r} did not run in this step, so the pair is 0; it teaches '
-                    f'nothing if that module never runs in training',
+                    f'pairs.{name}: student path {path!r} did not run in this step, so the pair is '
+                    f'0; it teaches nothing if that module never runs in training'
                 )
                 return False
         return any(feature.numel() for feature in student_features[self._student[name]])
@@ -221,7 +220,7 @@ class Wiring:
         )
         if cure:
             raise ConfigError(f'pairs.{name}: {differ}{cure}')
-        self._warn(name, f"{differ}; the student's maps are resized")
+        self._warn(f"pairs.{name}: {differ}; the student's maps are resized")
 
     def check_gradient(self, name: str, maps: Sequence[Tensor]) -> None:
         """Raise if nothing can be learned through a pair's student maps, warn of single ones."""
@@ -236,17 +235,16 @@ class Wiring:
             )
         if frozen:
             self._warn(
-                name,
-                f'no gradient flows into level {", ".join(frozen)} of student path '
+                f'pairs.{name}: no gradient flows into level {", ".join(frozen)} of student path '
                 f'{self._student[name]!r}, the student learns nothing there. If it is frozen '
                 f"(frozen_stages), name the other levels, as in '{self._student[name]}[1:]'",
             )
 
-    def _warn(self, name: str, text: str) -> None:
-        """Say something about a pair, once."""
-        if (name, text) not in self._warned:
-            self._warned.add((name, text))
-            print_log(f'pairs.{name}: {text}', 'current', logging.WARNING)
+    def _warn(self, text: str) -> None:
+        """Say something once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            print_log(text, 'current', logging.WARNING)
 
 
 def check_pairs(pairs: Any) -> None:

@@ -100,3 +100,16 @@ def test_a_module_that_the_host_leaves_out(config, images, monkeypatch):  # noqa
     losses = [distiller(images, mode='loss') for _ in range(2)]
     assert all(step['loss_kd_scores'] == 0 and step['loss_kd_fpn'] > 0 for step in losses)
     assert len(said) == 1 and "pairs.scores: student path 'scores.0' did not run" in said[0]
+
+
+def test_synchronised_norms_rest_in_all_processes(monkeypatch):
+    """They would wait for the process that has nothing."""
+    asked = []
+    monkeypatch.setattr(
+        'mmdiffkd.distillers.pair.all_reduce', lambda value, op: (asked.append(op), value.zero_())
+    )
+    pair = DistillPair('p', [DiffKDHead(6, 8)], MSELoss())
+    assert pair.takes_part(True, True) and not asked
+    pair.heads = nn.SyncBatchNorm.convert_sync_batchnorm(pair.heads)
+    assert pair.takes_part(True, False) and not asked
+    assert not pair.takes_part(True, True) and asked == ['min']

@@ -53,7 +53,7 @@ class DiffKDDistiller(BaseModel):
             :class:`FeatureCapture` takes; without ``head`` the raw features are compared. A pair
             on what runs on proposals or queries says with ``teacher_inputs=dict(student=path,
             teacher=path)``, or a list of such, which inputs the teacher's modules get from the
-            student's; it holds for the teacher's whole forward.
+            student's.
         init_from_teacher: Parts of the student that start from the teacher's weights: module
             names that both have, or a dict from student to teacher names.
         data_preprocessor: Used if ``student`` names none (mmpretrain's configs keep it beside
@@ -120,29 +120,35 @@ class DiffKDDistiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
+        if not isinstance(inputs, Tensor):
+            raise ConfigError(
+                f'{type(self.data_preprocessor).__name__} yields a {type(inputs).__name__} (of '
+                f'views, of branches); choose a student that is trained on one tensor of images'
+            )
         if self.training and not self._input_is_checked:
             self.teacher.converter.check(inputs)
             self._input_is_checked = True
         active = [name for name, pair in self.pairs.items() if pair.active]
-        replacements = self._wiring.replacements(active)
-        if not replacements:
+        feeds = any(name in active for name in self._wiring.fed_names)
+        if not feeds:
             # First, while no activations of the student are kept for its backward.
             with blaming_size('teacher', inputs):
                 teacher_features = self._teacher_features(active, {}, inputs, data_samples)
-        with self._capture.subset(self._wiring.student_paths(active)) as student_features:
+        with self._capture.subset(self._wiring.student_paths(active)) as ours:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
-        if replacements:
-            teacher_features = self._teacher_features(
-                active, student_features, inputs, data_samples
-            )
+        taught = [name for name in active if self._wiring.has_entries(name, ours)]
+        if feeds:
+            fed, pairs = self._wiring.fed_names, self.pairs
+            taught = [n for n in active if pairs[n].takes_part(n in taught, varies=n in fed)]
+            teacher_features = self._teacher_features(taught, ours, inputs, data_samples)
         for name, pair in self.pairs.items():
-            if pair.active:
-                maps = self._wiring.maps(name, student_features, teacher_features, inputs)
+            if name in taught:
+                maps = self._wiring.maps(name, ours, teacher_features, inputs)
                 if self.training:
                     self._wiring.check_gradient(name, maps[0])
                 entries = pair(*maps)
             else:
-                entries = pair.idle(inputs)
+                entries = pair.idle(inputs, *ours.get(self._wiring.paths(name)[0], ()))
             for key in losses.keys() & entries.keys():
                 raise ConfigError(
                     f'pairs.{name}: the student has a loss {key!r} of its own; give the pair '
@@ -185,13 +191,14 @@ class DiffKDDistiller(BaseModel):
         inputs: Tensor,
         data_samples: Optional[Sequence],
     ) -> Features:
-        """The teacher's features for some pairs, run on inputs of the student where these ask."""
-        return self.teacher.features(
-            inputs,
-            data_samples,
-            self._wiring.fed(names, student_features),
-            self._wiring.teacher_paths(names),
-        )
+        """Pair to the teacher's features, on inputs of the student for the pairs that ask so."""
+        features = {}
+        for group in self._wiring.groups(names):
+            fed = self._wiring.fed(group, student_features)
+            paths = self._wiring.teacher_paths(group)
+            by_path = self.teacher.features(inputs, data_samples, fed, paths)
+            features.update((name, by_path[path]) for name, path in zip(group, paths))
+        return features
 
     def _optimize_teacher(self, shape: ImageShape, student_features: Dict) -> None:
         """Make the teacher cheap; random images show that its features stay the same.
@@ -200,16 +207,23 @@ class DiffKDDistiller(BaseModel):
             shape: Channels, height and width of an image that both models take.
             student_features: Of one such image.
         """
-        replacements = self._wiring.fed(self._wiring.names, student_features)
+        names = self._wiring.names
+        feeds = [self._wiring.fed(group, student_features) for group in self._wiring.groups(names)]
+        fed = {path: values for feed in feeds for path, values in feed.items()}
         # Two images show what one hides: views that channels-last maps do not have. But what the
         # teacher is fed belongs to the one image, of that side.
         small = (shape[0], TRIAL_SIDE, TRIAL_SIDE)
-        shapes, number = ((shape,), 1) if replacements else ((small, shape), 2)
+        shapes, number = ((shape,), 1) if fed else ((small, shape), 2)
 
         def optimize(shape: ImageShape) -> None:
             images, samples = random_batch(shape, number)
             with blaming('teacher', images):
-                self.teacher.optimize(images, samples, replacements)
+                self.teacher.optimize(
+                    images,
+                    samples,
+                    fed,
+                    lambda: self._teacher_features(names, student_features, images, samples),
+                )
 
         first_accepted(shapes, optimize)
 
@@ -265,11 +279,20 @@ class DiffKDDistiller(BaseModel):
         image, student_features, teacher_features = first_accepted(
             self.input.shapes, self._dry_forward
         )
-        self._optimize_teacher(tuple(image.shape[1:]), student_features)
+        shape = tuple(image.shape[1:])
+        ours = {name: student_features[self._wiring.paths(name)[0]] for name in pairs}
+        self._wiring.find_layouts('student', self.student, shape, ours)
+        self._wiring.find_layouts('teacher', self.teacher.model, shape, teacher_features)
+        self._optimize_teacher(shape, student_features)
+        # From now on it may be that a host runs no module where there is nothing to run it on.
+        self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
+            paths = self._wiring.paths(name)
+            calls = self._capture.calls[paths[0]], self.teacher.capture.calls[paths[1]]
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
+                self._wiring.check_levels(name, maps, shape[1], calls)
                 pair = DistillPair.from_config(name, cfg, *maps)
                 with undisturbed(pair):
                     teaches = pair.teaches(*maps)
@@ -307,7 +330,7 @@ class DiffKDDistiller(BaseModel):
         fed, names = self._wiring.fed_names, self._wiring.names
         plain = [name for name in names if name not in fed]
         features = self._teacher_features(plain, {}, image, samples)
-        counts = {path: len(tensors) for path, tensors in features.items()}
+        counts = {self._wiring.paths(name)[1]: len(tensors) for name, tensors in features.items()}
         self.teacher.capture.stop_after = {**self._wiring.fed_counts(student_features), **counts}
         if fed:
             features = self._teacher_features(names, student_features, image, samples)

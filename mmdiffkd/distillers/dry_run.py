@@ -1,7 +1,7 @@
 """Run a model on made-up images, to see what it yields."""
 
 from contextlib import contextmanager
-from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.structures import BaseDataElement, PixelData
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmdiffkd.messages import describe
 
-from .build import ConfigError
+from .build import ConfigError, run_for_features
+from .capture import FeatureCapture
 
 ImageShape = Tuple[int, int, int]
 """Channels, height and width of a model's input."""
@@ -114,11 +115,24 @@ def blaming(where: str, image: Tensor):
         ) from error
 
 
+def blank_features(
+    model: nn.Module, role: str, paths: Iterable[str], shape: ImageShape
+) -> Tuple[Dict[str, List[Tensor]], Dict[str, int]]:
+    """Path to a model's features of a blank image, and path to the number of calls behind them."""
+    image, samples = blank_batch(shape)
+    capture = FeatureCapture(model, paths, role=role)
+    with undisturbed(model), blaming(role, image), capture as features:
+        run_for_features(model, features, image, samples)
+    return features, capture.calls
+
+
 @contextmanager
 def blaming_size(role: str, images: Tensor):
     """Say on which images a model failed that takes others; ``images`` are (N, C, H, W)."""
     try:
         yield
+    except ConfigError:
+        raise
     except (AssertionError, RuntimeError, ValueError) as error:
         height, width = images.shape[-2:]
         raise RuntimeError(

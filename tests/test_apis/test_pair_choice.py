@@ -211,12 +211,28 @@ def test_named_pyramids_are_cut_to_what_they_share():
 
 
 @pytest.mark.parametrize(
+    'pairs, student, teacher',
+    [
+        ('neck', 'neck[:2]', 'neck[1:]'),
+        ('backbone', 'backbone[:2]', 'backbone[1:]'),
+        ('neck[0:2]', 'neck[0:2][0]', 'neck[0:2][-1]'),
+        ('neck[1:]=neck', 'neck[1:][0]', 'neck[-1]'),
+        ('neck[-1]', 'neck[-1]', 'neck[-1]'),
+    ],
+)
+def test_named_pyramids_of_equal_length_meet_at_equal_strides(pairs, student, teacher):
+    models = build('Detector', levels=(1, 2, 3)), build('Detector', levels=(0, 1, 2))
+    (recipe,) = make_recipes(parse_pairs(pairs), *models, SHAPES)
+    assert (recipe.config['student'], recipe.config['teacher']) == (student, teacher)
+
+
+@pytest.mark.parametrize(
     'pairs, message',
     [
         ('nekc', "--pairs: student path 'nekc': .* the closest are 'neck'"),
         ('neck=nekc', "--pairs: teacher path 'nekc'"),
         ('neck=backbone.stages', "'backbone.stages' yielded nothing: a ModuleList never runs"),
-        ('neck[:2]=neck', 'yields 2 maps, .* 3, and no levels of the same stride can be told'),
+        ('backbone.stages.0=neck', 'yields 1 maps, .* 3, and no levels of the same stride can be'),
     ],
 )
 def test_wrong_pairs(pairs, message):

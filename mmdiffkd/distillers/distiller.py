@@ -288,8 +288,7 @@ class DiffKDDistiller(BaseModel):
         self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
-            paths = self._wiring.paths(name)
-            calls = self._capture.calls[paths[0]], self.teacher.capture.calls[paths[1]]
+            calls = self._capture.calls[cfg['student']], self.teacher.capture.calls[cfg['teacher']]
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
                 self._wiring.check_levels(name, maps, shape[1], calls)

@@ -9,7 +9,7 @@ from mmdiffkd.distillers import ConfigError
 
 def test_a_batch_of_several_is_refused(toy_distiller, images):
     for inputs in ([images, images], dict(sup=images)):
-        with pytest.raises(ConfigError, match='ImgDataPreprocessor yields a .* of views'):
+        with pytest.raises(ConfigError, match='ImgDataPreprocessor yields a .*of views'):
             toy_distiller(inputs, mode='loss')
 
 

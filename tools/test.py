@@ -74,7 +74,7 @@ def build_teacher_runner(cfg: Config, checkpoint: Optional[str]) -> Runner:
     teacher['checkpoint'] = checkpoint or teacher['checkpoint']
     if cfg.get('trust_checkpoint', False):
         teacher['trust_checkpoint'] = True
-    cfg.model, _ = model_config(teacher['config'], 'teacher.config')
+    cfg.model = model_config(teacher['config'], 'teacher.config')
     runner = build_runner(cfg)
     # As the library runs it: the other keys say how a distiller does.
     weights = {key: teacher[key] for key in FrozenTeacher.WEIGHT_KEYS if key in teacher}

@@ -44,8 +44,7 @@ def common_task(student: nn.Module, teacher: nn.Module) -> str:
         if tasks[role] is None:
             raise ConfigError(
                 f'{role}: {type(model).__name__} is no detector, segmentor or classifier; choose '
-                f'a config of one of these (self-supervised, multimodal and tracking models '
-                f'cannot be distilled with one command)'
+                f'a config of one of these, or say with --pairs which modules are alike'
             )
     if tasks['student'] != tasks['teacher']:
         raise ConfigError(

@@ -15,6 +15,7 @@ from mmdiffkd.download import fetch
 from .build import (
     ConfigError,
     build_model,
+    is_plain,
     load_config,
     run_for_features,
     untrained_config,
@@ -98,8 +99,9 @@ class FrozenTeacher:
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
             self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
-            # Before it some weights are whatever was in the memory.
-            self.model.init_weights()
+            # Before it some weights are whatever was in the memory. Torch's own modules have none.
+            if hasattr(self.model, 'init_weights'):
+                self.model.init_weights()
             print_log(
                 'The teacher has random weights (teacher.checkpoint="random"): good for a smoke '
                 'run, nothing can be learned from it.',
@@ -128,7 +130,8 @@ class FrozenTeacher:
         """
         self.capture = FeatureCapture(self.model, paths, role='teacher')
         self.converter = InputConverter(
-            InputFormat.of(student_preprocessor), InputFormat.of(self.model.data_preprocessor)
+            InputFormat.of(student_preprocessor),
+            InputFormat.of(getattr(self.model, 'data_preprocessor', None)),
         )
 
     def keep_weights(self, names: Iterable[str]) -> None:
@@ -186,6 +189,11 @@ class FrozenTeacher:
         Returns:
             The host's data samples.
         """
+        if is_plain(self.model):
+            raise ConfigError(
+                f'teacher.config: {type(self.model).__name__} yields features and no predictions; '
+                f'leave the check of the teacher out (TeacherCheckHook, --check-teacher)'
+            )
         # It moves what it is given to the device that it was told, not to that of its buffers.
         device = next(self.model.parameters()).device
         data = self.model.data_preprocessor.to(device)(data, False)

@@ -30,8 +30,8 @@ def test_preprocessing_beside_the_model_is_taken_along(tmp_path):
     """There mmpretrain's configs have it; the model's own comes first."""
     path = tmp_path / 'config.py'
     path.write_text(f"model = dict(type='A')\ndata_preprocessor = {PREPROCESSOR}")
-    model, scope = model_config(path, 'student')
-    assert model == dict(type='A', data_preprocessor=PREPROCESSOR) and scope is None
+    model = model_config(path, 'student')
+    assert model == dict(type='A', data_preprocessor=PREPROCESSOR)
     distiller = dict(type='mmdiffkd.DiffKDDistiller', student=dict(type='A'))
     assert student_config(distiller) == dict(type='A')
     distiller['data_preprocessor'] = PREPROCESSOR

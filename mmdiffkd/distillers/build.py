@@ -353,7 +353,8 @@ def run_completely(
 def is_plain(model: nn.Module) -> bool:
     """Whether it is a module that takes images alone, as backbones do, and no host's model."""
     return (
-        not isinstance(model, BaseModel) and 'mode' not in inspect.signature(model.forward).parameters
+        not isinstance(model, BaseModel)
+        and 'mode' not in inspect.signature(model.forward).parameters
     )
 
 

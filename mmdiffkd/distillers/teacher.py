@@ -9,7 +9,14 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdiffkd.checkpoint import CheckpointError, load_file, load_strictly, weights_of
+from mmdiffkd.checkpoint import (
+    CheckpointError,
+    fitting_prefixes,
+    load_file,
+    load_strictly,
+    tensors_in,
+    weights_of,
+)
 from mmdiffkd.download import fetch
 
 from .build import (
@@ -48,6 +55,8 @@ class FrozenTeacher:
         ignore_keys: Regular expressions for checkpoint keys that may not fit.
         trust_checkpoint: Unpickle whatever the checkpoint contains; see
             :func:`mmdiffkd.checkpoint.load_file`.
+        prefix: Where in the checkpoint the teacher's weights are, if not at the beginning of their
+            names; see :func:`mmdiffkd.checkpoint.weights_of`.
         fold_bn: Make batch norms part of the convolutions they follow (:mod:`.folding`): fewer
             operations, same features up to rounding. On a random image the features are compared
             with those before; if they differ, folding is taken back with a warning, which
@@ -73,7 +82,7 @@ class FrozenTeacher:
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
 
-    WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint')
+    WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix')
     KEYS = (*WEIGHT_KEYS, 'fold_bn', 'channels_last', 'precision', 'compile')
 
     def __init__(
@@ -82,6 +91,7 @@ class FrozenTeacher:
         checkpoint: str,
         ignore_keys: Sequence[str] = (),
         trust_checkpoint: bool = False,
+        prefix: str = '',
         fold_bn: bool = True,
         channels_last: bool = True,
         precision: Optional[str] = None,
@@ -110,7 +120,9 @@ class FrozenTeacher:
             )
         else:
             self.model = build_model(config, 'teacher.config')
-            load_teacher_weights(self.model, config, checkpoint, ignore_keys, trust_checkpoint)
+            load_teacher_weights(
+                self.model, config, checkpoint, ignore_keys, trust_checkpoint, prefix
+            )
         self.model.requires_grad_(False)
         self.model.eval()
         self.converter: Optional[InputConverter] = None
@@ -280,8 +292,11 @@ def load_teacher_weights(
     checkpoint: str,
     ignore_keys: Sequence[str] = (),
     trust_checkpoint: bool = False,
+    prefix: str = '',
 ) -> None:
     """Load a teacher's checkpoint, strictly.
+
+    A file of a backbone alone is taken for a model that has no other weights than its backbone's.
 
     Args:
         model: Built from ``config``.
@@ -289,19 +304,39 @@ def load_teacher_weights(
         checkpoint: A path, a URL or ``'zoo'``.
         ignore_keys: Regular expressions for keys that may not fit.
         trust_checkpoint: Unpickle whatever the file contains.
+        prefix: See :func:`mmdiffkd.checkpoint.weights_of`.
     """
     location = _published_weight(config) if checkpoint == 'zoo' else checkpoint
     if not isinstance(location, str):
         raise ConfigError(
             f'teacher.checkpoint must be a path, a URL, "zoo" or "random", got {location!r}'
         )
+    if not isinstance(prefix, str):
+        raise ConfigError(f'teacher.prefix must be a text, got {prefix!r}')
+    file, weights = {}, {}
     try:
         opt_out = 'set teacher.trust_checkpoint=True'
-        weights = weights_of(load_file(fetch(location), trust_checkpoint, opt_out))
-        load_strictly(model, weights, f'checkpoint {location!r}', ignore_keys)
+        file = load_file(fetch(location), trust_checkpoint, opt_out)
+        weights = weights_of(file, prefix)
+        load_strictly(model, _of_backbone(model, weights), f'checkpoint {location!r}', ignore_keys)
     except CheckpointError as error:
+        prefixes = fitting_prefixes(model, weights) or fitting_prefixes(model, tensors_in(file))
+        if prefixes and not weights.keys() & model.state_dict().keys():
+            raise CheckpointError(
+                f'teacher.checkpoint {location!r}: the names of {type(model).__name__} are in it, '
+                f'but below others; give teacher prefix={" or prefix=".join(map(repr, prefixes))}'
+            ) from error
         raise CheckpointError(f'teacher.{error}') from error
     print_log(f'Teacher {type(model).__name__} loaded from {location}', 'current')
+
+
+def _of_backbone(model: nn.Module, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """A backbone's weights under the names of a model that has no others."""
+    start = 'backbone.'
+    alone = all(name.startswith(start) for name in model.state_dict())
+    if not alone or any(name.startswith(start) for name in weights):
+        return weights
+    return {f'{start}{name}': value for name, value in weights.items()}
 
 
 def _check_patterns(ignore_keys: Any) -> None:

@@ -210,13 +210,17 @@ def _scores(task: str, student: ModelView, teacher: ModelView) -> Optional[PairC
             f'No pair of scores: the student knows {mine} classes, the teacher {others}', 'current'
         )
         return None
+    return PairChoice(student_path, teacher_path, kind_of_scores(student, mine))
+
+
+def kind_of_scores(student: ModelView, number: int) -> str:
+    """What a student scores so many classes with, ``'softmax'`` or ``'sigmoid'``."""
+    several_labels = any('MultiLabelClsHead' in r.bases for r in student.records.values())
     # A softmax of one channel says nothing, and of several labels not what was learned.
-    several_labels = task == CLASSIFIER and 'MultiLabelClsHead' in student.records['head'].bases
-    kind = 'sigmoid' if mine == 1 or several_labels else 'softmax'
-    return PairChoice(student_path, teacher_path, kind)
+    return 'sigmoid' if number == 1 or several_labels else 'softmax'
 
 
 def _num_classes(view: ModelView, dimensions: int) -> Optional[int]:
     """Number of channels of what the whole model yields."""
-    output = view.output(dimensions)
-    return None if output is None else output.shape[1]
+    outputs = view.outputs(dimensions)
+    return outputs[0].shape[1] if outputs else None

@@ -1,17 +1,17 @@
 """From places to the pairs of a config: head and loss by what a place yields."""
 
 import re
-from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
 from mmdiffkd.distillers.build import ConfigError, run_for_features
 from mmdiffkd.distillers.capture import FeatureCapture, resolve_path
 from mmdiffkd.distillers.dry_run import blaming, blank_batch, first_accepted, undisturbed
-from mmdiffkd.distillers.model_view import MapShape
+from mmdiffkd.distillers.model_view import MapShape, view_model
 from mmdiffkd.distillers.shapes import maps_of
 
-from .pair_choice import PairChoice, indexed, match_levels, octaves
+from .pair_choice import PairChoice, indexed, kind_of_scores, match_levels, octaves
 
 # The reference diffuses wide features in an autoencoder's channels, this many.
 _AE_CHANNELS = 1024
@@ -90,7 +90,7 @@ def make_recipes(
         maps = student_maps[choice.student], teacher_maps[choice.teacher]
         choice, maps = _cut(choice, maps, side)
         if choice.scores is None:
-            choice = choice._replace(scores=_kind_of_scores(choice, maps, student))
+            choice = choice._replace(scores=_kind_of_scores(choice, maps, student, side))
         name, config = _recipe(choice, *maps)
         taken = sum(recipe.name.rstrip('0123456789') == name for recipe in recipes)
         name = f'{name}{taken + 1}' if taken else name
@@ -131,16 +131,22 @@ def _cut(
     )
 
 
-def _kind_of_scores(choice: PairChoice, maps: Tuple, student: nn.Module):
-    """What a place that was named by hand scores classes with, if it does."""
+def _kind_of_scores(
+    choice: PairChoice, maps: Tuple, student: nn.Module, side: int
+) -> Optional[str]:
+    """What a place that was named by hand scores classes with, if it does.
+
+    It does if it yields as many numbers as the whole student: for an image, or by pixel in the
+    decode head.
+    """
     channels = {shape[0] for part in maps for shape in part}
     are_vectors = all(shape[1:] == (1, 1) for part in maps for shape in part)
-    if are_vectors and choice.student.startswith('head'):
-        return 'softmax'
-    if choice.student.startswith('decode_head') and ':' not in choice.student:
-        num_classes = getattr(student, 'out_channels', None)
-        if channels == {num_classes}:
-            return 'sigmoid' if num_classes == 1 else 'softmax'
+    if ':' in choice.student or not (are_vectors or choice.student.startswith('decode_head')):
+        return None
+    view = view_model(student, 'student', (side,), complete=True, trains=False)
+    for output in view.outputs(2 if are_vectors else 4):
+        if channels == {output.shape[1]}:
+            return kind_of_scores(view, output.shape[1])
     return None
 
 

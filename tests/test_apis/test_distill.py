@@ -1,5 +1,7 @@
 """The config that is written for two others."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,14 @@ def test_the_student_s_own_clipping_stays(made, files):
     assert made()[0].optim_wrapper.clip_grad == dict(max_norm=1)
     student.write_text(text + 'optim_wrapper.update(clip_grad=None)\n')
     assert made()[0].optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+def test_the_command_of_a_config_is_quoted(tmp_path, files):
+    path = tmp_path / "of 'mine'" / 'config' / 'made.py'
+    text = make_config(path, **files, teacher_checkpoint='random')
+    lines = re.search(r'# Command (.*?)\n#\n', text, re.DOTALL)[1]
+    words = shlex.split(lines.replace('\\\n#', ''))
+    assert words == ['python', 'tools/train.py', str(path), '--work-dir', str(path.parent.parent)]
 
 
 def test_pairs_in_full(made):

@@ -10,12 +10,19 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import nn
 
+from mmdiffkd.checkpoint import load_file
 from mmdiffkd.distillers.build import (
     ConfigError,
     build_model,
     dicts_in,
     load_config,
     untrained_config,
+)
+from mmdiffkd.distillers.classes import (
+    class_difference,
+    classes_of_config,
+    classes_of_data,
+    classes_of_file,
 )
 from mmdiffkd.distillers.dry_run import IMAGE_SIDES
 from mmdiffkd.distillers.model_view import view_model
@@ -137,7 +144,9 @@ def make_config(
         recipes = [PairRecipe(name, dict(pair), [], [], 0) for name, pair in pairs.items()]
     else:
         models = build_models(student, teacher)
-        recipes = _recipes(cfg, models, pairs)
+        named = pairs is not None
+        difference = None if named else _class_difference(cfg, teacher, checkpoint)
+        recipes = _recipes(cfg, models, pairs, difference)
     return config_text(path, student, teacher, checkpoint, recipes, cfg)
 
 
@@ -177,7 +186,18 @@ def build_models(student: str, teacher: str) -> Models:
     return Models(**models)
 
 
-def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRecipe]:
+def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:
+    """What is different about the classes of student and teacher, if something is."""
+    file = {}
+    if Path(checkpoint).is_file():
+        file = load_file(checkpoint, opt_out='set teacher.trust_checkpoint=True in a config')
+    mine = classes_of_data(cfg.train_dataloader, cfg.get('default_scope'))
+    return class_difference(mine, classes_of_file(file) or classes_of_config(teacher))
+
+
+def _recipes(
+    cfg: Config, models: Models, pairs: Optional[Pairs], difference: Optional[str]
+) -> List[PairRecipe]:
     """The pairs that a user named, or those that suit the models."""
     sides = IMAGE_SIDES
     if pairs is not None:
@@ -188,11 +208,13 @@ def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRe
             # Some work at the size that they were made for only. Where it makes no difference,
             # small images are faster; classifiers have small ones.
             sides = (_image_side(cfg),) if task == CLASSIFIER else (sides[0], _image_side(cfg))
-        choices = _choose(task, models, sides)
+        choices = _choose(task, models, sides, difference)
     return make_recipes(choices, *models, sides)
 
 
-def _choose(task: str, models: Models, sides: Sequence[int]) -> List[PairChoice]:
+def _choose(
+    task: str, models: Models, sides: Sequence[int], difference: Optional[str]
+) -> List[PairChoice]:
     # Behind their necks detectors need real images; nothing there is chosen.
     complete = task != DETECTOR
     student = view_model(models.student, 'student', sides, complete, trains=True)
@@ -206,7 +228,7 @@ def _choose(task: str, models: Models, sides: Sequence[int]) -> List[PairChoice]
             f'teacher that takes them, or a config of the student with images that the teacher '
             f'takes'
         ) from error
-    return choose_pairs(task, student, teacher)
+    return choose_pairs(task, student, teacher, difference)
 
 
 def _student_config(student: str) -> Config:

@@ -54,13 +54,16 @@ def common_task(student: nn.Module, teacher: nn.Module) -> str:
     return tasks['student']
 
 
-def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[PairChoice]:
+def choose_pairs(
+    task: str, student: ModelView, teacher: ModelView, difference: Optional[str] = None
+) -> List[PairChoice]:
     """Choose what to pair: the last features before the predictions, and scores of classes.
 
     Args:
         task: Of both models, see :func:`common_task`.
         student: What the student yields in evaluation and training.
         teacher: What the teacher yields in evaluation.
+        difference: What is different about their classes, if it is known that something is.
 
     Raises:
         ConfigError: If the models have nothing in common that could be paired.
@@ -74,7 +77,7 @@ def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[Pair
             features = PairChoice(*paths)
         elif task == SEGMENTOR:
             features = _pyramids(student, teacher)
-        scores = _scores(task, student, teacher)
+        scores = _scores(task, student, teacher, difference)
     chosen = [pair for pair in (features, scores) if pair is not None]
     if not chosen:
         views = dict(student=student, teacher=teacher)
@@ -189,7 +192,9 @@ def _before_classifier(view: ModelView) -> Optional[str]:
     return None
 
 
-def _scores(task: str, student: ModelView, teacher: ModelView) -> Optional[PairChoice]:
+def _scores(
+    task: str, student: ModelView, teacher: ModelView, difference: Optional[str]
+) -> Optional[PairChoice]:
     """The scores of the classes, if both models have the same."""
     dimensions = 4 if task == SEGMENTOR else 2
     part = 'decode_head' if task == SEGMENTOR else 'head'
@@ -209,6 +214,9 @@ def _scores(task: str, student: ModelView, teacher: ModelView) -> Optional[PairC
         print_log(
             f'No pair of scores: the student knows {mine} classes, the teacher {others}', 'current'
         )
+        return None
+    if difference is not None:
+        print_log(f'No pair of scores: {difference}', 'current')
         return None
     return PairChoice(student_path, teacher_path, kind_of_scores(student, mine))
 

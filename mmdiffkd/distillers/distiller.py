@@ -11,6 +11,7 @@ from mmdiffkd.registry import MODELS
 
 from .build import build_model, check_keys, run_for_features
 from .capture import FeatureCapture
+from .classes import check_classes, classes_of_data
 from .dry_run import (
     IMAGE_SIDES,
     TRIAL_SIDE,
@@ -86,7 +87,7 @@ class DiffKDDistiller(BaseModel):
         )
         self._inherited = inherited_modules(init_from_teacher, self.student, self.teacher.model)
         self.teacher.keep_weights(self._inherited.values())
-        self._build_pairs(pairs)
+        self._build_pairs(pairs, data)
 
         self._register_state_dict_hook(to_checkpoint_names)
         self._register_load_state_dict_pre_hook(from_checkpoint_names)
@@ -221,15 +222,17 @@ class DiffKDDistiller(BaseModel):
         """
         return self.student.get_layer_depth(checkpoint_name(param_name))
 
-    def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
+    def _build_pairs(self, pairs: Dict[str, Dict], data: Optional[Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
         image, student_features, teacher_features = first_accepted(IMAGE_SIDES, self._dry_forward)
         self._optimize_teacher(image.shape[-1], student_features)
+        classes = classes_of_data(data)
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
                 pair = DistillPair.from_config(name, cfg, *maps)
+                check_classes(name, cfg, pair.loss, maps, classes, self.teacher.classes)
                 with undisturbed(pair):
                     teaches = pair.teaches(*maps)
             if not teaches:

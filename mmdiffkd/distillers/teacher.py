@@ -3,6 +3,7 @@
 import logging
 import re
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
@@ -28,6 +29,7 @@ from .build import (
     untrained_config,
 )
 from .capture import FeatureCapture, FeaturePath, replaced_input
+from .classes import Classes, classes_of_config, classes_of_file
 from .dry_run import undisturbed
 from .folding import ConvNormTrace, Folding
 from .inference import (
@@ -57,6 +59,8 @@ class FrozenTeacher:
             :func:`mmdiffkd.checkpoint.load_file`.
         prefix: Where in the checkpoint the teacher's weights are, if not at the beginning of their
             names; see :func:`mmdiffkd.checkpoint.weights_of`.
+        classes: Names of the teacher's classes in the order of its scores, if they are not as the
+            checkpoint's meta information or else the data sets of ``config`` call them.
         fold_bn: Make batch norms part of the convolutions they follow (:mod:`.folding`): fewer
             operations, same features up to rounding. On a random image the features are compared
             with those before; if they differ, folding is taken back with a warning, which
@@ -83,7 +87,7 @@ class FrozenTeacher:
     """
 
     WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix')
-    KEYS = (*WEIGHT_KEYS, 'fold_bn', 'channels_last', 'precision', 'compile')
+    KEYS = (*WEIGHT_KEYS, 'classes', 'fold_bn', 'channels_last', 'precision', 'compile')
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class FrozenTeacher:
         ignore_keys: Sequence[str] = (),
         trust_checkpoint: bool = False,
         prefix: str = '',
+        classes: Optional[Sequence[str]] = None,
         fold_bn: bool = True,
         channels_last: bool = True,
         precision: Optional[str] = None,
@@ -106,6 +111,7 @@ class FrozenTeacher:
             compile=compile,
         )
         self.config = config
+        self._classes = classes
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
             self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
@@ -120,9 +126,10 @@ class FrozenTeacher:
             )
         else:
             self.model = build_model(config, 'teacher.config')
-            load_teacher_weights(
+            listed = load_teacher_weights(
                 self.model, config, checkpoint, ignore_keys, trust_checkpoint, prefix
             )
+            self._classes = classes or listed
         self.model.requires_grad_(False)
         self.model.eval()
         self.converter: Optional[InputConverter] = None
@@ -145,6 +152,11 @@ class FrozenTeacher:
             InputFormat.of(student_preprocessor),
             InputFormat.of(getattr(self.model, 'data_preprocessor', None)),
         )
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The names of its classes, in the order of its scores, if they are known."""
+        return tuple(self._classes or ()) or classes_of_config(self.config)
 
     def keep_weights(self, names: Iterable[str]) -> None:
         """Keep the weights of some modules as they are now in ``kept_weights``.
@@ -293,7 +305,7 @@ def load_teacher_weights(
     ignore_keys: Sequence[str] = (),
     trust_checkpoint: bool = False,
     prefix: str = '',
-) -> None:
+) -> Classes:
     """Load a teacher's checkpoint, strictly.
 
     A file of a backbone alone is taken for a model that has no other weights than its backbone's.
@@ -305,6 +317,10 @@ def load_teacher_weights(
         ignore_keys: Regular expressions for keys that may not fit.
         trust_checkpoint: Unpickle whatever the file contains.
         prefix: See :func:`mmdiffkd.checkpoint.weights_of`.
+
+    Returns:
+        The names of the classes as the file has them. What a library publishes is of the classes
+        in its config, whatever older versions called them.
     """
     location = _published_weight(config) if checkpoint == 'zoo' else checkpoint
     if not isinstance(location, str):
@@ -328,6 +344,7 @@ def load_teacher_weights(
             ) from error
         raise CheckpointError(f'teacher.{error}') from error
     print_log(f'Teacher {type(model).__name__} loaded from {location}', 'current')
+    return None if checkpoint == 'zoo' else classes_of_file(file)
 
 
 def _of_backbone(model: nn.Module, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:

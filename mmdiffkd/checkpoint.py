@@ -68,7 +68,7 @@ def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     weights = {
-        re.sub(r'^module\.', '', str(name)): value
+        str(name).removeprefix('module.'): value
         for name, value in (found.items() if isinstance(found, dict) else ())
         if isinstance(value, Tensor)
     }
@@ -78,14 +78,14 @@ def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
         for names in (weights, tensors_in(checkpoint)):
             below = {k[len(start) :]: v for k, v in names.items() if k.startswith(start)}
             if below:
-                return below
+                return {k.removeprefix('module.'): v for k, v in below.items()}
         raise CheckpointError(
             f'checkpoint: holds no weights below prefix={prefix!r}; there are '
             f'{_beginnings(weights or tensors_in(checkpoint))}'
         )
     if not weights:
         nested = tensors_in(found)
-        but = f', but some below {_beginnings(nested)}' if nested else ''
+        but = f', but some below {_beginnings(nested)}; say which with prefix' if nested else ''
         raise CheckpointError(f'checkpoint: holds no weights (no state_dict){but}')
     return weights
 
@@ -157,7 +157,7 @@ def load_strictly(
     problems = [
         listing('missing', sorted(missing), _MAX_KEYS_OF_ERROR),
         listing('unexpected', sorted(relevant(result.unexpected_keys)), _MAX_KEYS_OF_ERROR),
-        listing('wrongly shaped', shapes, _MAX_KEYS_OF_ERROR),
+        listing('wrongly shaped', shapes, 1),
     ]
     problems = [problem for problem in problems if problem]
     if problems:

@@ -125,10 +125,7 @@ def _unknown_type(error: BaseException) -> Optional[str]:
             child = getattr(registry, 'children', {}).get(name.partition('.')[0])
             known += [f'{child.scope}.{other}' for other in child.module_dict] if child else []
             registry = getattr(registry, 'parent', None)
-    hint = suggest(name, dict.fromkeys(known))
-    if not hint and '.' not in name:
-        hint = f"; if another library has it, say which, as in type='mmdet.{name}'"
-    return f'no {name!r} in the {registry_name} registry{hint}'
+    return f'no {name!r} in the {registry_name} registry{suggest(name, dict.fromkeys(known))}'
 
 
 def _wrong_argument(error: BaseException) -> Optional[str]:

@@ -5,6 +5,7 @@ Every function raises errors that name the config key, what was given and what i
 
 import copy
 import inspect
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import (
@@ -38,6 +39,7 @@ _TYPE_NAMES = {
     str: 'a text',
     type(None): 'None',
 }
+_HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 # Modules that every host's `extract_feat` runs.
 _FEATURE_MODULES = ('backbone', 'neck')
 
@@ -311,8 +313,16 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
             return module
     except Exception as error:
         # Whatever a host's constructor raises, the reader needs to know which model it was.
-        kind = getattr(kind, '__name__', kind)
-        raise ConfigError(f'{where}: cannot build {kind!r}: {describe(error)}') from error
+        kind, text = getattr(kind, '__name__', kind), describe(error)
+        raise ConfigError(f'{where}: cannot build {kind!r}: {text}{_with_library(text)}') from error
+
+
+def _with_library(text: str) -> str:
+    """What to write instead of a type without a library, if another library has it."""
+    name = re.match(r"no '(\w+)' in the \S+ registry", text)
+    names = [f'{library}.{name[1]}' for library in _HOSTS if is_installed(library)] if name else ()
+    found = [name for name in names if MODELS.get(name) is not None]
+    return f'; write {" or ".join(map(repr, found))}' if found else ''
 
 
 def run_for_features(

@@ -3,7 +3,7 @@
 import re
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
@@ -52,7 +52,7 @@ def classes_of_file(checkpoint: Dict) -> Classes:
     Args:
         checkpoint: What the file holds.
     """
-    meta = checkpoint.get('meta')
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     places = [place for place in (meta.get('dataset_meta'), meta) if isinstance(place, dict)]
     listed = [place[key] for place in places for key in ('classes', 'CLASSES') if place.get(key)]
@@ -106,7 +106,7 @@ def check_classes(
     loss: nn.Module,
     maps: Tuple[Sequence[Tensor], Sequence[Tensor]],
     student: Classes,
-    teacher: Classes,
+    teacher: Any,
 ) -> None:
     """Raise :class:`ConfigError` if a pair compares scores of classes that are not the same.
 
@@ -115,18 +115,14 @@ def check_classes(
         cfg: Its config.
         loss: Its distance.
         maps: Of student and teacher, each (N, C, H, W).
-        student: Of the student.
-        teacher: Of the teacher.
+        student: Classes of the student.
+        teacher: The :class:`FrozenTeacher`, which is asked for its classes if it has to be.
     """
-    difference = class_difference(student, teacher)
-    if difference is None:
+    path, kind = cfg['student'], type(loss).__name__
+    if student is None or not _are_scores(path, kind, maps[0], len(student)):
         return
-    widths = [
-        (feature.shape[1], len(classes))
-        for part, classes in zip(maps, (student, teacher))
-        for feature in part
-    ]
-    if _are_scores(cfg['student'], type(loss).__name__, widths):
+    difference = class_difference(student, teacher.classes)
+    if difference is not None and _are_scores(path, kind, maps[1], len(teacher.classes)):
         raise ConfigError(
             f'pairs.{name}: it compares scores of classes, and {difference}; leave the pair out, '
             f"or list the student's classes as the teacher does; if only the spelling differs, "
@@ -134,22 +130,23 @@ def check_classes(
         )
 
 
-def _are_scores(path: str, loss: str, widths: List[Tuple[int, int]]) -> bool:
-    """Whether a pair compares scores of classes.
+def _are_scores(path: str, loss: str, maps: Sequence[Tensor], number: int) -> bool:
+    """Whether a pair compares scores of classes, as far as one side tells.
 
     Args:
         path: The student's.
         loss: Name of the distance's class.
-        widths: Of each map its channels and the number of classes of its model.
+        maps: Of one model, each (N, C, H, W).
+        number: Of the classes of that model.
     """
     root = path.partition('.')[0].partition('[')[0] if ':' not in path else ''
-    one_each = all(width == number for width, number in widths)
+    widths = [feature.shape[1] for feature in maps]
+    one_each = all(width == number for width in widths)
     if not _OF_SCORES.search(loss):
         return one_each and root in _HEADS_OF_SCORES
     # Detectors score each class for several boxes of a place, or a background, too.
     dense = root.endswith('head') and root not in _HEADS_OF_SCORES
-    several = all(width % number == 0 or width == number + 1 for width, number in widths)
-    return one_each or (dense and several)
+    return one_each or (dense and all(w % number == 0 or w == number + 1 for w in widths))
 
 
 def _names(listed: Optional[Sequence[Any]]) -> Classes:

@@ -232,7 +232,7 @@ class DiffKDDistiller(BaseModel):
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
                 pair = DistillPair.from_config(name, cfg, *maps)
-                check_classes(name, cfg, pair.loss, maps, classes, self.teacher.classes)
+                check_classes(name, cfg, pair.loss, maps, classes, self.teacher)
                 with undisturbed(pair):
                     teaches = pair.teaches(*maps)
             if not teaches:

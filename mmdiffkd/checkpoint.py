@@ -6,8 +6,9 @@ and everything of the distiller under :data:`DISTILL_PREFIX`.
 
 import logging
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Union
+from typing import Any, Dict, Iterable, List, Union
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from .unpickling import CheckpointError, read_anything, read_weights
 DISTILL_PREFIX = 'distill.'
 
 _MAX_KEYS_LISTED = 8
+# An error is one sentence.
+_MAX_KEYS_OF_ERROR = 2
 
 
 def load_file(path: Union[str, Path], trust: bool = False, opt_out: str = 'set trust=True') -> Dict:
@@ -48,30 +51,76 @@ def load_file(path: Union[str, Path], trust: bool = False, opt_out: str = 'set t
         ) from error
 
 
-def weights_of(checkpoint: Dict) -> Dict[str, Tensor]:
+def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
     """The model's weights in a checkpoint, whatever wraps them.
 
     Args:
         checkpoint: With the weights under ``state_dict`` or ``model``, or the weights
             themselves. ``module.`` prefixes and entries of a distiller are left out.
+        prefix: Only the weights below it, without it: a beginning of their names, or the key of
+            the file that holds them, or both, joined by a dot.
 
     Returns:
         Name to tensor.
     """
+    found = checkpoint
     for key in ('state_dict', 'model'):
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(key), dict):
-            checkpoint = checkpoint[key]
-    if not isinstance(checkpoint, dict) or not checkpoint:
-        raise CheckpointError('checkpoint: holds no weights (no state_dict)')
-    weights = {re.sub(r'^module\.', '', str(name)): value for name, value in checkpoint.items()}
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
     weights = {
-        name: value
-        for name, value in weights.items()
-        if isinstance(value, Tensor) and not name.startswith(DISTILL_PREFIX)
+        str(name).removeprefix('module.'): value
+        for name, value in (found.items() if isinstance(found, dict) else ())
+        if isinstance(value, Tensor)
     }
+    weights = {k: v for k, v in weights.items() if not k.startswith(DISTILL_PREFIX)}
+    if prefix:
+        start = prefix.rstrip('.') + '.'
+        for names in (weights, tensors_in(checkpoint)):
+            below = {k[len(start) :]: v for k, v in names.items() if k.startswith(start)}
+            if below:
+                return {k.removeprefix('module.'): v for k, v in below.items()}
+        raise CheckpointError(
+            f'checkpoint: holds no weights below prefix={prefix!r}; there are '
+            f'{_beginnings(weights or tensors_in(checkpoint))}'
+        )
     if not weights:
-        raise CheckpointError('checkpoint: holds no weights (no state_dict)')
+        nested = tensors_in(found)
+        but = f', but some below {_beginnings(nested)}; say which with prefix' if nested else ''
+        raise CheckpointError(f'checkpoint: holds no weights (no state_dict){but}')
     return weights
+
+
+def tensors_in(value: Any) -> Dict[str, Tensor]:
+    """All tensors in nested dicts, by their keys joined by dots."""
+    if not isinstance(value, dict):
+        return {}
+    found = {str(key): item for key, item in value.items() if isinstance(item, Tensor)}
+    for key, item in value.items():
+        found.update({f'{key}.{name}': tensor for name, tensor in tensors_in(item).items()})
+    return found
+
+
+def fitting_prefixes(model: nn.Module, names: Iterable[str]) -> List[str]:
+    """The prefixes below which most of a model's parameters are found by their names.
+
+    Args:
+        model: The model.
+        names: Of tensors.
+    """
+    own = {name for name, _ in model.named_parameters()}
+    numbers: Counter = Counter()
+    for name in names:
+        parts = name.split('.')
+        places = range(1, len(parts))
+        numbers.update('.'.join(parts[:i]) for i in places if '.'.join(parts[i:]) in own)
+    return [prefix for prefix, number in numbers.items() if 2 * number > len(own)]
+
+
+def _beginnings(names: Iterable[str]) -> str:
+    """What names begin with, up to their first dots."""
+    return ', '.join(
+        map(repr, sorted({name.partition('.')[0] for name in names})[:_MAX_KEYS_LISTED])
+    )
 
 
 def load_strictly(
@@ -106,17 +155,16 @@ def load_strictly(
     # Files from before PyTorch 0.4 lack these counters, which nothing reads in eval mode.
     missing = [key for key in missing if not key.endswith('num_batches_tracked')]
     problems = [
-        listing('missing', sorted(missing)),
-        listing('unexpected', sorted(relevant(result.unexpected_keys))),
-        listing('wrongly shaped', shapes),
+        listing('missing', sorted(missing), _MAX_KEYS_OF_ERROR),
+        listing('unexpected', sorted(relevant(result.unexpected_keys)), _MAX_KEYS_OF_ERROR),
+        listing('wrongly shaped', shapes, 1),
     ]
     problems = [problem for problem in problems if problem]
     if problems:
         raise CheckpointError(
             f'{source} does not fit {type(model).__name__}; is it of another architecture, or of '
-            f'another number of classes?\n  '
-            + '\n  '.join(problems)
-            + '\n  Known exceptions can be named in ignore_keys (regular expressions).'
+            f'another number of classes? {"; ".join(problems)}. Known exceptions can be named in '
+            f'ignore_keys'
         )
     if own and not own.keys() & fitting.keys():
         raise CheckpointError(
@@ -132,10 +180,10 @@ def load_strictly(
         )
 
 
-def listing(kind: str, keys: List[str]) -> str:
-    """Their number, kind and names, of which there may be many; empty if there are none."""
+def listing(kind: str, keys: List[str], most: int = _MAX_KEYS_LISTED) -> str:
+    """Their number, kind and names, of these at most so many; empty if there are none."""
     if not keys:
         return ''
-    rest = len(keys) - _MAX_KEYS_LISTED
+    rest = len(keys) - most
     more = f', and {rest} more' if rest > 0 else ''
-    return f'{len(keys)} {kind}: ' + ', '.join(keys[:_MAX_KEYS_LISTED]) + more
+    return f'{len(keys)} {kind}: ' + ', '.join(keys[:most]) + more

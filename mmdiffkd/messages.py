@@ -125,7 +125,7 @@ def _unknown_type(error: BaseException) -> Optional[str]:
             child = getattr(registry, 'children', {}).get(name.partition('.')[0])
             known += [f'{child.scope}.{other}' for other in child.module_dict] if child else []
             registry = getattr(registry, 'parent', None)
-    return f'no {name!r} in the {registry_name} registry{suggest(name, known)}'
+    return f'no {name!r} in the {registry_name} registry{suggest(name, dict.fromkeys(known))}'
 
 
 def _wrong_argument(error: BaseException) -> Optional[str]:

@@ -4,7 +4,7 @@ import os
 import pickle
 import re
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 # The function itself, whatever a run puts in its place (:mod:`mmdiffkd.guarded_loading`).
 _torch_load = torch.load
+
+_SAFETENSORS = '.safetensors'
 
 # What torch's weights-only unpickler says of something that it will not make.
 _REFUSAL = re.compile(r'GLOBAL ([\w.]+)|Trying to call|Can only|Cannot use ..?weights_only=True')
@@ -113,11 +115,13 @@ def read_weights(file: Any, opt_out: str, map_location: Any = 'cpu', **arguments
     """
     name = str(file if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', file))
     try:
+        if name.endswith(_SAFETENSORS):
+            return _read_safetensors(file, map_location)
         with globals_allowed():
             return _torch_load(
                 file, map_location=map_location, **{**arguments, 'weights_only': True}
             )
-    except OSError:
+    except (OSError, CheckpointError):
         raise
     except Exception as error:
         # torch raises a dozen kinds of exception here, from UnpicklingError to KeyError.
@@ -137,8 +141,21 @@ def read_weights(file: Any, opt_out: str, map_location: Any = 'cpu', **arguments
 
 def read_anything(file: Any, map_location: Any = 'cpu', **arguments: Any) -> Any:
     """As ``torch.load`` of a file whose code may run."""
+    if str(file).endswith(_SAFETENSORS):
+        return _read_safetensors(file, map_location)
     arguments.setdefault('weights_only', False)
     return _torch_load(file, map_location=map_location, **arguments)
+
+
+def _read_safetensors(path: Union[str, os.PathLike], map_location: Any) -> Dict[str, Any]:
+    """The tensors of a file that holds nothing else."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} needs the package safetensors; pip install safetensors'
+        ) from error
+    return load_file(path, str(map_location or 'cpu'))
 
 
 def _shortened(text: str, length: int = 200) -> str:

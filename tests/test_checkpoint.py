@@ -1,5 +1,7 @@
 """Reading checkpoint files: complete, and without running their code."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
 from mmdiffkd.checkpoint import CheckpointError, load_file, load_strictly, weights_of
+from mmdiffkd.guarded_loading import guarded_loading
 
 from .serving import Malicious
 
@@ -94,6 +97,38 @@ def test_names():
     weights = {'module.a': torch.ones(1), 'distill.pairs.x': torch.ones(1), 'version': '1.0'}
     for checkpoint in (weights, dict(state_dict=weights), dict(model=weights)):
         assert list(weights_of(checkpoint)) == ['a']
+
+
+def test_weights_below_a_prefix():
+    """A part of the names, or of the keys of the file; what is there is said."""
+    one, two = torch.ones(1), torch.ones(2)
+    parts = dict(student={'net.a': one}, teacher={'net.a': two}, optimizer=dict(state={0: one}))
+    assert weights_of(parts, 'teacher.net') == dict(a=two)
+    assert list(weights_of(parts, 'teacher')) == ['net.a']
+    assert weights_of(dict(state_dict={'net.a': one, 'b': two}), 'net.') == dict(a=one)
+    both = dict(state_dict=dict(a=one), state_dict_ema=dict(a=two))
+    assert weights_of(both) == dict(a=one) and weights_of(both, 'state_dict_ema') == dict(a=two)
+    with pytest.raises(CheckpointError, match="below 'optimizer', 'student', 'teacher'"):
+        weights_of(parts)
+    with pytest.raises(CheckpointError, match="prefix='ema'; there are 'a'"):
+        weights_of(both, 'ema')
+
+
+def test_safetensors(tmp_path, monkeypatch):
+    """Read by all that reads weights; without the package one sentence says what to install."""
+    save_file = pytest.importorskip('safetensors.torch').save_file
+    path = tmp_path / 'model.safetensors'
+    save_file(dict(a=torch.ones(2)), path)
+    for trust in (False, True):
+        assert torch.equal(weights_of(load_file(path, trust))['a'], torch.ones(2))
+    with guarded_loading():
+        assert list(CheckpointLoader.load_checkpoint(str(path), 'cpu')) == ['a']
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match='cannot be read as weights'):
+        load_file(path)
+    monkeypatch.setitem(sys.modules, 'safetensors.torch', None)
+    with pytest.raises(CheckpointError, match='pip install safetensors'):
+        load_file(path)
 
 
 def test_truncated_file(tmp_path):

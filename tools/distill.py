@@ -6,6 +6,7 @@ written into the work directory, commented, to go on from with tools/train.py.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def main() -> None:
     arguments = vars(parse_args())
     student = arguments['student']
     # A smoke run is a question, and this its answer; training leaves a traceback.
-    advice = f'see whether the student runs alone: python tools/train.py {student} --smoke'
+    alone = shlex.join(['python', 'tools/train.py', student, '--smoke'])
+    advice = f'see whether the student runs alone: {alone}'
     with one_line_errors(arguments.pop('debug'), advice if arguments['smoke'] else None):
         if arguments.pop('list_modules'):
             print(list_modules(arguments['student'], arguments['teacher']))

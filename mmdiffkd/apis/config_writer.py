@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import tempfile
 from itertools import count
 from pathlib import Path
@@ -88,8 +89,8 @@ def config_text(
         student_name=Path(student).stem,
         teacher=teacher_location,
         student=base,
-        path=path,
-        work_dir=path.parent.parent,
+        path=shlex.quote(str(path)),
+        work_dir=shlex.quote(str(path.parent.parent)),
         base=base,
         teacher_block=teacher_block,
         pairs='\n'.join(_pair(recipe) for recipe in pairs),

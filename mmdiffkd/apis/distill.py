@@ -11,11 +11,18 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
+from mmdiffkd.checkpoint import load_file
 from mmdiffkd.distillers.build import (
     ConfigError,
     build_model,
     load_config,
     untrained_config,
+)
+from mmdiffkd.distillers.classes import (
+    class_difference,
+    classes_of_config,
+    classes_of_data,
+    classes_of_file,
 )
 from mmdiffkd.distillers.dry_run import ImageShape
 from mmdiffkd.distillers.input_matching import find_student_input
@@ -136,7 +143,9 @@ def make_config(
         recipes = [PairRecipe(name, dict(pair), [], [], None) for name, pair in pairs.items()]
     else:
         models = build_models(student, teacher)
-        recipes = _recipes(cfg, models, pairs)
+        named = pairs is not None
+        difference = None if named else _class_difference(cfg, teacher, checkpoint)
+        recipes = _recipes(cfg, models, pairs, difference)
     return config_text(path, student, teacher, checkpoint, recipes, cfg)
 
 
@@ -177,7 +186,18 @@ def build_models(student: str, teacher: str) -> Models:
     return Models(**models)
 
 
-def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRecipe]:
+def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:
+    """What is different about the classes of student and teacher, if something is."""
+    file = {}
+    if Path(checkpoint).is_file():
+        file = load_file(checkpoint, opt_out='set teacher.trust_checkpoint=True in a config')
+    mine = classes_of_data(cfg.train_dataloader, cfg.get('default_scope'))
+    return class_difference(mine, classes_of_file(file) or classes_of_config(teacher))
+
+
+def _recipes(
+    cfg: Config, models: Models, pairs: Optional[Pairs], difference: Optional[str]
+) -> List[PairRecipe]:
     """The pairs that a user named, or those that suit the models."""
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
         student_input = find_student_input(models.student, cfg.train_dataloader)
@@ -188,11 +208,13 @@ def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRe
         task = common_task(*models)
         if task == CLASSIFIER and student_input.shape is not None:
             shapes = [student_input.shape]
-        choices = _choose(task, models, shapes)
+        choices = _choose(task, models, shapes, difference)
     return make_recipes(choices, *models, shapes)
 
 
-def _choose(task: str, models: Models, shapes: Iterable[ImageShape]) -> List[PairChoice]:
+def _choose(
+    task: str, models: Models, shapes: Iterable[ImageShape], difference: Optional[str]
+) -> List[PairChoice]:
     # Behind their necks detectors need real images; nothing there is chosen.
     complete = task != DETECTOR
     student = view_model(models.student, 'student', shapes, complete, trains=True)
@@ -209,7 +231,7 @@ def _choose(task: str, models: Models, shapes: Iterable[ImageShape]) -> List[Pai
             f'so choose a teacher that takes them, or a config of the student with images that the '
             f'teacher takes'
         ) from error
-    return choose_pairs(task, student, teacher)
+    return choose_pairs(task, student, teacher, difference)
 
 
 def _student_config(student: str) -> Config:

@@ -43,8 +43,7 @@ def common_task(student: nn.Module, teacher: nn.Module) -> str:
         if tasks[role] is None:
             raise ConfigError(
                 f'{role}: {type(model).__name__} is no detector, segmentor or classifier; choose '
-                f'a config of one of these (self-supervised, multimodal and tracking models '
-                f'cannot be distilled with one command)'
+                f'a config of one of these, or say with --pairs which modules are alike'
             )
     if tasks['student'] != tasks['teacher']:
         raise ConfigError(
@@ -54,13 +53,16 @@ def common_task(student: nn.Module, teacher: nn.Module) -> str:
     return tasks['student']
 
 
-def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[PairChoice]:
+def choose_pairs(
+    task: str, student: ModelView, teacher: ModelView, difference: Optional[str] = None
+) -> List[PairChoice]:
     """Choose what to pair: the last features before the predictions, and scores of classes.
 
     Args:
         task: Of both models, see :func:`common_task`.
         student: What the student yields in evaluation and training.
         teacher: What the teacher yields in evaluation.
+        difference: What is different about their classes, if it is known that something is.
 
     Raises:
         ConfigError: If the models have nothing in common that could be paired.
@@ -74,7 +76,7 @@ def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[Pair
             features = PairChoice(*paths)
         elif task == SEGMENTOR:
             features = _pyramids(student, teacher)
-        scores = _scores(task, student, teacher)
+        scores = _scores(task, student, teacher, difference)
     chosen = [pair for pair in (features, scores) if pair is not None]
     if not chosen:
         views = dict(student=student, teacher=teacher)
@@ -152,7 +154,9 @@ def _before_classifier(view: ModelView) -> Optional[str]:
     return None
 
 
-def _scores(task: str, student: ModelView, teacher: ModelView) -> Optional[PairChoice]:
+def _scores(
+    task: str, student: ModelView, teacher: ModelView, difference: Optional[str]
+) -> Optional[PairChoice]:
     """The scores of the classes, if both models have the same."""
     dimensions = 4 if task == SEGMENTOR else 2
     part = 'decode_head' if task == SEGMENTOR else 'head'
@@ -173,13 +177,20 @@ def _scores(task: str, student: ModelView, teacher: ModelView) -> Optional[PairC
             f'No pair of scores: the student knows {mine} classes, the teacher {others}', 'current'
         )
         return None
+    if difference is not None:
+        print_log(f'No pair of scores: {difference}', 'current')
+        return None
+    return PairChoice(student_path, teacher_path, kind_of_scores(student, mine))
+
+
+def kind_of_scores(student: ModelView, number: int) -> str:
+    """What a student scores so many classes with, ``'softmax'`` or ``'sigmoid'``."""
+    several_labels = any('MultiLabelClsHead' in r.bases for r in student.records.values())
     # A softmax of one channel says nothing, and of several labels not what was learned.
-    several_labels = task == CLASSIFIER and 'MultiLabelClsHead' in student.records['head'].bases
-    kind = 'sigmoid' if mine == 1 or several_labels else 'softmax'
-    return PairChoice(student_path, teacher_path, kind)
+    return 'sigmoid' if number == 1 or several_labels else 'softmax'
 
 
 def _num_classes(view: ModelView, dimensions: int) -> Optional[int]:
     """Number of channels of what the whole model yields."""
-    output = view.output(dimensions)
-    return None if output is None else output.shape[1]
+    outputs = view.outputs(dimensions)
+    return outputs[0].shape[1] if outputs else None

@@ -8,9 +8,10 @@ from mmdiffkd.distillers.build import ConfigError
 from mmdiffkd.distillers.capture import resolve_path
 from mmdiffkd.distillers.dry_run import ImageShape, blank_features, first_accepted
 from mmdiffkd.distillers.levels import MapShape, better_cut, cut_to, octaves_of_both
+from mmdiffkd.distillers.model_view import view_model
 from mmdiffkd.distillers.shapes import Size, layouts_of, maps_of, strides_of
 
-from .pair_choice import PairChoice
+from .pair_choice import PairChoice, kind_of_scores
 
 # The reference diffuses wide features in an autoencoder's channels, this many.
 _AE_CHANNELS = 1024
@@ -98,7 +99,7 @@ def make_recipes(
             calls.add(number)
         choice, maps = _cut(choice, maps, shape[1], calls == {1})
         if choice.scores is None:
-            choice = choice._replace(scores=_kind_of_scores(choice, maps, student))
+            choice = choice._replace(scores=_kind_of_scores(choice, maps, student, shape))
         name, config = _recipe(choice, *maps)
         taken = sum(recipe.name.rstrip('0123456789') == name for recipe in recipes)
         name = f'{name}{taken + 1}' if taken else name
@@ -136,16 +137,22 @@ def _cut(
     )
 
 
-def _kind_of_scores(choice: PairChoice, maps: Tuple, student: nn.Module):
-    """What a place that was named by hand scores classes with, if it does."""
+def _kind_of_scores(
+    choice: PairChoice, maps: Tuple, student: nn.Module, shape: ImageShape
+) -> Optional[str]:
+    """What a place that was named by hand scores classes with, if it does.
+
+    It does if it yields as many numbers as the whole student: for an image, or by pixel in the
+    decode head.
+    """
     channels = {shape[0] for part in maps for shape in part}
     are_vectors = all(shape[1:] == (1, 1) for part in maps for shape in part)
-    if are_vectors and choice.student.startswith('head'):
-        return 'softmax'
-    if choice.student.startswith('decode_head') and ':' not in choice.student:
-        num_classes = getattr(student, 'out_channels', None)
-        if channels == {num_classes}:
-            return 'sigmoid' if num_classes == 1 else 'softmax'
+    if ':' in choice.student or not (are_vectors or choice.student.startswith('decode_head')):
+        return None
+    view = view_model(student, 'student', (shape,), complete=True, trains=False)
+    for output in view.outputs(2 if are_vectors else 4):
+        if channels == {output.shape[1]}:
+            return kind_of_scores(view, output.shape[1])
     return None
 
 

@@ -5,6 +5,7 @@ Every function raises errors that name the config key, what was given and what i
 
 import copy
 import inspect
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import (
@@ -14,7 +15,6 @@ from typing import (
     Iterator,
     Optional,
     Sequence,
-    Tuple,
     get_args,
     get_type_hints,
 )
@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 from mmengine.config import Config
 from mmengine.hub import get_config
-from mmengine.registry import DefaultScope
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.compat import is_installed
@@ -39,6 +39,7 @@ _TYPE_NAMES = {
     str: 'a text',
     type(None): 'None',
 }
+_HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 # Modules that every host's `extract_feat` runs.
 _FEATURE_MODULES = ('backbone', 'neck')
 
@@ -182,28 +183,55 @@ def _suggest_config(location: str) -> str:
     return '' if name in known else suggest(name, known)
 
 
-def model_config(config: Any, where: str) -> Tuple[Dict, Optional[str]]:
-    """The model dict of a config and the scope to build it in.
+def model_config(config: Any, where: str) -> Dict:
+    """The model dict of a config, with the scope to build it in, if it says one, as ``_scope_``.
+
+    A file says its ``default_scope``, a type its library (``'mmdet.RetinaNet'``, or the class), a
+    ``library::name`` the library. A student's dict is the model of the run, whose scope it has.
 
     Args:
         config: A model dict, a path or a ``library::name``.
-        where: The config key, for errors.
+        where: The config key, for errors; ``'student'`` for the student.
 
     Returns:
-        A dict that the caller may change, and the default scope (None keeps the current one).
+        A dict that the caller may change.
     """
     if isinstance(config, dict):
         if 'type' not in config:
             raise ConfigError(f"{where}: a model dict needs a 'type', got the keys {list(config)}")
-        return copy.deepcopy(dict(config)), None
-    cfg = load_config(config, where)
-    if 'model' not in cfg:
-        raise ConfigError(f"{where}: {config!r} has no 'model'")
-    model = copy.deepcopy(dict(cfg.model))
-    # mmpretrain keeps the preprocessing beside the model.
-    if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return model, cfg.get('default_scope')
+        model = copy.deepcopy(dict(config))
+        scope = None if where == 'student' else _scope_of(model['type'])
+    else:
+        cfg = load_config(config, where)
+        if 'model' not in cfg:
+            raise ConfigError(f"{where}: {config!r} has no 'model'")
+        model = copy.deepcopy(dict(cfg.model))
+        # mmpretrain keeps the preprocessing beside the model.
+        if cfg.get('data_preprocessor') is not None:
+            model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        scope = scope_of(cfg, config)
+    if scope:
+        model.setdefault('_scope_', scope)
+    return model
+
+
+def scope_of(cfg: Config, location: Any) -> Optional[str]:
+    """The scope in which the parts of a config are built, or None if it does not say one.
+
+    Args:
+        cfg: The config; its ``default_scope`` or the library of its model's type says it.
+        location: The config's path or ``library::name``, of which the library is the scope.
+    """
+    kind = (cfg.get('model') or {}).get('type')
+    library = str(location).rpartition('::')[0]
+    return cfg.get('default_scope') or (kind and _scope_of(kind)) or library or None
+
+
+def _scope_of(kind: Any) -> Optional[str]:
+    """The scope of the library that a type is of, or None if it does not say."""
+    library, dot, _ = (kind if isinstance(kind, str) else f'{kind.__module__}.').partition('.')
+    # Where mmengine, too, looks for a library's registries.
+    return library if dot and is_installed(f'{library}.registry') else None
 
 
 def dicts_in(value: Any) -> Iterator[Dict]:
@@ -249,10 +277,8 @@ def untrained_config(config: Any, where: str) -> Dict:
         config: A model dict, a path or a ``library::name``.
         where: The config key, for errors.
     """
-    model, scope = model_config(config, where)
+    model = model_config(config, where)
     forget_weights(model)
-    if scope is not None:
-        model.setdefault('_scope_', scope)
     return model
 
 
@@ -264,30 +290,50 @@ def student_config(model: Dict) -> Dict:
     """
     if 'student' not in model:
         return model
-    student, _ = model_config(model['student'], 'student')
+    student = model_config(model['student'], 'student')
     if model.get('data_preprocessor') is not None:
         student.setdefault('data_preprocessor', model['data_preprocessor'])
     return student_config(student)
 
 
 def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:
-    """Build a host library's model without initialising or loading weights.
+    """Build a model without initialising or loading weights.
 
     Args:
         config: A model dict, a path or a ``library::name``.
         where: The config key, for errors.
-        data_preprocessor: Used if the model's own config names none.
+        data_preprocessor: Used if the model's own config names none. A plain module, which takes
+            none, has what its config names as an attribute.
     """
-    model, scope = model_config(config, where)
+    model = model_config(config, where)
     if data_preprocessor is not None:
         model.setdefault('data_preprocessor', data_preprocessor)
-    with DefaultScope.overwrite_default_scope(scope):
-        try:
-            return MODELS.build(model)
-        except Exception as error:
-            # Whatever a host's constructor raises, the reader needs to know which model it was.
-            kind = getattr(model['type'], '__name__', model['type'])
-            raise ConfigError(f'{where}: cannot build {kind!r}: {describe(error)}') from error
+    kind = model['type']
+    try:
+        with MODELS.switch_scope_and_registry(model.get('_scope_')) as registry:
+            cls = registry.get(kind) if isinstance(kind, str) else kind
+            if not inspect.isclass(cls) or issubclass(cls, BaseModel):
+                return registry.build(model)
+            apart = 'data_preprocessor' not in inspect.signature(cls).parameters
+            preprocessor = model.pop('data_preprocessor', None) if apart else None
+            module = registry.build(model)
+            if preprocessor is not None:
+                # Only mmpretrain's configs leave the type to the model.
+                preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **preprocessor}
+                module.data_preprocessor = registry.build(preprocessor)
+            return module
+    except Exception as error:
+        # Whatever a host's constructor raises, the reader needs to know which model it was.
+        kind, text = getattr(kind, '__name__', kind), describe(error)
+        raise ConfigError(f'{where}: cannot build {kind!r}: {text}{_with_library(text)}') from error
+
+
+def _with_library(text: str) -> str:
+    """What to write instead of a type without a library, if another library has it."""
+    name = re.match(r"no '(\w+)' in the \S+ registry", text)
+    names = [f'{library}.{name[1]}' for library in _HOSTS if is_installed(library)] if name else ()
+    found = [name for name in names if MODELS.get(name) is not None]
+    return f'; write {" or ".join(map(repr, found))}' if found else ''
 
 
 def run_for_features(
@@ -296,17 +342,18 @@ def run_for_features(
     inputs: Tensor,
     data_samples: Optional[Sequence] = None,
 ) -> None:
-    """Run a host's model no further than the captured paths need.
+    """Run a model no further than the captured paths need.
 
     Args:
-        model: A detector, segmentor or classifier.
+        model: A detector, segmentor or classifier, or a plain module that takes images alone.
         paths: The module paths being captured. Backbone and neck need ``extract_feat`` alone,
             anything else the host's ``mode='tensor'``.
         inputs: Prepared images, (N, C, H, W).
         data_samples: What the host's forward takes beside them.
     """
     modules = [FeaturePath.parse(path).module.partition('.')[0] for path in paths]
-    if hasattr(model, 'extract_feat') and all(name in _FEATURE_MODULES for name in modules):
+    has_features = hasattr(model, 'extract_feat') and not is_plain(model)
+    if has_features and all(name in _FEATURE_MODULES for name in modules):
         model.extract_feat(inputs)
     else:
         run_completely(model, inputs, data_samples)
@@ -315,11 +362,21 @@ def run_for_features(
 def run_completely(
     model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None
 ) -> None:
-    """Run a host's model to its raw outputs; the arguments are :func:`run_for_features`'s."""
-    if _decodes_with_samples(model):
+    """Run a model to its raw outputs; the arguments are :func:`run_for_features`'s."""
+    if is_plain(model):
+        model(inputs)
+    elif _decodes_with_samples(model):
         model.decode_head(model.extract_feat(inputs), data_samples)
     else:
         model(inputs, data_samples, mode='tensor')
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Whether it is a module that takes images alone, as backbones do, and no host's model."""
+    return (
+        not isinstance(model, BaseModel)
+        and 'mode' not in inspect.signature(model.forward).parameters
+    )
 
 
 def _decodes_with_samples(model: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from mmdiffkd.registry import MODELS
 
 from .build import ConfigError, build_model, check_keys, run_for_features
 from .capture import FeatureCapture
+from .classes import check_classes, classes_of_data
 from .dry_run import (
     TRIAL_SIDE,
     ImageShape,
@@ -97,7 +98,7 @@ class DiffKDDistiller(BaseModel):
         )
         self._inherited = inherited_modules(init_from_teacher, self.student, self.teacher.model)
         self.teacher.keep_weights(self._inherited.values())
-        self._build_pairs(pairs)
+        self._build_pairs(pairs, data)
 
         self.register_state_dict_post_hook(save_student)
         self.register_load_state_dict_pre_hook(load_student)
@@ -274,7 +275,7 @@ class DiffKDDistiller(BaseModel):
         """
         return self.student.get_layer_depth(checkpoint_name(param_name))
 
-    def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
+    def _build_pairs(self, pairs: Dict[str, Dict], data: Optional[Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
         image, student_features, teacher_features = first_accepted(
             self.input.shapes, self._dry_forward
@@ -287,12 +288,14 @@ class DiffKDDistiller(BaseModel):
         # From now on it may be that a host runs no module where there is nothing to run it on.
         self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict()
+        classes = classes_of_data(data)
         for name, cfg in pairs.items():
             calls = self._capture.calls[cfg['student']], self.teacher.capture.calls[cfg['teacher']]
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
                 self._wiring.check_levels(name, maps, shape[1], calls)
                 pair = DistillPair.from_config(name, cfg, *maps)
+                check_classes(name, cfg, pair.loss, maps, classes, self.teacher)
                 with undisturbed(pair):
                     teaches = pair.teaches(*maps)
             if not teaches:

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from .build import ConfigError, load_config
+from .build import ConfigError, load_config, scope_of
 from .dry_run import ImageShape, ImageShapes
 from .preprocessing import InputConverter, InputFormat, pad_value_of
 from .probing import Probe, pipeline_of, probe, sample_shape
@@ -154,7 +154,7 @@ def _teacher_probe(
     pipeline = next((p for p in pipelines if p is not None), None)
     if pipeline is None:
         return alone
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+    with DefaultScope.overwrite_default_scope(scope_of(cfg, config)):
         return probe(pipeline, preprocessor, channels)
 
 

@@ -103,10 +103,10 @@ class ModelView:
                 return f'{name}[-1]'
         return None
 
-    def output(self, dimensions: int) -> Optional[TensorSpec]:
-        """The first tensor of so many dimensions that the whole model yields, or None."""
+    def outputs(self, dimensions: int) -> List[TensorSpec]:
+        """The tensors of so many dimensions that the whole model yields, in order."""
         found = _specs_in(tuple(self.records[''].calls))
-        return next((spec for spec in found if len(spec.shape) == dimensions), None)
+        return [spec for spec in found if len(spec.shape) == dimensions]
 
     def _trained_specs(self, name: str) -> Optional[List[TensorSpec]]:
         return _flat(self.trained[name].calls)
@@ -187,8 +187,8 @@ def _specs_in(value) -> Iterator[TensorSpec]:
     """All tensors in a nested output, in order."""
     if isinstance(value, TensorSpec):
         yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
+    elif isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
             yield from _specs_in(item)
 
 

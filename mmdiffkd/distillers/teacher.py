@@ -3,23 +3,33 @@
 import logging
 import re
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdiffkd.checkpoint import CheckpointError, load_file, load_strictly, weights_of
+from mmdiffkd.checkpoint import (
+    CheckpointError,
+    fitting_prefixes,
+    load_file,
+    load_strictly,
+    tensors_in,
+    weights_of,
+)
 from mmdiffkd.download import fetch
 
 from .build import (
     ConfigError,
     build_model,
+    is_plain,
     load_config,
     run_for_features,
     untrained_config,
 )
 from .capture import FeatureCapture, FeaturePath, replaced_input
+from .classes import Classes, classes_of_config, classes_of_file
 from .dry_run import undisturbed
 from .folding import ConvNormTrace, Folding
 from .inference import (
@@ -48,6 +58,10 @@ class FrozenTeacher:
         ignore_keys: Regular expressions for checkpoint keys that may not fit.
         trust_checkpoint: Unpickle whatever the checkpoint contains; see
             :func:`mmdiffkd.checkpoint.load_file`.
+        prefix: Where in the checkpoint the teacher's weights are, if not at the beginning of their
+            names; see :func:`mmdiffkd.checkpoint.weights_of`.
+        classes: Names of the teacher's classes in the order of its scores, if they are not as the
+            checkpoint's meta information or else the data sets of ``config`` call them.
         fold_bn: Make batch norms part of the convolutions they follow (:mod:`.folding`): fewer
             operations, same features up to rounding. On a random image the features are compared
             with those before; if they differ, folding is taken back with a warning, which
@@ -76,8 +90,8 @@ class FrozenTeacher:
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
 
-    WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint')
-    KEYS = (*WEIGHT_KEYS, 'fold_bn', 'channels_last', 'precision', 'compile', 'input')
+    WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix')
+    KEYS = (*WEIGHT_KEYS, 'classes', 'fold_bn', 'channels_last', 'precision', 'compile', 'input')
 
     def __init__(
         self,
@@ -85,6 +99,8 @@ class FrozenTeacher:
         checkpoint: str,
         ignore_keys: Sequence[str] = (),
         trust_checkpoint: bool = False,
+        prefix: str = '',
+        classes: Optional[Sequence[str]] = None,
         fold_bn: bool = True,
         channels_last: bool = True,
         precision: Optional[str] = None,
@@ -100,11 +116,13 @@ class FrozenTeacher:
             compile=compile,
         )
         self.config, self.input = config, input
+        self._classes = classes
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
             self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
-            # Before it some weights are whatever was in the memory.
-            self.model.init_weights()
+            # Before it some weights are whatever was in the memory. Torch's own modules have none.
+            if hasattr(self.model, 'init_weights'):
+                self.model.init_weights()
             print_log(
                 'The teacher has random weights (teacher.checkpoint="random"): good for a smoke '
                 'run, nothing can be learned from it.',
@@ -113,7 +131,10 @@ class FrozenTeacher:
             )
         else:
             self.model = build_model(config, 'teacher.config')
-            load_teacher_weights(self.model, config, checkpoint, ignore_keys, trust_checkpoint)
+            listed = load_teacher_weights(
+                self.model, config, checkpoint, ignore_keys, trust_checkpoint, prefix
+            )
+            self._classes = classes or listed
         self.model.requires_grad_(False)
         self.model.eval()
         self.converter: Optional[InputConverter] = None
@@ -133,6 +154,11 @@ class FrozenTeacher:
         """
         self.capture = FeatureCapture(self.model, paths, role='teacher')
         self.converter = teacher_converter(self.config, self.model, self.input, student)
+
+    @cached_property
+    def classes(self) -> Classes:
+        """The names of its classes, in the order of its scores, if they are known."""
+        return tuple(self._classes or ()) or classes_of_config(self.config)
 
     def keep_weights(self, names: Iterable[str]) -> None:
         """Keep the weights of some modules as they are now in ``kept_weights``.
@@ -190,6 +216,11 @@ class FrozenTeacher:
         Returns:
             The host's data samples.
         """
+        if is_plain(self.model):
+            raise ConfigError(
+                f'teacher.config: {type(self.model).__name__} yields features and no predictions; '
+                f'leave the check of the teacher out (TeacherCheckHook, --check-teacher)'
+            )
         inputs = self._as_it_runs(self.converter(inputs, data_samples))
         with self._precision.autocast(inputs.device):
             return self.model(inputs, data_samples, mode='predict')
@@ -277,8 +308,11 @@ def load_teacher_weights(
     checkpoint: str,
     ignore_keys: Sequence[str] = (),
     trust_checkpoint: bool = False,
-) -> None:
+    prefix: str = '',
+) -> Classes:
     """Load a teacher's checkpoint, strictly.
+
+    A file of a backbone alone is taken for a model that has no other weights than its backbone's.
 
     Args:
         model: Built from ``config``.
@@ -286,19 +320,44 @@ def load_teacher_weights(
         checkpoint: A path, a URL or ``'zoo'``.
         ignore_keys: Regular expressions for keys that may not fit.
         trust_checkpoint: Unpickle whatever the file contains.
+        prefix: See :func:`mmdiffkd.checkpoint.weights_of`.
+
+    Returns:
+        The names of the classes as the file has them. What a library publishes is of the classes
+        in its config, whatever older versions called them.
     """
     location = _published_weight(config) if checkpoint == 'zoo' else checkpoint
     if not isinstance(location, str):
         raise ConfigError(
             f'teacher.checkpoint must be a path, a URL, "zoo" or "random", got {location!r}'
         )
+    if not isinstance(prefix, str):
+        raise ConfigError(f'teacher.prefix must be a text, got {prefix!r}')
+    file, weights = {}, {}
     try:
         opt_out = 'set teacher.trust_checkpoint=True'
-        weights = weights_of(load_file(fetch(location), trust_checkpoint, opt_out))
-        load_strictly(model, weights, f'checkpoint {location!r}', ignore_keys)
+        file = load_file(fetch(location), trust_checkpoint, opt_out)
+        weights = weights_of(file, prefix)
+        load_strictly(model, _of_backbone(model, weights), f'checkpoint {location!r}', ignore_keys)
     except CheckpointError as error:
+        prefixes = fitting_prefixes(model, weights) or fitting_prefixes(model, tensors_in(file))
+        if prefixes and not weights.keys() & model.state_dict().keys():
+            raise CheckpointError(
+                f'teacher.checkpoint {location!r}: the names of {type(model).__name__} are in it, '
+                f'but below others; give teacher prefix={" or prefix=".join(map(repr, prefixes))}'
+            ) from error
         raise CheckpointError(f'teacher.{error}') from error
     print_log(f'Teacher {type(model).__name__} loaded from {location}', 'current')
+    return None if checkpoint == 'zoo' else classes_of_file(file)
+
+
+def _of_backbone(model: nn.Module, weights: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    """A backbone's weights under the names of a model that has no others."""
+    start = 'backbone.'
+    alone = all(name.startswith(start) for name in model.state_dict())
+    if not alone or any(name.startswith(start) for name in weights):
+        return weights
+    return {f'{start}{name}': value for name, value in weights.items()}
 
 
 def _check_patterns(ignore_keys: Any) -> None:

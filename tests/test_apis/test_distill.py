@@ -1,8 +1,11 @@
 """The config that is written for two others."""
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
@@ -51,6 +54,29 @@ def test_the_student_s_own_clipping_stays(made, files):
     assert made()[0].optim_wrapper.clip_grad == dict(max_norm=1)
     student.write_text(text + 'optim_wrapper.update(clip_grad=None)\n')
     assert made()[0].optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+def test_the_command_of_a_config_is_quoted(tmp_path, files):
+    path = tmp_path / "of 'mine'" / 'config' / 'made.py'
+    text = make_config(path, **files, teacher_checkpoint='random')
+    lines = re.search(r'# Command (.*?)\n#\n', text, re.DOTALL)[1]
+    words = shlex.split(lines.replace('\\\n#', ''))
+    assert words == ['python', 'tools/train.py', str(path), '--work-dir', str(path.parent.parent)]
+
+
+@pytest.mark.parametrize('classes', [('cat', 'dog'), ('dog', 'cat'), ('cat', 'fox')])
+def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path, monkeypatch):
+    """The student's are those of its data, the teacher's those of its file."""
+    lines = []
+    monkeypatch.setattr('mmdiffkd.apis.pair_choice.print_log', lambda text, _: lines.append(text))
+    with Path(files['student']).open('a') as config:
+        config.write("train_dataloader['dataset'].update(metainfo=dict(classes=['cat', 'dog']))\n")
+    path = tmp_path / 'weights.pth'
+    state = MODELS.build(dict(type='PairedClassifier', width=6)).state_dict()
+    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))), path)
+    pairs = made(teacher_checkpoint=str(path))[0].model.pairs
+    assert ('logits' in pairs) is (classes == ('cat', 'dog')) is (not lines)
+    assert all('No pair of scores: the classes' in line for line in lines)
 
 
 def test_pairs_in_full(made):

@@ -2,6 +2,7 @@
 
 import pytest
 from mmengine.registry import MODELS
+from torch import nn
 
 from mmdiffkd.apis.pair_choice import (
     DETECTOR,
@@ -194,6 +195,19 @@ def test_named_places_get_head_and_loss_by_what_they_yield():
     assert [recipe.name for recipe in recipes] == ['features', 'features2', 'logits']
     assert recipes[2].config['loss']['type'] == 'KLDivLoss'
     assert recipes[2].config['head']['kernel_size'] == 1
+
+
+@pytest.mark.parametrize('several_labels', [False, True])
+def test_named_scores_are_known_by_their_number(several_labels):
+    """That of the classes, wherever the layer is; vectors of another width are features."""
+    models = [build('Classifier', several_labels=several_labels) for _ in range(2)]
+    for model in models:
+        model.backbone.fc, model.head.fc = model.head.fc, nn.Identity()
+        model.backbone.pool = nn.AdaptiveAvgPool2d(1)
+        model.head.forward = lambda x, own=model.backbone: own.fc(own.pool(x).flatten(1))
+    recipes = make_recipes(parse_pairs(['backbone.fc', 'backbone.pool']), *models, SHAPES)
+    assert [recipe.name for recipe in recipes] == ['logits', 'features']
+    assert recipes[0].config['loss'].get('use_sigmoid', False) is several_labels
 
 
 def test_named_scores_of_a_segmentor():

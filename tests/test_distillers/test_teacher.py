@@ -186,6 +186,31 @@ def test_weights_are_fetched(toy_teacher, monkeypatch, checkpoint):
     assert fetched == ['https://zoo/model.pth' if checkpoint == 'zoo' else checkpoint]
 
 
+def test_a_file_of_the_backbone_alone(toy_teacher, tmp_path):
+    """Is for a model that is nothing else, and a plain backbone takes its part of a whole file."""
+    saved = torch.load(toy_teacher['checkpoint'])['state_dict']
+    own = {k.removeprefix('backbone.'): v for k, v in saved.items() if k.startswith('backbone.')}
+    path = tmp_path / 'backbone.pth'
+    torch.save(own, path)
+    headless = FrozenTeacher(dict(type='HeadlessToyModel', width=12), str(path)).model
+    plain = FrozenTeacher(
+        dict(type=lambda: MODELS.build(toy_teacher['config']).backbone),
+        toy_teacher['checkpoint'],
+        prefix='backbone',
+    ).model
+    for backbone in (headless.backbone, plain):
+        assert all(torch.equal(v, own[k]) for k, v in backbone.state_dict().items())
+    with pytest.raises(CheckpointError, match='does not fit ToyModel'):
+        FrozenTeacher(toy_teacher['config'], str(path))
+
+
+@MODELS.register_module()
+class HeadlessToyModel(MODELS.get('ToyModel')):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        del self.neck, self.head
+
+
 def test_a_distiller_s_checkpoint_can_be_a_teacher(toy_distiller, tmp_path):
     """The student of one run teaches the next."""
     path = tmp_path / 'distilled.pth'
@@ -245,6 +270,22 @@ class TestWrongWeights:
             loaded = FrozenTeacher(config, checkpoint, ignore_keys=[pattern]).model.state_dict()
             assert torch.equal(loaded['neck.convs.0.bias'], saved['neck.convs.0.bias'])
             self.refused(toy_teacher, 'does not fit', config=config, ignore_keys=['^backbone'])
+
+    def test_weights_below_other_names(self, toy_teacher, tmp_path):
+        """The error says the prefix with which they fit."""
+        saved = torch.load(toy_teacher['checkpoint'])['state_dict']
+        path = tmp_path / 'wrapped.pth'
+        other = dict(toy_teacher, checkpoint=str(path))
+        for prefix, content in (
+            ('architecture', {f'architecture.{key}': value for key, value in saved.items()}),
+            ('net', dict(net=saved, epoch=3)),
+            ('teacher.module', dict(teacher={f'module.{k}': v for k, v in saved.items()})),
+        ):
+            torch.save(content, path)
+            self.refused(other, f'prefix={prefix!r}')
+            prefix = prefix.removesuffix('.module')
+            loaded = FrozenTeacher(**other, prefix=prefix).model.state_dict()
+            assert all(torch.equal(saved[key], loaded[key]) for key in saved)
 
     def test_no_checkpoint_at_all(self, toy_teacher, tmp_path):
         path = tmp_path / 'note.txt'

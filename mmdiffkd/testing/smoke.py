@@ -1,6 +1,5 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
-from math import ceil
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
@@ -79,8 +78,10 @@ def _use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> Miniature:
         first = first or kinds[0][0]
         training = key == 'train_dataloader'
         total = _shrink_loader(loader, first.batch_size) * _ITERATIONS * get_world_size()
-        count = max(1, ceil((total if training else _VAL_IMAGES) / len(datasets)))
+        total = total if training else _VAL_IMAGES
         for number, (dataset, (miniature, cls)) in enumerate(zip(datasets, kinds)):
+            # Shares of the total, as equal as can be.
+            count = max(1, (total + number) // len(datasets))
             # Runs with other numbers of processes may share the work directory.
             root = Path(cfg.work_dir, 'data', f'{key}_{number}_{count}')
             if is_main_process():
@@ -142,10 +143,13 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> int:
     for name in _OF_WORKERS:
         loader.pop(name, None)
     sampler = loader.get('sampler') or {}
+    # Samplers that count the images of each data set.
     if 'dataset_size' in sampler:
         sampler.dataset_size = [-1] * len(sampler.dataset_size)
+    if 'source_ratio' in sampler:
+        sampler.source_ratio = [1] * len(sampler.source_ratio)
+        sampler.batch_size = loader.batch_size = len(sampler.source_ratio)
     sizes = loader.get('batch_size', 1)
-    # A sampler that mixes data sets in every batch has its own size of it, and needs that many.
     if 'batch_size' not in sampler:
         several = isinstance(sizes, (list, tuple))
         small = [batch_size if size > 1 else 1 for size in (sizes if several else [sizes])]

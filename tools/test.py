@@ -27,8 +27,7 @@ with one_line_errors('--debug' in sys.argv):
         process_group,
     )
     from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
-    from mmdiffkd.distillers.build import check_keys, model_config, student_config
-    from mmdiffkd.distillers.teacher import FrozenTeacher, load_teacher_weights
+    from mmdiffkd.distillers.build import student_config
     from mmdiffkd.download import fetch
 
 
@@ -65,20 +64,18 @@ def build_student_runner(cfg: Config, checkpoint: str) -> Runner:
 
 
 def build_teacher_runner(cfg: Config, checkpoint: Optional[str]) -> Runner:
-    """A runner of the plain teacher, with ``checkpoint`` or what the config names."""
+    """A runner that tests the teacher, with ``checkpoint`` or what the config names.
+
+    The teacher runs as in training: on the student's pictures, converted to its own.
+    """
     if 'teacher' not in cfg.model:
         raise SystemExit(f'--teacher: {cfg.filename} is no distillation config')
-    required = ('config',) if checkpoint else ('config', 'checkpoint')
-    check_keys(cfg.model.teacher, FrozenTeacher.KEYS, required, 'teacher')
-    teacher = dict(cfg.model.teacher)
-    teacher['checkpoint'] = checkpoint or teacher['checkpoint']
+    cfg.model.teacher.checkpoint = checkpoint or cfg.model.teacher.get('checkpoint')
     if cfg.get('trust_checkpoint', False):
-        teacher['trust_checkpoint'] = True
-    cfg.model, _ = model_config(teacher['config'], 'teacher.config')
+        cfg.model.teacher.trust_checkpoint = True
     runner = build_runner(cfg)
-    # As the library runs it: the other keys say how a distiller does.
-    weights = {key: teacher[key] for key in FrozenTeacher.WEIGHT_KEYS if key in teacher}
-    load_teacher_weights(unwrapped(runner), **weights)
+    distiller = unwrapped(runner)
+    distiller.test_step = distiller.predict_with_teacher
     return runner
 
 

@@ -127,9 +127,9 @@ def _pair(recipe: PairRecipe) -> str:
     """The entry of a pair, with what it yields above it."""
     comments = []
     if recipe.student_maps:
-        side = recipe.image_side
+        _, height, width = recipe.image
         comments = [
-            f'# Maps of an image of {side}x{side}, channels x height x width:',
+            f'# Maps of an image of {height}x{width}, channels x height x width:',
             f'#   student  {_shapes(recipe.student_maps)}',
             f'#   teacher  {_shapes(recipe.teacher_maps)}',
         ]

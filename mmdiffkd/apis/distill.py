@@ -13,11 +13,11 @@ from torch import nn
 from mmdiffkd.distillers.build import (
     ConfigError,
     build_model,
-    dicts_in,
     load_config,
     untrained_config,
 )
-from mmdiffkd.distillers.dry_run import IMAGE_SIDES
+from mmdiffkd.distillers.dry_run import ImageShape
+from mmdiffkd.distillers.input_matching import find_student_input
 from mmdiffkd.distillers.model_view import view_model
 
 from .config_writer import config_text, located, write_config
@@ -29,8 +29,6 @@ from .train import add_train_arguments, apply_train_arguments, train
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 
-# Where pipelines say how large their images come out.
-_SIZE_KEYS = ('scale', 'crop_size')
 # Ranks as torchrun, slurm and mpirun tell them.
 _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -134,7 +132,7 @@ def make_config(
     checkpoint = _checkpoint(teacher, teacher_checkpoint, smoke)
     cfg = _student_config(student)
     if isinstance(pairs, dict):
-        recipes = [PairRecipe(name, dict(pair), [], [], 0) for name, pair in pairs.items()]
+        recipes = [PairRecipe(name, dict(pair), [], [], None) for name, pair in pairs.items()]
     else:
         models = build_models(student, teacher)
         recipes = _recipes(cfg, models, pairs)
@@ -151,7 +149,8 @@ def list_modules(student: str, teacher: str) -> str:
     models = build_models(student, teacher)
     tables = []
     for role, model, config in zip(models._fields, models, (student, teacher)):
-        view = view_model(model, role, IMAGE_SIDES, complete=True, trains=False)
+        shapes = find_student_input(model, None).shapes
+        view = view_model(model, role, shapes, complete=True, trains=False)
         tables.append(module_table(view, f'{role}: {type(model).__name__} of {config}'))
     return '\n\n'.join(tables)
 
@@ -179,32 +178,32 @@ def build_models(student: str, teacher: str) -> Models:
 
 def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRecipe]:
     """The pairs that a user named, or those that suit the models."""
-    sides = IMAGE_SIDES
+    student_input = find_student_input(models.student, cfg.train_dataloader)
+    shapes = student_input.shapes
     if pairs is not None:
         choices = parse_pairs(pairs)
     else:
         task = common_task(*models)
-        if task != DETECTOR:
-            # Some work at the size that they were made for only. Where it makes no difference,
-            # small images are faster; classifiers have small ones.
-            sides = (_image_side(cfg),) if task == CLASSIFIER else (sides[0], _image_side(cfg))
-        choices = _choose(task, models, sides)
-    return make_recipes(choices, *models, sides)
+        if task == CLASSIFIER and student_input.shape is not None:
+            # Some work at the size that they were made for only, and both get the same images.
+            shapes = [student_input.shape]
+        choices = _choose(task, models, shapes)
+    return make_recipes(choices, *models, shapes)
 
 
-def _choose(task: str, models: Models, sides: Sequence[int]) -> List[PairChoice]:
+def _choose(task: str, models: Models, shapes: Sequence[ImageShape]) -> List[PairChoice]:
     # Behind their necks detectors need real images; nothing there is chosen.
     complete = task != DETECTOR
-    student = view_model(models.student, 'student', sides, complete, trains=True)
+    student = view_model(models.student, 'student', shapes, complete, trains=True)
     try:
-        teacher = view_model(models.teacher, 'teacher', sides, complete, trains=False)
+        teacher = view_model(models.teacher, 'teacher', shapes, complete, trains=False)
     except ConfigError as error:
         if task == DETECTOR:
             raise
         raise ConfigError(
-            f'{error}; the student is trained on images of {sides[-1]}x{sides[-1]}, so choose a '
-            f'teacher that takes them, or a config of the student with images that the teacher '
-            f'takes'
+            f'{error}; the student is trained on images of {shapes[0][1]}x{shapes[0][2]}, so '
+            f'choose a teacher that takes them, or a config of the student with images that the '
+            f'teacher takes'
         ) from error
     return choose_pairs(task, student, teacher)
 
@@ -238,18 +237,6 @@ def _checkpoint(teacher: str, checkpoint: Optional[str], smoke: bool) -> str:
         )
     is_file = checkpoint not in ('zoo', 'random') and '://' not in checkpoint
     return located(checkpoint) if is_file else checkpoint
-
-
-def _image_side(cfg: Config) -> int:
-    """Side in pixels of the images, the longer one, that a student is trained on."""
-    side = IMAGE_SIDES[0]
-    dataset = cfg.train_dataloader.dataset
-    for part in dicts_in(dataset):
-        for transform in part.get('pipeline') or ():
-            size = next((transform[key] for key in _SIZE_KEYS if transform.get(key)), None)
-            if size is not None:
-                side = max(size) if isinstance(size, (tuple, list)) else size
-    return side
 
 
 def _run_arguments(given: Dict[str, Any]) -> argparse.Namespace:

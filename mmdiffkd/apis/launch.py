@@ -225,13 +225,12 @@ def build_runner(cfg: Config) -> Runner:
         raise ConfigError(f'trust_checkpoint must be True or False, got {trust!r}')
     with guarded_loading(trust):
         runner = RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
-    _warn_of_a_student_from_scratch(cfg)
     for name in ('train', 'val', 'test'):
         setattr(runner, name, guarded_loading(trust)(getattr(runner, name)))
     return runner
 
 
-def _warn_of_a_student_from_scratch(cfg: Config) -> None:
+def warn_of_a_student_from_scratch(cfg: Config) -> None:
     """Say that a student starts from random weights, as when a config lost those it had."""
     model = cfg.get('model') or {}
     if 'student' not in model:

@@ -23,7 +23,7 @@ def module_table(view: ModelView, title: str) -> str:
         if yields:
             rows.append((record.name or '(the whole model)', record.bases[0], yields))
     widths = [min(_MAX_WIDTH, max(len(row[column]) for row in rows)) for column in (0, 1)]
-    lines = [f'{title}; for one image of {view.side}x{view.side} its modules yield:', '']
+    lines = [f'{title}; for one image of {view.shape[1]}x{view.shape[2]} its modules yield:', '']
     lines += [f'{a:{widths[0]}}  {b:{widths[1]}}  {c}' for a, b, c in rows]
     if not view.complete:
         lines += ['', 'The forward behind backbone and neck failed, so nothing there is shown.']

@@ -89,7 +89,7 @@ def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[Pair
 
 
 def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
-    """Logarithms of the strides of maps of an image of ``side`` x ``side`` pixels.
+    """Logarithms of the strides of maps of an image that is ``side`` pixels high.
 
     Rounded, because sizes that are no multiple of a stride are rounded too.
     """
@@ -159,7 +159,7 @@ def _pyramids_of(view: ModelView) -> List[_Pyramid]:
     names = [name for name in ('neck', 'backbone') if view.maps(name)]
     names = names or list(filter(None, [view.last_map('backbone')]))
     return [
-        _Pyramid(name, octaves(view.maps(name), view.side), view.learns(name)) for name in names
+        _Pyramid(name, octaves(view.maps(name), view.shape[1]), view.learns(name)) for name in names
     ]
 
 

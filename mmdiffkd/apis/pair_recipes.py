@@ -1,13 +1,19 @@
 """From places to the pairs of a config: head and loss by what a place yields."""
 
 import re
-from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
 from mmdiffkd.distillers.build import ConfigError, run_for_features
 from mmdiffkd.distillers.capture import FeatureCapture, resolve_path
-from mmdiffkd.distillers.dry_run import blaming, blank_batch, first_accepted, undisturbed
+from mmdiffkd.distillers.dry_run import (
+    ImageShape,
+    blaming,
+    blank_batch,
+    first_accepted,
+    undisturbed,
+)
 from mmdiffkd.distillers.model_view import MapShape
 from mmdiffkd.distillers.shapes import maps_of
 
@@ -25,14 +31,14 @@ class PairRecipe(NamedTuple):
         config: With ``student``, ``teacher``, ``head`` and ``loss``.
         student_maps: What the student's path yields for one image.
         teacher_maps: What the teacher's yields.
-        image_side: Of that image, in pixels.
+        image: Channels, height and width of that image.
     """
 
     name: str
     config: Dict
     student_maps: List[MapShape]
     teacher_maps: List[MapShape]
-    image_side: int
+    image: Optional[ImageShape]
 
 
 def parse_pairs(texts: Union[str, Sequence[str]]) -> List[PairChoice]:
@@ -57,7 +63,10 @@ def parse_pairs(texts: Union[str, Sequence[str]]) -> List[PairChoice]:
 
 
 def make_recipes(
-    choices: Sequence[PairChoice], student: nn.Module, teacher: nn.Module, sides: Sequence[int]
+    choices: Sequence[PairChoice],
+    student: nn.Module,
+    teacher: nn.Module,
+    shapes: Sequence[ImageShape],
 ) -> List[PairRecipe]:
     """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
 
@@ -67,7 +76,7 @@ def make_recipes(
         choices: What to pair.
         student: The model.
         teacher: The model.
-        sides: Of the images to try, in pixels.
+        shapes: Channels, height and width of the images to try.
 
     Raises:
         ConfigError: If a path names no module, or what it yields cannot be paired.
@@ -79,35 +88,35 @@ def make_recipes(
             except ValueError as error:
                 raise ConfigError(f'--pairs: {error}') from error
 
-    def capture(side: int) -> Tuple[int, Dict, Dict]:
-        ours = _capture(student, 'student', [choice.student for choice in choices], side)
-        theirs = _capture(teacher, 'teacher', [choice.teacher for choice in choices], side)
-        return side, ours, theirs
+    def capture(shape: ImageShape) -> Tuple[ImageShape, Dict, Dict]:
+        ours = _capture(student, 'student', [choice.student for choice in choices], shape)
+        theirs = _capture(teacher, 'teacher', [choice.teacher for choice in choices], shape)
+        return shape, ours, theirs
 
-    side, student_maps, teacher_maps = first_accepted(sides, capture)
+    shape, student_maps, teacher_maps = first_accepted(shapes, capture)
     recipes: List[PairRecipe] = []
     for choice in choices:
         maps = student_maps[choice.student], teacher_maps[choice.teacher]
-        choice, maps = _cut(choice, maps, side)
+        choice, maps = _cut(choice, maps, shape[1])
         if choice.scores is None:
             choice = choice._replace(scores=_kind_of_scores(choice, maps, student))
         name, config = _recipe(choice, *maps)
         taken = sum(recipe.name.rstrip('0123456789') == name for recipe in recipes)
         name = f'{name}{taken + 1}' if taken else name
-        recipes.append(PairRecipe(name, config, *maps, side))
+        recipes.append(PairRecipe(name, config, *maps, shape))
     return recipes
 
 
 def _capture(
-    model: nn.Module, role: str, paths: Sequence[str], side: int
+    model: nn.Module, role: str, paths: Sequence[str], shape: ImageShape
 ) -> Dict[str, List[MapShape]]:
     """Per path the shapes of its maps for one blank image."""
-    image, samples = blank_batch(side)
+    image, samples = blank_batch(shape)
     with undisturbed(model), blaming(role, image):
         with FeatureCapture(model, paths, role=role) as features:
             run_for_features(model, features, image, samples)
         return {
-            path: [tuple(m.shape[1:]) for m in maps_of(tensors, (side, side))]
+            path: [tuple(m.shape[1:]) for m in maps_of(tensors, shape[1:])]
             for path, tensors in features.items()
         }
 

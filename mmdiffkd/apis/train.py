@@ -17,7 +17,7 @@ from mmdiffkd.hooks import (
 )
 from mmdiffkd.testing import make_smoke_config
 
-from .launch import build_runner
+from .launch import build_runner, warn_of_a_student_from_scratch
 from .processes import communication_failed, process_group
 from .resume import choose_checkpoint
 
@@ -105,6 +105,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         warnings = choose_checkpoint(cfg)
         _write_safely(cfg)
         runner = build_runner(cfg)
+        warn_of_a_student_from_scratch(cfg)
         for warning in warnings:
             runner.logger.warning(warning)
         interrupt = InterruptHook()

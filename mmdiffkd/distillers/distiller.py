@@ -1,7 +1,7 @@
 """The distiller: what a config names and what the runner trains."""
 
 import logging
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -12,8 +12,8 @@ from mmdiffkd.registry import MODELS
 from .build import build_model, check_keys, run_for_features
 from .capture import FeatureCapture
 from .dry_run import (
-    IMAGE_SIDES,
     TRIAL_SIDE,
+    ImageShape,
     blaming,
     blaming_size,
     blank_batch,
@@ -23,6 +23,7 @@ from .dry_run import (
 )
 from .inference import Features
 from .inherit import inherit, inherited_modules
+from .input_matching import find_student_input
 from .naming import (
     checkpoint_name,
     from_checkpoint_names,
@@ -30,6 +31,7 @@ from .naming import (
     without_heads_of_a_plain_student,
 )
 from .pair import DistillPair
+from .preprocessing import ExtentRecorder
 from .teacher import FrozenTeacher
 from .wiring import Wiring, check_pairs
 
@@ -57,6 +59,9 @@ class DiffKDDistiller(BaseModel):
             the model).
         data: ``train_dataloader`` of the run, from which the distiller learns what the student's
             batches look like and what their classes are. ``mmdiffkd.DistillRunner`` fills it in.
+        student_input: What the student's pictures are, where neither its data preprocessor nor
+            ``data`` tells: ``dict(mean=[...], std=[...], rgb=True)`` with one number per channel of
+            pixels from 0 to 255.
 
     Raises:
         ConfigError: If a key, a type or a path is wrong; the message names it.
@@ -71,6 +76,7 @@ class DiffKDDistiller(BaseModel):
         init_from_teacher: Union[Sequence[str], Dict[str, str]] = (),
         data_preprocessor: Optional[Dict] = None,
         data: Optional[Dict] = None,
+        student_input: Optional[Dict] = None,
     ) -> None:
         super().__init__()
         check_pairs(pairs)
@@ -80,7 +86,10 @@ class DiffKDDistiller(BaseModel):
         del self._modules['data_preprocessor']
         self.teacher = FrozenTeacher(**teacher)
         self._wiring = Wiring(pairs, self.teacher.model)
-        self.teacher.prepare(self._wiring.teacher_paths(pairs), self.data_preprocessor)
+        self._input_is_checked = False
+        self.input = find_student_input(self.student, data, student_input)
+        self.teacher.prepare(self._wiring.teacher_paths(pairs), self.input)
+        self.data_preprocessor.register_forward_pre_hook(ExtentRecorder())
         self._capture = FeatureCapture(
             self.student, self._wiring.student_paths(pairs), role='student'
         )
@@ -114,6 +123,9 @@ class DiffKDDistiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
+        if self.training and not self._input_is_checked:
+            self.teacher.converter.check(inputs)
+            self._input_is_checked = True
         active = [name for name, pair in self.pairs.items() if pair.active]
         replacements = self._wiring.replacements(active)
         if not replacements:
@@ -148,6 +160,17 @@ class DiffKDDistiller(BaseModel):
             log['loss'] = total
         return total, log
 
+    def predict_with_teacher(self, data: Any) -> List:
+        """The teacher's predictions for a batch of a data loader, fed as it is in training.
+
+        Args:
+            data: What the data loader yields, for the student's data preprocessor.
+
+        Returns:
+            The host's data samples.
+        """
+        return self.teacher.predict(**self.data_preprocessor(data, False))
+
     def paths(self, pair: str) -> Tuple[str, str]:
         """The module paths of student and teacher that a pair compares."""
         return self._wiring.paths(pair)
@@ -167,24 +190,25 @@ class DiffKDDistiller(BaseModel):
             self._wiring.teacher_paths(names),
         )
 
-    def _optimize_teacher(self, side: int, student_features: Dict) -> None:
+    def _optimize_teacher(self, shape: ImageShape, student_features: Dict) -> None:
         """Make the teacher cheap; random images show that its features stay the same.
 
         Args:
-            side: Of an image that both models take.
+            shape: Channels, height and width of an image that both models take.
             student_features: Of one such image.
         """
         replacements = self._wiring.fed(self._wiring.names, student_features)
         # Two images show what one hides: views that channels-last maps do not have. But what the
         # teacher is fed belongs to the one image, of that side.
-        sides, number = ((side,), 1) if replacements else ((TRIAL_SIDE, side), 2)
+        small = (shape[0], TRIAL_SIDE, TRIAL_SIDE)
+        shapes, number = ((shape,), 1) if replacements else ((small, shape), 2)
 
-        def optimize(side: int) -> None:
-            images, samples = random_batch(side, number)
+        def optimize(shape: ImageShape) -> None:
+            images, samples = random_batch(shape, number)
             with blaming('teacher', images):
                 self.teacher.optimize(images, samples, replacements)
 
-        first_accepted(sides, optimize)
+        first_accepted(shapes, optimize)
 
     def __getattr__(self, name: str) -> Any:
         # Hooks of the hosts reach into the runner's model: mmdet's YOLOXModeSwitchHook, for
@@ -223,8 +247,10 @@ class DiffKDDistiller(BaseModel):
 
     def _build_pairs(self, pairs: Dict[str, Dict]) -> None:
         """Build the heads for the shapes seen in one forward of a blank image, and try them."""
-        image, student_features, teacher_features = first_accepted(IMAGE_SIDES, self._dry_forward)
-        self._optimize_teacher(image.shape[-1], student_features)
+        image, student_features, teacher_features = first_accepted(
+            self.input.shapes, self._dry_forward
+        )
+        self._optimize_teacher(tuple(image.shape[1:]), student_features)
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
             with blaming(f'pairs.{name}', image):
@@ -248,9 +274,9 @@ class DiffKDDistiller(BaseModel):
                 'current',
             )
 
-    def _dry_forward(self, side: int) -> Tuple[Tensor, Dict, Dict]:
+    def _dry_forward(self, shape: ImageShape) -> Tuple[Tensor, Dict, Dict]:
         """A blank image, and both models' features of it."""
-        image, samples = blank_batch(side)
+        image, samples = blank_batch(shape)
         with undisturbed(self.student):
             with blaming('student', image), self._capture as student_features:
                 run_for_features(self.student, student_features, image, samples)

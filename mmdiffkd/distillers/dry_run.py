@@ -1,7 +1,7 @@
 """Run a model on made-up images, to see what it yields."""
 
 from contextlib import contextmanager
-from typing import Any, Callable, Iterable, List, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Tuple
 
 import torch
 from mmengine.structures import BaseDataElement, PixelData
@@ -11,18 +11,36 @@ from mmdiffkd.messages import describe
 
 from .build import ConfigError
 
-IMAGE_SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024)
-"""Sides in pixels to try. Nearly all models take the first; others are made for one size only, or
-need larger ones."""
+ImageShape = Tuple[int, int, int]
+"""Channels, height and width of a model's input."""
+
+# Sides in pixels to try. Nearly all models take the first; others are made for one size only, or
+# need larger ones.
+_SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024, 128, 96, 64, 32)
 
 TRIAL_SIDE = 96
 """Side in pixels of the images on which a teacher is compared with itself, if it takes them: what
 follows what in a model does not depend on the size, and large images take seconds."""
 
 
-def blank_batch(side: int) -> Tuple[Tensor, List[BaseDataElement]]:
-    """One blank image, (1, 3, side, side), and a data sample with what host models read of it."""
-    size = (side, side)
+def image_shapes(channels: int = 3, known: Optional[ImageShape] = None) -> List[ImageShape]:
+    """Shapes of made-up images to try, the most likely first.
+
+    Args:
+        channels: Number of channels of the model's input.
+        known: Shape of an image that the model is trained on, or None if it is not known. It comes
+            after the usual one if it is larger, which would take longer.
+    """
+    shapes = [(channels, side, side) for side in _SIDES]
+    if known is not None:
+        is_larger = known[1] * known[2] > shapes[0][1] * shapes[0][2]
+        shapes.insert(int(is_larger), known)
+    return shapes
+
+
+def blank_batch(shape: ImageShape) -> Tuple[Tensor, List[BaseDataElement]]:
+    """One blank image, (1, C, H, W), and a data sample with what host models read of it."""
+    size = tuple(shape[1:])
     sample = BaseDataElement(
         metainfo=dict(
             img_shape=size,
@@ -32,25 +50,25 @@ def blank_batch(side: int) -> Tuple[Tensor, List[BaseDataElement]]:
             scale_factor=(1.0, 1.0),
         )
     )
-    return torch.zeros(1, 3, *size), [sample]
+    return torch.zeros(1, *shape), [sample]
 
 
-def random_batch(side: int, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
-    """Images of noise, always the same, (number, 3, side, side), and their data samples."""
+def random_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
+    """Images of noise, always the same, (number, C, H, W), and their data samples."""
     generator = torch.Generator().manual_seed(0)
-    samples = [blank_batch(side)[1][0] for _ in range(number)]
-    return torch.randn(number, 3, side, side, generator=generator), samples
+    samples = [blank_batch(shape)[1][0] for _ in range(number)]
+    return torch.randn(number, *shape, generator=generator), samples
 
 
-def annotated_batch(side: int, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
+def annotated_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
     """Images of noise as :func:`random_batch` gives them, all of class 0, in whole and by pixel.
 
     That is what the losses of classifiers and segmentors read.
     """
-    images, samples = random_batch(side, number)
+    images, samples = random_batch(shape, number)
     for sample in samples:
         sample.gt_label = torch.zeros(1, dtype=torch.long)
-        sample.gt_sem_seg = PixelData(data=torch.zeros(1, side, side, dtype=torch.long))
+        sample.gt_sem_seg = PixelData(data=torch.zeros(1, *shape[1:], dtype=torch.long))
     return images, samples
 
 
@@ -98,16 +116,16 @@ def blaming_size(role: str, images: Tensor):
         ) from error
 
 
-def first_accepted(sides: Iterable[int], run: Callable[[int], Any]) -> Any:
-    """What ``run`` yields for the first side that it takes.
+def first_accepted(shapes: Iterable[ImageShape], run: Callable[[ImageShape], Any]) -> Any:
+    """What ``run`` yields for the first shape of images that it takes.
 
     Raises:
         ConfigError: If it takes none; that of the first.
     """
     errors = []
-    for side in sides:
+    for shape in shapes:
         try:
-            return run(side)
+            return run(shape)
         except ConfigError as error:
             errors.append(error)
     raise errors[0]

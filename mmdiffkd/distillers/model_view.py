@@ -7,7 +7,14 @@ from mmengine.logging import print_log
 from torch import nn
 
 from .build import ConfigError, run_completely
-from .dry_run import annotated_batch, blaming, blank_batch, first_accepted, undisturbed
+from .dry_run import (
+    ImageShape,
+    annotated_batch,
+    blaming,
+    blank_batch,
+    first_accepted,
+    undisturbed,
+)
 from .shapes import token_grid
 from .survey import ModuleRecord, TensorSpec, surveyed
 
@@ -23,7 +30,7 @@ class ModelView:
 
     Args:
         records: Of a forward of one image in evaluation, as :func:`surveyed` gives them.
-        side: Of that image, in pixels.
+        shape: Channels, height and width of that image, in pixels.
         trained: Of a forward in training; with them only those modules count that yield the same
             in both, with a gradient. None for a teacher.
         complete: Whether the forwards went on behind backbone and neck.
@@ -32,12 +39,12 @@ class ModelView:
     def __init__(
         self,
         records: Dict[str, ModuleRecord],
-        side: int,
+        shape: ImageShape,
         trained: Optional[Dict[str, ModuleRecord]] = None,
         complete: bool = True,
     ) -> None:
         self.records = records
-        self.side = side
+        self.shape = shape
         self.trained = trained
         self.complete = complete
 
@@ -110,7 +117,7 @@ class ModelView:
             return shape[1], 1, 1
         if len(shape) == 3:
             try:
-                _, height, width = token_grid(shape[1], (self.side, self.side))
+                _, height, width = token_grid(shape[1], self.shape[1:])
             except ValueError:
                 return None
             return shape[2], height, width
@@ -118,14 +125,14 @@ class ModelView:
 
 
 def view_model(
-    model: nn.Module, role: str, sides: Sequence[int], complete: bool, trains: bool
+    model: nn.Module, role: str, shapes: Sequence[ImageShape], complete: bool, trains: bool
 ) -> ModelView:
     """Run a model on made-up images and look at what its modules yield.
 
     Args:
         model: A host's model. Its batch norm statistics change if ``trains``.
         role: Named in errors, ``'student'`` or ``'teacher'``.
-        sides: Of the images to try, in pixels.
+        shapes: Channels, height and width of the images to try.
         complete: Go on behind backbone and neck, if the model can.
         trains: Look also at a step of training.
 
@@ -133,32 +140,32 @@ def view_model(
         ConfigError: If the model takes none of the images.
     """
 
-    def evaluate(side: int, complete: bool) -> Tuple[int, Dict[str, ModuleRecord]]:
-        image, samples = blank_batch(side)
+    def evaluate(shape: ImageShape, complete: bool) -> Tuple[ImageShape, Dict[str, ModuleRecord]]:
+        image, samples = blank_batch(shape)
         with undisturbed(model), blaming(role, image), surveyed(model) as records:
             if complete:
                 run_completely(model, image, samples)
             else:
                 model.extract_feat(image)
-        return side, records
+        return shape, records
 
     if complete:
         try:
-            side, records = first_accepted(sides, lambda side: evaluate(side, True))
+            shape, records = first_accepted(shapes, lambda shape: evaluate(shape, True))
         except ConfigError as error:
             if not hasattr(model, 'extract_feat'):
                 raise
             complete = False
             print_log(f'Only backbone and neck of the {role} can be paired: {error}', 'current')
     if not complete:
-        side, records = first_accepted(sides, lambda side: evaluate(side, False))
-    trained = _train(model, side, complete) if trains else None
-    return ModelView(records, side, trained, complete)
+        shape, records = first_accepted(shapes, lambda shape: evaluate(shape, False))
+    trained = _train(model, shape, complete) if trains else None
+    return ModelView(records, shape, trained, complete)
 
 
-def _train(model: nn.Module, side: int, complete: bool) -> Dict[str, ModuleRecord]:
+def _train(model: nn.Module, shape: ImageShape, complete: bool) -> Dict[str, ModuleRecord]:
     """What the modules yield in training."""
-    images, samples = annotated_batch(side, _TRAINING_BATCH)
+    images, samples = annotated_batch(shape, _TRAINING_BATCH)
     model.train()
     with torch.random.fork_rng(), torch.enable_grad():
         if complete:

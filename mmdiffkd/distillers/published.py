@@ -1,6 +1,6 @@
 """What the libraries' model indexes say of a config's published weights."""
 
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, Iterator, NamedTuple
 
 from mmengine.config.utils import _get_cfg_metainfo, _get_package_and_cfg_path
 from mmengine.utils import get_installed_path
@@ -29,6 +29,14 @@ _VALIDATED_AS = {
     'Top 1 Accuracy': {'accuracy/top1': 1},
     'Top 5 Accuracy': {'accuracy/top5': 1},
 }
+
+GUESSED_AMONG_CLASSES = ('accuracy/top1', 'mIoU')
+"""Metrics of a validation that a guess among n classes gives about one n-th of."""
+
+
+def validated_metrics() -> Iterator[str]:
+    """The metrics of validations that :func:`in_percent` knows, without that of five guesses."""
+    return (key for keys in _VALIDATED_AS.values() for key in keys if key != 'accuracy/top5')
 
 
 def published_results(config: Any) -> Dict[str, PublishedResult]:

@@ -30,7 +30,8 @@ from .inference import (
     compile_children,
     keep_if_equal,
 )
-from .preprocessing import InputConverter, InputFormat
+from .input_matching import StudentInput, teacher_converter
+from .preprocessing import InputConverter
 
 
 class FrozenTeacher:
@@ -65,6 +66,9 @@ class FrozenTeacher:
             captured module inside (a captured child is fine). The first steps take a while, also
             the first of a new image size. It does not pay on a CPU (1 or 2 %); it was not measured
             on a GPU.
+        input: What pictures the teacher was trained on, where its config does not tell:
+            ``dict(mean=[...], std=[...], rgb=True)`` with one number per channel of pixels from 0
+            to 255, or ``'student'`` for those that the student gets.
 
     Raises:
         ConfigError: If no checkpoint is given, a switch has an unknown value or the config cannot
@@ -73,7 +77,7 @@ class FrozenTeacher:
     """
 
     WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint')
-    KEYS = (*WEIGHT_KEYS, 'fold_bn', 'channels_last', 'precision', 'compile')
+    KEYS = (*WEIGHT_KEYS, 'fold_bn', 'channels_last', 'precision', 'compile', 'input')
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class FrozenTeacher:
         channels_last: bool = True,
         precision: Optional[str] = None,
         compile: bool = False,
+        input: Any = None,
     ) -> None:
         _check_patterns(ignore_keys)
         check_switches(
@@ -94,7 +99,7 @@ class FrozenTeacher:
             channels_last=channels_last,
             compile=compile,
         )
-        self.config = config
+        self.config, self.input = config, input
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
             self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
@@ -119,17 +124,15 @@ class FrozenTeacher:
         self._runs_channels_last = False
         self.kept_weights: Dict[str, Mapping[str, Tensor]] = {}
 
-    def prepare(self, paths: Iterable[str], student_preprocessor: nn.Module) -> None:
-        """Say what to capture and how the inputs of :meth:`features` were prepared.
+    def prepare(self, paths: Iterable[str], student: StudentInput) -> None:
+        """Say what to capture and what the inputs of :meth:`features` are.
 
         Args:
             paths: Module paths of the teacher.
-            student_preprocessor: The data preprocessor that prepares the inputs.
+            student: What the student's batches look like.
         """
         self.capture = FeatureCapture(self.model, paths, role='teacher')
-        self.converter = InputConverter(
-            InputFormat.of(student_preprocessor), InputFormat.of(self.model.data_preprocessor)
-        )
+        self.converter = teacher_converter(self.config, self.model, self.input, student)
 
     def keep_weights(self, names: Iterable[str]) -> None:
         """Keep the weights of some modules as they are now in ``kept_weights``.
@@ -177,21 +180,19 @@ class FrozenTeacher:
         }
 
     @torch.no_grad()
-    def predict(self, data: Any) -> List:
+    def predict(self, inputs: Tensor, data_samples: Optional[Sequence] = None) -> List:
         """The teacher's own predictions, computed as its features are.
 
         Args:
-            data: A batch of a data loader, for the teacher's own data preprocessor.
+            inputs: Images prepared for the student, (N, C, H, W).
+            data_samples: The student's data samples.
 
         Returns:
             The host's data samples.
         """
-        # It moves what it is given to the device that it was told, not to that of its buffers.
-        device = next(self.model.parameters()).device
-        data = self.model.data_preprocessor.to(device)(data, False)
-        data = dict(data, inputs=self._as_it_runs(data['inputs']))
-        with self._precision.autocast(device):
-            return self.model(**data, mode='predict')
+        inputs = self._as_it_runs(self.converter(inputs, data_samples))
+        with self._precision.autocast(inputs.device):
+            return self.model(inputs, data_samples, mode='predict')
 
     def _as_it_runs(self, inputs: Tensor) -> Tensor:
         """The teacher's inputs in its precision and memory format."""

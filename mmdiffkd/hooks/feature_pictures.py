@@ -69,7 +69,7 @@ class FeaturePictureHook(ObservingHook):
         levels_of, self._levels = self._levels, {}
         inputs, self._inputs = self._inputs, None
         step = runner.iter + 1
-        preprocessor = distiller_of(runner, self).data_preprocessor
+        source = distiller_of(runner, self).input.format
         for name, levels in levels_of.items():
             if not all(np.isfinite(maps).all() for level in levels for maps in level[:3]):
                 runner.logger.warning(
@@ -78,19 +78,20 @@ class FeaturePictureHook(ObservingHook):
                 continue
             images = None
             if self._entries[name] == len(inputs):
-                images = _pixels(inputs[: self.num_images], preprocessor)
+                images = _pixels(inputs[: self.num_images], source)
             # Otherwise a pair behind proposals, with a row for each of them.
             figure = pair_figure(f'Pair {name}, iteration {step}', levels, images)
             runner.visualizer.add_image(f'pair_{name}', to_image(figure), step)
 
 
-def _pixels(inputs: Tensor, preprocessor: nn.Module) -> np.ndarray:
+def _pixels(inputs: Tensor, source: Optional[InputFormat]) -> np.ndarray:
     """Prepared images as one would look at them, (N, H, W, 3), uint8."""
-    source = InputFormat.of(preprocessor)
-    pixels = inputs.float().cpu() * source.std.cpu() + source.mean.cpu()
+    pixels = inputs.float().cpu()
+    if source is not None:
+        pixels = pixels * source.std + source.mean
     if pixels.shape[1] != 3:
         pixels = pixels[:, :1].expand(-1, 3, -1, -1)
-    elif not source.flips_channels:
+    elif source is None or not source.rgb:
         pixels = pixels.flip(1)  # the hosts load images as BGR
     # Each image from its darkest to its brightest, for some are in 0..255 and others in 0..1.
     low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)

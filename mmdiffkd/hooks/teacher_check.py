@@ -1,8 +1,6 @@
 """Is the teacher any good? One validation of it, before training."""
 
-import random
-from contextlib import contextmanager
-from typing import Any, Dict, Iterator
+from typing import Any, Dict
 
 import numpy as np
 import torch
@@ -10,13 +8,22 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
 
-from mmdiffkd.distillers import ConfigError, FrozenTeacher
-from mmdiffkd.distillers.published import PublishedResult, in_percent, published_results
+from mmdiffkd.distillers import ConfigError, DiffKDDistiller
+from mmdiffkd.distillers.probing import random_state_kept
+from mmdiffkd.distillers.published import (
+    GUESSED_AMONG_CLASSES,
+    PublishedResult,
+    in_percent,
+    published_results,
+    validated_metrics,
+)
 from mmdiffkd.registry import HOOKS
 
 from .model import distiller_of
 
 _PREFIX = 'teacher/'
+# A teacher that is this little of the way from a guess to perfect knows nothing.
+_NEAR_CHANCE = 0.05
 
 
 @HOOKS.register_module()
@@ -24,9 +31,10 @@ class TeacherCheckHook(Hook):
     """Validates the teacher once before training and logs its metrics as ``teacher/<metric>``.
 
     The data and the metrics are those of the run's own validation. The teacher is the one that
-    will be distilled: as it was loaded, with its own preprocessing, batch norms folded, in its
-    precision. A number far from what it is known for means a wrong checkpoint, other classes, or
-    images prepared in another way than it was trained with.
+    will be distilled: as it was loaded, on the pictures that it gets in training, batch norms
+    folded, in its precision. A number far from what it is known for means a wrong checkpoint, other
+    classes, or images prepared in another way than it was trained with; one that is no better than
+    a guess is a warning.
 
     Training goes on as if nothing had happened: the random state, the validation's own counters
     and metrics, and what decides on the best checkpoint stay as they were.
@@ -49,7 +57,8 @@ class TeacherCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Run the check and log what it yields."""
-        teacher = distiller_of(runner, self).teacher
+        distiller = distiller_of(runner, self)
+        teacher = distiller.teacher
         if runner.val_loop is None:
             raise ConfigError(
                 'TeacherCheckHook (--check-teacher) needs a validation: val_cfg, val_dataloader '
@@ -64,28 +73,43 @@ class TeacherCheckHook(Hook):
             runner.logger.warning(
                 'Teacher check: the teacher has random weights, so its metrics mean nothing'
             )
-        with _random_state_kept():
-            metrics = self._validate(teacher, runner)
+        with random_state_kept():
+            metrics = self._validate(distiller, runner)
         self._log(runner, {f'{_PREFIX}{key}': value for key, value in metrics.items()})
         if not teacher.has_random_weights:
+            self._compare_with_chance(runner, metrics)
             self._compare(runner, metrics, published_results(teacher.config))
 
     @torch.no_grad()
-    def _validate(self, teacher: FrozenTeacher, runner: Runner) -> Dict[str, Any]:
+    def _validate(self, distiller: DiffKDDistiller, runner: Runner) -> Dict[str, Any]:
         # Built anew: workers that persist and what metrics remember belong to the student's.
         loop = runner.build_val_loop(runner.cfg.get('val_cfg') or {})
         number = len(loop.dataloader)
         runner.logger.info(
-            f'Teacher check: {type(teacher.model).__name__} on '
+            f'Teacher check: {type(distiller.teacher.model).__name__} on '
             f'{len(loop.dataloader.dataset)} images'
         )
         for index, data in enumerate(loop.dataloader, start=1):
             with autocast(enabled=loop.fp16):
-                outputs = teacher.predict(data)
+                outputs = distiller.predict_with_teacher(data)
             loop.evaluator.process(data_samples=outputs, data_batch=data)
             if index % self.interval == 0:
                 runner.logger.info(f'Teacher check: [{index}/{number}]')
         return loop.evaluator.evaluate(len(loop.dataloader.dataset))
+
+    def _compare_with_chance(self, runner: Runner, metrics: Dict[str, Any]) -> None:
+        dataset = runner.val_dataloader.dataset
+        number = len(getattr(dataset, 'metainfo', {}).get('classes') or ())
+        for key in (key for key in validated_metrics() if key in metrics):
+            value = in_percent(key, float(metrics[key]))
+            chance = 100 / number if number and key in GUESSED_AMONG_CLASSES else 0.0
+            if not value > chance + _NEAR_CHANCE * (100 - chance):
+                runner.logger.warning(
+                    f'Teacher check: {key} of the teacher is {value:.1f} %, not better than a '
+                    f'guess. Is the checkpoint the right one, does it know these classes in this '
+                    f'order, and are its pictures those that it was trained on (the log says which '
+                    f'it gets, teacher.input changes them)?'
+                )
 
     def _compare(
         self, runner: Runner, metrics: Dict[str, Any], published: Dict[str, PublishedResult]
@@ -111,19 +135,6 @@ class TeacherCheckHook(Hook):
         runner.visualizer.add_scalars(
             scalars, step=runner.iter, file_path=f'{runner.timestamp}.json'
         )
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """Leave all generators that data loading and models may use as they were."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
 
 
 def _is_scalar(value: Any) -> bool:

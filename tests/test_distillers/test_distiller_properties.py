@@ -128,7 +128,7 @@ def test_teacher_s_input_is_what_its_own_preprocessing_makes(source, target, siz
     def prepared(form):
         batch = torch.full((len(sizes), 3, 6, 6), form.pad_value, dtype=torch.float64)
         for image, values in zip(batch, pixels):
-            values = values.flip(0) if form.flips_channels else values
+            values = values.flip(0) if form.rgb else values
             image[:, : values.shape[1], : values.shape[2]] = (values - form.mean) / form.std
         return batch
 

@@ -1,12 +1,18 @@
 """The teacher sees the input it was trained with, whatever the student's preprocessing."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
-from mmengine.model import ImgDataPreprocessor
-from mmengine.registry import MODELS, DefaultScope
+from mmcv.transforms import BaseTransform
+from mmengine.model import BaseModel, ImgDataPreprocessor
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.structures import BaseDataElement
 
-from mmdiffkd.distillers.preprocessing import InputConverter, InputFormat
+from mmdiffkd.distillers import ConfigError
+from mmdiffkd.distillers.preprocessing import ExtentRecorder, InputConverter
+from mmdiffkd.distillers.probing import probe
 
 RGB = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True, pad_value=0
@@ -17,6 +23,10 @@ RAW = dict(pad_value=114)
 
 def preprocessor(cfg):
     return ImgDataPreprocessor(pad_size_divisor=32, **cfg)
+
+
+def converter_between(*modules):
+    return InputConverter(*(probe(None, module, 3).format for module in modules))
 
 
 def images():
@@ -36,7 +46,7 @@ def prepared(cfg):
 @pytest.mark.parametrize('student', [RGB, CAFFE, RAW])
 @pytest.mark.parametrize('teacher', [RGB, CAFFE, RAW])
 def test_teacher_gets_what_its_own_preprocessing_would_give(student, teacher):
-    converter = InputConverter(*(InputFormat.of(preprocessor(cfg)) for cfg in (student, teacher)))
+    converter = converter_between(preprocessor(student), preprocessor(teacher))
     before = prepared(student)
     converted = converter(before, samples())
     torch.testing.assert_close(converted, prepared(teacher), rtol=1e-5, atol=1e-3)
@@ -45,13 +55,13 @@ def test_teacher_gets_what_its_own_preprocessing_would_give(student, teacher):
 
 
 def test_identity_costs_nothing():
-    converter = InputConverter(*[InputFormat.of(preprocessor(RGB))] * 2)
+    converter = converter_between(preprocessor(RGB), preprocessor(RGB))
     x = prepared(RGB)
     assert converter(x, samples()) is x
 
 
 def test_without_data_samples_all_is_image():
-    converter = InputConverter(*(InputFormat.of(preprocessor(cfg)) for cfg in (RGB, CAFFE)))
+    converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
     x = prepared(RGB)[:1, :, :40, :60]
     torch.testing.assert_close(converter(x), prepared(CAFFE)[:1, :, :40, :60], rtol=1e-5, atol=1e-3)
 
@@ -115,7 +125,197 @@ def test_preprocessors_of_the_hosts(library, student, teacher):
         data = module(dict(inputs=images(), data_samples=data_samples))
         return data['inputs'], data['data_samples']
 
-    converter = InputConverter(*(InputFormat.of(module) for module in built))
+    converter = converter_between(*built)
     torch.testing.assert_close(
         converter(*batch(built[0])), batch(built[1])[0], rtol=1e-5, atol=1e-3
     )
+
+
+def test_padding_is_what_the_preprocessor_padded():
+    """Not what ``img_shape`` says, which many transforms leave as it was."""
+    samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
+    module = preprocessor(RGB)
+    module.register_forward_pre_hook(ExtentRecorder())
+    batch = module(dict(inputs=images(), data_samples=samples_))
+    converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
+    torch.testing.assert_close(
+        converter(batch['inputs'], batch['data_samples']), prepared(CAFFE), rtol=1e-5, atol=1e-3
+    )
+
+
+# Statistics of pixels from 0 to 255 in RGB order, and the same in other words.
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], rgb=True)
+NORMALIZE = dict(type='Normalize', mean=IMAGENET['mean'], std=IMAGENET['std'], to_rgb=True)
+TO_TENSOR = dict(type='ToUnitTensor')
+UNIT = dict(type='UnitNormalize', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@TRANSFORMS.register_module()
+class ToUnitTensor(BaseTransform):
+    """RGB from 0 to 1, as torchvision's."""
+
+    def transform(self, results):
+        image = torch.from_numpy(results['img'][..., ::-1].copy()).permute(2, 0, 1)
+        return dict(results, img=image.float() / 255)
+
+
+@TRANSFORMS.register_module()
+class UnitNormalize(BaseTransform):
+    """A user's own, which nobody knows by name."""
+
+    def __init__(self, mean, std):
+        self.mean, self.std = (torch.tensor(x).view(-1, 1, 1) for x in (mean, std))
+
+    def transform(self, results):
+        return dict(results, img=(results['img'] - self.mean) / self.std)
+
+
+@TRANSFORMS.register_module()
+class Jitter(BaseTransform):
+    """Augmentation of colours, which says nothing about normalisation."""
+
+    def transform(self, results):
+        return dict(results, img=results['img'] * np.random.uniform(0.5, 1))
+
+
+@TRANSFORMS.register_module()
+class NeedsOthers(BaseTransform):
+    """As a mosaic: a single picture is not enough."""
+
+    def transform(self, results):
+        return dict(results, img=results['mix_results'][0]['img'])
+
+
+@pytest.mark.parametrize(
+    ('transforms', 'mean', 'std', 'rgb'),
+    [
+        ([dict(type='LoadImageFromFile')], [0] * 3, [1] * 3, False),
+        ([dict(type='LoadImageFromFile'), NORMALIZE], IMAGENET['mean'], IMAGENET['std'], True),
+        ([TO_TENSOR], [0] * 3, [255] * 3, True),
+        ([TO_TENSOR, UNIT], IMAGENET['mean'], IMAGENET['std'], True),
+        ([dict(type='Jitter'), dict(type='NeedsOthers'), TO_TENSOR], [0] * 3, [255] * 3, True),
+        (
+            [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(40, 30)), NORMALIZE],
+            IMAGENET['mean'],
+            IMAGENET['std'],
+            True,
+        ),
+    ],
+)
+def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
+    before = torch.get_rng_state()
+    found = probe(transforms, ImgDataPreprocessor(), 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.format.mean.flatten().tolist() == pytest.approx(mean, abs=0.01)
+    assert found.format.std.flatten().tolist() == pytest.approx(std, rel=1e-3)
+    assert found.format.rgb is rgb
+    if any(transform['type'] == 'Resize' for transform in transforms):
+        assert found.shape == (3, 30, 40)
+
+
+@pytest.mark.parametrize('channels', [1, 4, 7])
+def test_pictures_of_other_channels(channels):
+    load = dict(type='LoadImageFromFile', color_type='unchanged')
+    found = probe([load], ImgDataPreprocessor(), channels)
+    assert found.shape[0] == channels and not found.format.normalises
+
+
+def data_with(*transforms):
+    return dict(dataset=dict(type='ToyData', pipeline=[*transforms]))
+
+
+def refused(toy_config, match):
+    with pytest.raises(ConfigError, match=match) as caught:
+        MODELS.build(toy_config)
+    assert len(str(caught.value)) <= 400
+
+
+class TestWhatTheTeacherGets:
+    """Of pictures that the student's own pipeline normalises."""
+
+    @pytest.fixture
+    def config(self, toy_config):
+        toy_config['data'] = data_with(NORMALIZE)
+        return toy_config
+
+    def test_a_dict_without_preprocessor_gets_the_student_s(self, config):
+        assert MODELS.build(config).teacher.converter.is_identity
+
+    def test_a_preprocessor_that_normalises_is_known(self, config):
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        assert MODELS.build(config).teacher.converter.is_identity
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **CAFFE)
+        converter = MODELS.build(config).teacher.converter
+        assert converter.flip and not converter.is_identity
+
+    def test_another_one_is_not(self, config):
+        preprocessor = dict(type='ImgDataPreprocessor', bgr_to_rgb=True)
+        config['teacher']['config']['data_preprocessor'] = preprocessor
+        refused(config, r'teacher.input: it cannot be known .* teacher.input=dict\(mean=')
+        config['teacher']['input'] = 'student'
+        assert MODELS.build(config).teacher.converter.is_identity
+        config['teacher']['input'] = dict(mean=[0.0], std=[255.0], rgb=True)
+        assert not MODELS.build(config).teacher.converter.is_identity
+
+    def test_of_a_config_file_its_pipeline_counts(self, config, tmp_path):
+        path = tmp_path / 'teacher.py'
+        for transforms, same in (([NORMALIZE], True), ([TO_TENSOR], False)):
+            path.write_text(
+                f'model = {config["teacher"]["config"]}\n'
+                f'test_dataloader = {data_with(*transforms)}\n'
+            )
+            teacher = dict(config['teacher'], config=str(path))
+            assert MODELS.build(dict(config, teacher=teacher)).teacher.converter.is_identity is same
+
+    def test_unknown_pictures_of_the_student(self, config):
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        del config['data']
+        refused(config, r'student_input: it cannot be known')
+        config['student_input'] = IMAGENET
+        assert MODELS.build(config).teacher.converter.is_identity
+
+    def test_pictures_that_are_not_what_they_seem(self, config, images):
+        """As when a data set normalises by itself, behind its pipeline."""
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        config['data'] = data_with()
+        distiller = MODELS.build(config)
+        with pytest.raises(ConfigError, match="student_input: the student's pictures cannot be"):
+            distiller(images / 10, mode='loss')
+
+
+@pytest.mark.parametrize('shape', [(1, 28, 28), (4, 20, 36)])
+def test_a_model_for_its_own_pictures_only(shape):
+    """Without transforms the first sample of the data tells what they are like."""
+    model = dict(type='FlatModel', shape=shape)
+    distiller = MODELS.build(
+        dict(
+            type='mmdiffkd.DiffKDDistiller',
+            student=model,
+            teacher=dict(config=model, checkpoint='random'),
+            pairs=dict(a=dict(student='head', teacher='head', loss=dict(type='MSELoss'))),
+            data=dict(dataset=dict(type='ShapedPictures', shape=shape)),
+        )
+    )
+    assert distiller.input.shape == shape
+
+
+@DATASETS.register_module()
+class ShapedPictures(torch.utils.data.Dataset):
+    def __init__(self, shape):
+        self.shape = shape
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.randn(self.shape))
+
+    def __len__(self):
+        return 4
+
+
+@MODELS.register_module()
+class FlatModel(BaseModel):
+    def __init__(self, shape):
+        super().__init__()
+        self.head = torch.nn.Linear(math.prod(shape), 5)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.head(inputs.flatten(1))

@@ -49,10 +49,9 @@ def test_metrics_are_the_teacher_s(make_runner, validation, toy_config):
     toy_config['teacher']['config']['data_preprocessor'] = dict(
         type='ImgDataPreprocessor', mean=[0.5] * 3, std=[2.0] * 3
     )
+    toy_config['student_input'] = dict(mean=[0] * 3, std=[1] * 3, rgb=False)
     runner = make_runner(CHECK, **validation)
     teacher = runner.model.teacher.model
-    # As after `distiller.to(device)`, which the teacher's preprocessor does not hear of.
-    teacher.data_preprocessor._device = torch.device('meta')
     runner.train()
     images = (ToyImages(number=6, noise=0.0).images - 0.5) / 2
     expected = float(teacher(images)[0].mean())
@@ -113,6 +112,17 @@ def test_random_weights_are_said(make_runner, validation, toy_config):
     runner.train()
     assert 'the teacher has random weights, so its metrics mean nothing' in log_of(runner)
     assert 'Teacher check: [2/3]' in log_of(runner)
+
+
+@pytest.mark.parametrize(('value', 'warns'), [(34.0, True), (60.0, False)])
+def test_a_teacher_that_guesses_is_said(make_runner, validation, monkeypatch, value, warns):
+    """Whether or not its library has published what it should reach."""
+    metric = METRICS.get('MeanLogit')
+    monkeypatch.setattr(metric, 'default_prefix', 'accuracy')
+    monkeypatch.setattr(metric, 'compute_metrics', lambda self, results: dict(top1=value))
+    runner = make_runner(CHECK, **validation)
+    runner.train()
+    assert ('34.0 %, not better than a guess' in log_of(runner)) is warns
 
 
 def test_no_metrics_are_said(make_runner, validation, monkeypatch):

@@ -38,7 +38,9 @@ def main() -> None:
     arguments = vars(parse_args())
     student = arguments['student']
     # A smoke run is a question, and this its answer; training leaves a traceback.
-    advice = f'see whether the student runs alone: python tools/train.py {student} --smoke'
+    advice = (
+        f'its own config is at fault if this fails too: python tools/train.py {student} --smoke'
+    )
     with one_line_errors(arguments.pop('debug'), advice if arguments['smoke'] else None):
         if arguments.pop('list_modules'):
             print(list_modules(arguments['student'], arguments['teacher']))

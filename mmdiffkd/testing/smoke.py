@@ -13,6 +13,7 @@ from mmdiffkd.distillers.build import (
     forget_weights,
     student_config,
 )
+from mmdiffkd.messages import suggest
 
 from .miniatures import MINIATURES, Miniature, miniature_of
 
@@ -113,17 +114,19 @@ def _innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
 
 def _miniature_of(dataset: ConfigDict, key: str, scope: Optional[str]) -> Tuple[Miniature, type]:
     """What stands for a data set, and the class of this."""
-    cls = dataset.type
+    cls, name = dataset.type, _type_name(dataset)
     if isinstance(cls, str):
         # Of a base named 'library::config' each type has a scope.
         with DATASETS.switch_scope_and_registry(dataset.get('_scope_', scope)) as registry:
             cls = registry.get(cls)
-    miniature = None if cls is None else miniature_of(cls)
+        if cls is None:
+            hint = suggest(name, registry.module_dict)
+            raise ValueError(f'{key}: no data set {name!r} in {registry.scope}{hint}')
+    miniature = miniature_of(cls)
     if miniature is None:
-        known = ', '.join(name.rpartition('.')[-1] for name in MINIATURES)
+        known = ', '.join(key.rpartition('.')[-1] for key in MINIATURES)
         raise ValueError(
-            f'--smoke: {key}: no miniature of {_type_name(dataset)!r} (there are miniatures of '
-            f'{known})'
+            f'--smoke: no miniature of {name!r} of {key} (there are miniatures of {known})'
         )
     return miniature, cls
 

@@ -40,7 +40,7 @@ def main() -> None:
     student = arguments['student']
     # A smoke run is a question, and this its answer; training leaves a traceback.
     alone = shlex.join(['python', 'tools/train.py', student, '--smoke'])
-    advice = f'see whether the student runs alone: {alone}'
+    advice = f'its own config is at fault if this fails too: {alone}'
     with one_line_errors(arguments.pop('debug'), advice if arguments['smoke'] else None):
         if arguments.pop('list_modules'):
             print(list_modules(arguments['student'], arguments['teacher']))

@@ -40,6 +40,8 @@ _TYPE_NAMES = {
     type(None): 'None',
 }
 _HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
+# What keys are called that name weights.
+_WEIGHT_WORDS = ('pretrained', 'checkpoint', 'ckpt')
 # Modules that every host's `extract_feat` runs.
 _FEATURE_MODULES = ('backbone', 'neck')
 
@@ -245,18 +247,24 @@ def dicts_in(value: Any) -> Iterator[Dict]:
 
 
 def forget_weights(model: Dict) -> None:
-    """Change a model dict so that building and initialising it loads no weight from anywhere."""
+    """Change a model dict so that building and initialising it loads no weight from anywhere.
+
+    Weights are what an ``init_cfg`` has as its ``checkpoint``, and what stands under a key that
+    speaks of them, such as mmseg's ``pretrained``, mmdet's ``teacher_ckpt`` or timm's
+    ``checkpoint_path``.
+    """
     for part in dicts_in(model):
         inits = part.get('init_cfg')
-        for init in inits if isinstance(inits, (list, tuple)) else [inits]:
-            if isinstance(init, dict) and init.get('type') == 'Pretrained':
-                part['init_cfg'] = None
-        # The older way of mmseg's models; timm's models take a flag.
-        if 'pretrained' in part:
-            part['pretrained'] = False if isinstance(part['pretrained'], bool) else None
-        # The teacher in mmdet's models that distil by themselves.
-        if 'teacher_ckpt' in part:
-            part['teacher_ckpt'] = None
+        # Some models load it whatever its type is, or without one.
+        if any('checkpoint' in init for init in dicts_in(inits)):
+            kept = [init for init in inits if 'checkpoint' not in init]
+            part['init_cfg'] = kept or None if isinstance(inits, (list, tuple)) else None
+        for key, value in part.items():
+            if isinstance(value, str) and value and any(word in str(key) for word in _WEIGHT_WORDS):
+                part[key] = None
+        # timm's models and others take a flag.
+        if part.get('pretrained') is True:
+            part['pretrained'] = False
 
 
 def has_pretrained_weights(model: Dict) -> bool:

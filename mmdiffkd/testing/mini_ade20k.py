@@ -56,6 +56,7 @@ def make_mini_ade20k(
     seed: int = 0,
     classes: Optional[Sequence[str]] = None,
     reduce_zero_label: bool = True,
+    labels: Optional[Sequence[int]] = None,
 ) -> Path:
     """Write a small synthetic segmentation data set in the layout of ADE20K's benchmark.
 
@@ -85,6 +86,7 @@ def make_mini_ade20k(
             first class, the shapes are dealt out to the others.
         reduce_zero_label: How annotations count, as mmseg's option of this name. True: 0 is none
             of the classes and i + 1 is class i. False: i is class i and 255 none of them.
+        labels: Which of ``classes`` occur, as their numbers from 0 on; None for all.
 
     Returns:
         ``root`` as an absolute path.
@@ -105,6 +107,8 @@ def make_mini_ade20k(
         classes=names,
         reduce_zero_label=reduce_zero_label,
     )
+    if labels is not None:
+        scene['labels'] = list(labels)
     return build_splits(root, 'ade20k', num_train, num_val, scene, partial(_write_split, scene))
 
 
@@ -112,7 +116,8 @@ def _write_split(scene: Dict[str, Any], directory: Path, split: str, count: int)
     """Write the pictures and the annotations of one split; yield after each picture."""
     categories = list(CATEGORY_SHAPES)[: scene['num_classes']]
     kinds = [CATEGORY_SHAPES[name] for name in categories]
-    labels = _labels(scene['classes'], scene['reduce_zero_label'])
+    occurring = scene.get('labels', range(len(scene['classes'] or ())))
+    labels = _labels(occurring, scene['reduce_zero_label'])
     for number in range(1, count + 1):
         rng = picture_rng(scene['seed'], split, number)
         size = vary_size(rng, scene['image_size'])
@@ -123,12 +128,13 @@ def _write_split(scene: Dict[str, Any], directory: Path, split: str, count: int)
         yield
 
 
-def _labels(classes: Optional[Sequence[str]], reduce_zero_label: bool) -> Dict[str, int]:
+def _labels(occurring: Sequence[int], reduce_zero_label: bool) -> Dict[str, int]:
     """The value in the annotations of each ground and each kind of shape."""
-    if classes is None:
+    if not occurring:
         labels = {CATEGORY_SHAPES.get(name, name): id_ - 1 for name, id_ in CATEGORY_IDS.items()}
     else:
-        labels = deal_labels(['wall', 'floor'], list(CATEGORY_SHAPES.values()), len(classes))
+        dealt = deal_labels(['wall', 'floor'], list(CATEGORY_SHAPES.values()), len(occurring))
+        labels = {name: occurring[number] for name, number in dealt.items()}
     if reduce_zero_label:
         return {**{name: label + 1 for name, label in labels.items()}, 'other': 0}
     return {**labels, 'other': _IGNORED}

@@ -2,13 +2,12 @@
 
 import inspect
 from pathlib import Path
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import ConfigDict
 
 from .mini_ade20k import make_mini_ade20k
 from .mini_cifar100 import make_mini_cifar100
-from .mini_cityscapes import make_mini_cityscapes
 from .mini_coco import make_mini_coco, write_stuff_maps
 from .mini_imagenet import make_mini_imagenet
 
@@ -18,7 +17,7 @@ class Miniature(NamedTuple):
 
     Attributes:
         make: Writes it: ``make(root, dataset config, its class, num_train=, num_val=,
-            image_size=)``. The class is None if it cannot be found.
+            image_size=)``.
         train: Settings of the data set for the split that is trained on.
         val: Settings for the split that is validated on.
         removed: Settings that are taken out.
@@ -44,47 +43,48 @@ class Miniature(NamedTuple):
         return cls(make, train, val, removed, shrinks=False, batch_size=4)
 
 
-def _own_classes(dataset: ConfigDict) -> Optional[Sequence[str]]:
-    """A user's own class names."""
-    return (dataset.get('metainfo') or {}).get('classes')
+def class_names(dataset: ConfigDict, cls: type) -> Optional[List[str]]:
+    """The class names that a data set has before it reads its data, or None.
+
+    Args:
+        dataset: Config of a data set.
+        cls: Its class.
+    """
+    metainfo = dict(dataset.get('metainfo') or {})
+    if dataset.get('classes') is not None:
+        # mmpretrain's argument; its metainfo comes first.
+        metainfo.setdefault('classes', dataset.classes)
+    if isinstance(metainfo.get('classes'), str):
+        metainfo['classes'] = str(Path(metainfo['classes']).expanduser())
+    # Private, but the only thing that says it without reading any data: data sets of all three
+    # hosts read files of names, and names that their class has, in here.
+    names = cls._load_metainfo(metainfo).get('classes')
+    # COCO's tools take a single name as it is.
+    return [names] if isinstance(names, str) else list(names or ()) or None
 
 
-def _classes(dataset: ConfigDict, cls: Optional[type]) -> Optional[Sequence[str]]:
-    """The class names of a data set: the user's own, or those of its type."""
-    return _own_classes(dataset) or getattr(cls, 'METAINFO', {}).get('classes')
-
-
-def _make_coco(root: Path, dataset: ConfigDict, cls: Optional[type], **options: Any) -> None:
+def _make_coco(root: Path, dataset: ConfigDict, cls: type, **options: Any) -> None:
     if dataset.get('proposal_file') is not None:
         raise ValueError(
             '--smoke: there are no miniature proposals for proposal_file; choose a student that '
             'finds its own'
         )
-    # The real data set has ids of its own; other data in COCO's format have their names only.
-    is_coco = cls is None or cls.__name__ == 'CocoDataset'
-    classes = _own_classes(dataset) if is_coco else _classes(dataset, cls)
-    make_mini_coco(root, classes=classes, **options)
+    make_mini_coco(root, classes=class_names(dataset, cls), **options)
     write_stuff_maps(root)
 
 
-def _make_ade20k(root: Path, dataset: ConfigDict, cls: Optional[type], **options: Any) -> None:
-    # mmseg itself maps the real classes to a selection of them.
-    make_mini_ade20k(root, **options)
-
-
-def _make_cityscapes(root: Path, dataset: ConfigDict, cls: Optional[type], **options: Any) -> None:
-    make_mini_cityscapes(root, **options)
-
-
-def _make_label_maps(root: Path, dataset: ConfigDict, cls: Optional[type], **options: Any) -> None:
+def _make_label_maps(root: Path, dataset: ConfigDict, cls: type, **options: Any) -> None:
     """Folders of pictures and label maps, with the list of each that some types ask for."""
-    classes = _classes(dataset, cls)
-    if classes is None:
-        raise ValueError("--smoke: the data set's metainfo must name its classes")
+    classes = class_names(dataset, cls) or _ANY_CLASSES
+    # mmseg itself maps the labels of a class of data sets to the user's selection of them.
+    known = list(cls.METAINFO.get('classes') or classes)
+    labels = [known.index(name) for name in classes if name in known]
     reduce_zero_label = dataset.get('reduce_zero_label')
-    if reduce_zero_label is None and cls is not None:
+    if reduce_zero_label is None:
         reduce_zero_label = _default(cls, 'reduce_zero_label')
-    make_mini_ade20k(root, classes=classes, reduce_zero_label=bool(reduce_zero_label), **options)
+    make_mini_ade20k(
+        root, classes=known, labels=labels, reduce_zero_label=bool(reduce_zero_label), **options
+    )
     for split in ('training', 'validation'):
         names = sorted(path.stem for path in Path(root, 'images', split).iterdir())
         Path(root, f'{split}.txt').write_text('\n'.join(names) + '\n')
@@ -99,25 +99,14 @@ def _default(cls: type, argument: str) -> Any:
     return None
 
 
-def _make_imagenet(root: Path, dataset: ConfigDict, cls: Optional[type], **options: Any) -> None:
-    make_mini_imagenet(root, classes=_own_classes(dataset), **options)
+def _make_imagenet(root: Path, dataset: ConfigDict, cls: type, **options: Any) -> None:
+    make_mini_imagenet(root, classes=class_names(dataset, cls) or _ANY_CLASSES, **options)
 
 
-def _make_folders(root: Path, dataset: ConfigDict, cls: Optional[type], **options: Any) -> None:
-    classes = _own_classes(dataset) or ('first', 'second')
-    make_mini_imagenet(root, classes=classes, **options)
-
-
-def _make_cifar100(
-    root: Path, dataset: ConfigDict, cls: Optional[type], image_size: Tuple, **options: Any
+def _make_cifar(
+    root: Path, dataset: ConfigDict, cls: type, image_size: Tuple, **options: Any
 ) -> None:
-    make_mini_cifar100(root, **options)
-
-
-def _make_cifar10(
-    root: Path, dataset: ConfigDict, cls: Optional[type], image_size: Tuple, **options: Any
-) -> None:
-    make_mini_cifar100(root, classes=_classes(dataset, cls), **options)
+    make_mini_cifar100(root, classes=class_names(dataset, cls), **options)
 
 
 def _coco_split(name: str) -> Dict:
@@ -127,21 +116,12 @@ def _coco_split(name: str) -> Dict:
     )
 
 
-def _maps_split(images: str, labels: str) -> Dict:
-    return dict(data_prefix=dict(img_path=images, seg_map_path=labels), ann_file='')
-
-
-def _ade20k_split(name: str) -> Dict:
-    return _maps_split(f'images/{name}', f'annotations/{name}')
-
-
-def _cityscapes_split(name: str) -> Dict:
-    return _maps_split(f'leftImg8bit/{name}', f'gtFine/{name}')
-
-
 def _label_maps_split(name: str) -> Dict:
     return dict(
-        _ade20k_split(name), ann_file=f'{name}.txt', img_suffix='.jpg', seg_map_suffix='.png'
+        data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'),
+        ann_file=f'{name}.txt',
+        img_suffix='.jpg',
+        seg_map_suffix='.png',
     )
 
 
@@ -154,7 +134,7 @@ def _folders_split(name: str) -> Dict:
 
 
 def _as_folders_split(name: str) -> Dict:
-    return dict(_folders_split(name), type='CustomDataset')
+    return dict(_folders_split(name), type='mmpretrain.CustomDataset')
 
 
 def _cifar_split(name: str) -> Dict:
@@ -163,19 +143,16 @@ def _cifar_split(name: str) -> Dict:
     return dict(type=kind, split=name, data_prefix='')
 
 
+# Of data that are not there, and whose folders would tell.
+_ANY_CLASSES = ('first', 'second')
+
 _AS_FOLDERS = Miniature.of_classifier(
-    _make_folders, _as_folders_split('train'), _as_folders_split('val'), removed=('split',)
+    _make_imagenet, _as_folders_split('train'), _as_folders_split('val'), removed=('split',)
 )
 
 MINIATURES = {
     'mmdet.CocoDataset': Miniature(
         _make_coco, _coco_split('train2017'), _coco_split('val2017')
-    ),
-    'mmseg.ADE20KDataset': Miniature(
-        _make_ade20k, _ade20k_split('training'), _ade20k_split('validation')
-    ),
-    'mmseg.CityscapesDataset': Miniature(
-        _make_cityscapes, _cityscapes_split('train'), _cityscapes_split('val')
     ),
     'mmseg.BaseSegDataset': Miniature(
         _make_label_maps, _label_maps_split('training'), _label_maps_split('validation')
@@ -184,13 +161,13 @@ MINIATURES = {
         _make_imagenet, _imagenet_split('train'), _imagenet_split('val')
     ),
     'mmpretrain.CustomDataset': Miniature.of_classifier(
-        _make_folders, _folders_split('train'), _folders_split('val')
+        _make_imagenet, _folders_split('train'), _folders_split('val')
     ),
     'mmpretrain.CIFAR100': Miniature.of_classifier(
-        _make_cifar100, _cifar_split('train'), _cifar_split('test')
+        _make_cifar, _cifar_split('train'), _cifar_split('test')
     ),
     'mmpretrain.CIFAR10': Miniature.of_classifier(
-        _make_cifar10, _cifar_split('train'), _cifar_split('test')
+        _make_cifar, _cifar_split('train'), _cifar_split('test')
     ),
     **{
         f'mmpretrain.{kind}': _AS_FOLDERS

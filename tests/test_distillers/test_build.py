@@ -53,21 +53,27 @@ def test_preprocessing_beside_the_model_is_taken_along(tmp_path):
 def test_no_weights_are_left_to_load():
     """Wherever a config has them, in whichever of the libraries' ways."""
     pretrained = dict(type='Pretrained', checkpoint='x.pth')
+    normal = dict(type='Normal', std=0.1)
     model = dict(
         pretrained='x.pth',
-        backbone=dict(init_cfg=pretrained, timm=dict(pretrained=True)),
-        heads=[dict(init_cfg=[dict(type='Normal'), pretrained])],
-        neck=dict(init_cfg=dict(type='Normal')),
+        # mmdet's PVT does not ask for a type, mmseg's text encoder has its own.
+        backbone=dict(init_cfg=dict(checkpoint='x'), timm=dict(pretrained=True)),
+        text=dict(init_cfg=dict(type='Pretrained_Part', checkpoint='x.pth')),
+        heads=[dict(init_cfg=[normal, pretrained]), dict(init_cfg=(pretrained,))],
+        neck=dict(init_cfg=normal, checkpoint=True),
         teacher_ckpt='x.pth',
+        other=dict(checkpoint_path='x.bin'),
     )
     rest = copy.deepcopy(model['neck'])
     forget_weights(model)
     assert model == dict(
         pretrained=None,
         backbone=dict(init_cfg=None, timm=dict(pretrained=False)),
-        heads=[dict(init_cfg=None)],
+        text=dict(init_cfg=None),
+        heads=[dict(init_cfg=[normal]), dict(init_cfg=None)],
         neck=rest,
         teacher_ckpt=None,
+        other=dict(checkpoint_path=None),
     )
 
 

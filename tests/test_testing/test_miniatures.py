@@ -1,5 +1,7 @@
 """What stands for the data of a host's config in a smoke run."""
 
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS
@@ -59,6 +61,69 @@ def test_pictures_with_a_label(name, host_config, read_all, tmp_path):
     _, samples = read_all(make_smoke_config(cfg).train_dataloader)
     labels = {int(sample.gt_label) for sample in samples}
     assert len(samples) == 8 and max(labels) < cfg.model.head.num_classes
+
+
+NAMES = ['cat', 'dog', 'fox']
+
+
+@pytest.mark.parametrize(
+    'given, names',
+    [
+        (dict(classes=NAMES), NAMES),
+        (dict(classes='{file}'), NAMES),
+        (dict(metainfo=dict(classes=tuple(NAMES))), NAMES),
+        (dict(metainfo=dict(classes='{file}')), NAMES),
+        (dict(metainfo=dict(classes=NAMES), classes=['other']), NAMES),
+        (dict(metainfo=dict(classes='person')), ['person']),
+        ({}, ['first', 'second']),
+    ],
+)
+def test_class_names_are_what_the_host_reads(given, names, tmp_path):
+    """Folders of pictures, one for each class of the user's."""
+    pytest.importorskip('mmpretrain')
+    file = tmp_path / 'names.txt'
+    file.write_text('\n'.join(NAMES))
+    if '{file}' in str(given):
+        given = Config(given).pretty_text.replace('{file}', str(file))
+        given = Config.fromstring(given, '.py').to_dict()
+    loader = dict(batch_size=4, dataset=dict(type='mmpretrain.CustomDataset', pipeline=[], **given))
+    model = dict(type='mmpretrain.ImageClassifier')
+    optimizer = dict(optimizer=dict(type='SGD', lr=0.1))
+    cfg = make_smoke_config(
+        Config(
+            dict(
+                work_dir=str(tmp_path), model=model, train_cfg=dict(max_epochs=5),
+                train_dataloader=loader, optim_wrapper=optimizer,
+            )
+        )
+    )  # fmt: skip
+    root = cfg.train_dataloader.dataset.data_root
+    assert [path.name[5:] for path in sorted(Path(root, 'train').iterdir())] == names
+
+
+@pytest.mark.parametrize(
+    'classes, number', [('person', 1), (('zebra', 'person'), 2), (('hat', 'bag', 'tie'), 3)]
+)
+def test_own_classes_of_boxes(classes, number, host_config, tmp_path):
+    """Each data set has the classes that it asks for."""
+    cfg = host_config('mmdet', 'retinanet/retinanet_r18_fpn_1x_coco.py')
+    cfg.work_dir = str(tmp_path)
+    cfg.train_dataloader.dataset.metainfo = dict(classes=classes)
+    cfg = make_smoke_config(cfg)
+    for key, expected in (('train_dataloader', number), ('val_dataloader', 80)):
+        dataset = DATASETS.build(dict(cfg[key].dataset, pipeline=[]))
+        assert len(dataset.cat_ids) == expected
+        assert all(data['instances'] for data in dataset)
+
+
+def test_selected_classes_of_label_maps(host_config, read_all, tmp_path):
+    """mmseg counts them anew, all others are ignored."""
+    cfg = host_config('mmseg', 'pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py')
+    cfg.work_dir = str(tmp_path)
+    cfg.train_dataloader.dataset.metainfo = dict(classes=('bicycle', 'train', 'bus'))
+    _, samples = read_all(make_smoke_config(cfg).train_dataloader)
+    labels = {label for sample in samples for label in sample.gt_sem_seg.data.unique().tolist()}
+    assert {0, 1, 2} <= labels <= {0, 1, 2, 255}
 
 
 @pytest.mark.parametrize(

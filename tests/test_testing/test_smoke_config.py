@@ -1,8 +1,11 @@
 """What ``--smoke`` changes in a config; that changed configs run is tested in test_tools."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmdiffkd.testing import make_smoke_config
 
@@ -74,3 +77,79 @@ def test_distillation_starts_at_once(smoke_config):
     cfg = smoke_config(custom_hooks=[dict(type='EMAHook', begin_epoch=1), hook])
     del hook['begin'], hook['pairs']['logits']['begin']
     assert cfg.custom_hooks == [dict(type='EMAHook', begin_epoch=1), hook]
+
+
+def test_hooks_that_a_config_leaves_to_mmengine(smoke_config):
+    for given in (None, {}, dict(logger=dict(type='LoggerHook', interval=50))):
+        hooks = smoke_config(default_hooks=given, custom_hooks=None).default_hooks
+        assert hooks.logger.interval == hooks.checkpoint.interval == 1
+    assert smoke_config(default_hooks=dict(logger=None)).default_hooks.logger is None
+
+
+def test_a_loop_is_known_by_its_length(smoke_config):
+    """Its type may be left out or a class; nothing puts the validation off."""
+    later = dict(val_interval=100, val_begin=50, dynamic_intervals=[(900, 10)])
+    for kind in ({}, dict(by_epoch=False), dict(type=IterBasedTrainLoop)):
+        train_cfg = smoke_config(train_cfg=dict(kind, max_iters=1000, **later)).train_cfg
+        assert train_cfg == dict(kind, max_iters=2, val_interval=2)
+    train_cfg = smoke_config(
+        train_cfg=dict(type=EpochBasedTrainLoop, max_epochs=9, **later)
+    ).train_cfg
+    assert train_cfg == dict(type=EpochBasedTrainLoop, max_epochs=1, val_interval=1)
+
+
+def test_loaders_that_only_workers_allow(smoke_config):
+    dataset = dict(
+        type='mmdet.CocoDataset', pipeline=[], indices=500, filter_cfg=dict(min_size=999)
+    )
+    workers = dict(num_workers=4, prefetch_factor=4, timeout=9, multiprocessing_context='fork')
+    cfg = smoke_config(
+        train_dataloader=dict(workers, batch_size=1, num_batch_per_epoch=99, dataset=dataset)
+    )
+    loader = Runner.build_dataloader(
+        dict(cfg.train_dataloader, sampler=dict(type='DefaultSampler', shuffle=True))
+    )
+    assert len(loader) == len(loader.dataset) == 2
+
+
+@pytest.mark.parametrize(
+    'loader',
+    [
+        dict(sampler=dict(type='DefaultSampler', shuffle=True)),
+        dict(sampler=dict(type='mmdet.MultiSourceSampler', batch_size=8, source_ratio=[7, 1])),
+        dict(sampler=dict(type='mmdet.CustomSampleSizeSampler', dataset_size=[-1, 300])),
+        dict(
+            batch_size=[8, 16],
+            sampler=dict(type='mmdet.MultiDataSampler', dataset_ratio=[1, 1]),
+            batch_sampler=dict(type='mmdet.MultiDataAspectRatioBatchSampler', num_datasets=2),
+        ),
+    ],
+)
+def test_samplers_find_as_many_data_sets(smoke_config, loader):
+    one = dict(type='mmdet.CocoDataset', pipeline=[])
+    both = dict(
+        type='mmdet.ConcatDataset', datasets=[one, dict(type='RepeatDataset', times=9, dataset=one)]
+    )
+    cfg = smoke_config(train_dataloader={'batch_size': 8, 'dataset': both, **loader})
+    loader = Runner.build_dataloader(cfg.train_dataloader)
+    assert len(loader.dataset.datasets) == 2
+    assert 0 < len(next(iter(loader.batch_sampler))) <= 2
+
+
+def test_metrics_read_the_annotations_of_their_data_set(smoke_config):
+    one = dict(type='mmdet.CocoDataset', pipeline=[], ann_file='elsewhere.json')
+    metric = dict(type='mmdet.CocoMetric', ann_file='elsewhere.json')
+    cfg = smoke_config(
+        val_dataloader=dict(dataset=dict(type='mmdet.ConcatDataset', datasets=[one, one])),
+        val_evaluator=dict(type='mmdet.MultiDatasetsEvaluator', metrics=[metric, metric]),
+        test_dataloader=dict(dataset=one),
+        test_evaluator=[metric, dict(metric)],
+    )
+    files = [metric.ann_file for metric in cfg.val_evaluator.metrics]
+    assert len(set(files)) == 2 and all(Path(file).is_file() for file in files)
+    assert len({Path(metric.ann_file) for metric in cfg.test_evaluator}) == 1
+
+
+def test_a_mistyped_data_set_is_no_matter_of_miniatures(smoke_config):
+    with pytest.raises(ValueError, match="no data set 'CocoDatset' .*mean 'CocoDataset'"):
+        smoke_config(default_scope='mmdet', train_dataloader=dict(dataset=dict(type='CocoDatset')))

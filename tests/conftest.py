@@ -2,8 +2,10 @@
 
 import copy
 import os
+import re
 import sys
 import tempfile
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,26 @@ class SynchronizedToyModel(ToyModel):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.backbone[1] = nn.SyncBatchNorm(self.backbone[1].num_features)
+
+
+@MODELS.register_module()
+class HidingToy(ToyModel):
+    """Hides a prefix, as wrappers of other libraries' models do: its hook returns another dict."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._register_state_dict_hook(self._hide)
+        self._register_load_state_dict_pre_hook(self._show)
+
+    @staticmethod
+    def _hide(module, state, prefix, _):
+        pattern = f'^{re.escape(prefix)}backbone\\.'
+        return OrderedDict((re.sub(pattern, f'{prefix}stem-', k), v) for k, v in state.items())
+
+    @staticmethod
+    def _show(state, prefix, *_):
+        for key in [key for key in state if key.startswith(f'{prefix}stem-')]:
+            state[prefix + key[len(prefix) :].replace('stem-', 'backbone.')] = state.pop(key)
 
 
 class ToyNeck(nn.Module):

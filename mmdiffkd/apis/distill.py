@@ -3,10 +3,11 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Union
 
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
@@ -178,31 +179,34 @@ def build_models(student: str, teacher: str) -> Models:
 
 def _recipes(cfg: Config, models: Models, pairs: Optional[Pairs]) -> List[PairRecipe]:
     """The pairs that a user named, or those that suit the models."""
-    student_input = find_student_input(models.student, cfg.train_dataloader)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        student_input = find_student_input(models.student, cfg.train_dataloader)
     shapes = student_input.shapes
     if pairs is not None:
         choices = parse_pairs(pairs)
     else:
         task = common_task(*models)
         if task == CLASSIFIER and student_input.shape is not None:
-            # Some work at the size that they were made for only, and both get the same images.
             shapes = [student_input.shape]
         choices = _choose(task, models, shapes)
     return make_recipes(choices, *models, shapes)
 
 
-def _choose(task: str, models: Models, shapes: Sequence[ImageShape]) -> List[PairChoice]:
+def _choose(task: str, models: Models, shapes: Iterable[ImageShape]) -> List[PairChoice]:
     # Behind their necks detectors need real images; nothing there is chosen.
     complete = task != DETECTOR
     student = view_model(models.student, 'student', shapes, complete, trains=True)
+    if task == CLASSIFIER:
+        # Both get the same images, and some work at the size that they were made for only.
+        shapes = [student.shape]
     try:
         teacher = view_model(models.teacher, 'teacher', shapes, complete, trains=False)
     except ConfigError as error:
         if task == DETECTOR:
             raise
         raise ConfigError(
-            f'{error}; the student is trained on images of {shapes[0][1]}x{shapes[0][2]}, so '
-            f'choose a teacher that takes them, or a config of the student with images that the '
+            f'{error}; the student is trained on images of {student.shape[1]}x{student.shape[2]}, '
+            f'so choose a teacher that takes them, or a config of the student with images that the '
             f'teacher takes'
         ) from error
     return choose_pairs(task, student, teacher)

@@ -1,14 +1,13 @@
 """Which modules of a teacher and a student to pair, when nobody says."""
 
-import difflib
-import math
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.distillers.build import ConfigError
-from mmdiffkd.distillers.model_view import MapShape, ModelView
+from mmdiffkd.distillers.levels import indexed, match_levels, octaves
+from mmdiffkd.distillers.model_view import ModelView
 
 DETECTOR, SEGMENTOR, CLASSIFIER = 'detector', 'segmentor', 'classifier'
 
@@ -86,43 +85,6 @@ def choose_pairs(task: str, student: ModelView, teacher: ModelView) -> List[Pair
             f'with --list-modules and name them with --pairs'
         )
     return chosen
-
-
-def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
-    """Logarithms of the strides of maps of an image that is ``side`` pixels high.
-
-    Rounded, because sizes that are no multiple of a stride are rounded too.
-    """
-    return [round(math.log2(side / height)) for _, height, _ in maps]
-
-
-def match_levels(
-    student: Sequence[Optional[int]], teacher: Sequence[int]
-) -> Optional[Tuple[slice, slice]]:
-    """The longest run of levels that two pyramids have in common.
-
-    Args:
-        student: The :func:`octaves` of its levels, None for those that match nothing.
-        teacher: Likewise.
-
-    Returns:
-        Which levels of student and teacher belong together, or None if no strides agree.
-    """
-    matcher = difflib.SequenceMatcher(None, student, teacher)
-    match = matcher.find_longest_match(0, len(student), 0, len(teacher))
-    if match.size == 0:
-        return None
-    return slice(match.a, match.a + match.size), slice(match.b, match.b + match.size)
-
-
-def indexed(path: str, part: slice, number: int) -> str:
-    """A module path for some of the ``number`` maps that the module yields."""
-    start, stop = part.start, part.stop
-    if stop - start == number:
-        return path
-    if stop - start == 1:
-        return f'{path}[-1]' if stop == number else f'{path}[{start}]'
-    return f'{path}[{start or ""}:{stop if stop < number else ""}]'
 
 
 class _Pyramid(NamedTuple):

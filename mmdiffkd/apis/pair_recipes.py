@@ -1,23 +1,16 @@
 """From places to the pairs of a config: head and loss by what a place yields."""
 
-import re
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from torch import nn
+from torch import Tensor, nn
 
-from mmdiffkd.distillers.build import ConfigError, run_for_features
-from mmdiffkd.distillers.capture import FeatureCapture, resolve_path
-from mmdiffkd.distillers.dry_run import (
-    ImageShape,
-    blaming,
-    blank_batch,
-    first_accepted,
-    undisturbed,
-)
-from mmdiffkd.distillers.model_view import MapShape
-from mmdiffkd.distillers.shapes import maps_of
+from mmdiffkd.distillers.build import ConfigError
+from mmdiffkd.distillers.capture import resolve_path
+from mmdiffkd.distillers.dry_run import ImageShape, blank_features, first_accepted
+from mmdiffkd.distillers.levels import MapShape, better_cut, cut_to, octaves_of_both
+from mmdiffkd.distillers.shapes import Size, layouts_of, maps_of, strides_of
 
-from .pair_choice import PairChoice, indexed, match_levels, octaves
+from .pair_choice import PairChoice
 
 # The reference diffuses wide features in an autoencoder's channels, this many.
 _AE_CHANNELS = 1024
@@ -66,7 +59,7 @@ def make_recipes(
     choices: Sequence[PairChoice],
     student: nn.Module,
     teacher: nn.Module,
-    shapes: Sequence[ImageShape],
+    shapes: Iterable[ImageShape],
 ) -> List[PairRecipe]:
     """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
 
@@ -88,16 +81,22 @@ def make_recipes(
             except ValueError as error:
                 raise ConfigError(f'--pairs: {error}') from error
 
-    def capture(shape: ImageShape) -> Tuple[ImageShape, Dict, Dict]:
-        ours = _capture(student, 'student', [choice.student for choice in choices], shape)
-        theirs = _capture(teacher, 'teacher', [choice.teacher for choice in choices], shape)
-        return shape, ours, theirs
+    paths = dict(student=[c.student for c in choices], teacher=[c.teacher for c in choices])
+    models = dict(student=student, teacher=teacher)
 
-    shape, student_maps, teacher_maps = first_accepted(shapes, capture)
+    def capture(shape: ImageShape) -> Tuple[ImageShape, Dict]:
+        return shape, {r: blank_features(models[r], r, paths[r], shape) for r in models}
+
+    shape, captured = first_accepted(shapes, capture)
     recipes: List[PairRecipe] = []
     for choice in choices:
-        maps = student_maps[choice.student], teacher_maps[choice.teacher]
-        choice, maps = _cut(choice, maps, shape[1])
+        maps, calls = [], set()
+        for role, model in models.items():
+            features, number = (part[getattr(choice, role)] for part in captured[role])
+            where = f'{role} path {getattr(choice, role)!r}'
+            maps.append(_map_shapes(features, shape[1:], model, where))
+            calls.add(number)
+        choice, maps = _cut(choice, maps, shape[1], calls == {1})
         if choice.scores is None:
             choice = choice._replace(scores=_kind_of_scores(choice, maps, student))
         name, config = _recipe(choice, *maps)
@@ -107,36 +106,33 @@ def make_recipes(
     return recipes
 
 
-def _capture(
-    model: nn.Module, role: str, paths: Sequence[str], shape: ImageShape
-) -> Dict[str, List[MapShape]]:
-    """Per path the shapes of its maps for one blank image."""
-    image, samples = blank_batch(shape)
-    with undisturbed(model), blaming(role, image):
-        with FeatureCapture(model, paths, role=role) as features:
-            run_for_features(model, features, image, samples)
-        return {
-            path: [tuple(m.shape[1:]) for m in maps_of(tensors, shape[1:])]
-            for path, tensors in features.items()
-        }
+def _map_shapes(
+    features: Sequence[Tensor], size: Size, model: nn.Module, where: str
+) -> List[MapShape]:
+    """The shapes of a module's features, as maps, of an image of a height and width."""
+    try:
+        layouts = layouts_of([(features, size)], strides_of(model))
+        return [tuple(m.shape[1:]) for m in maps_of(features, size, layouts)]
+    except ValueError as error:
+        raise ConfigError(f'--pairs: {where}: {error}') from error
 
 
 def _cut(
-    choice: PairChoice, maps: Tuple[List[MapShape], List[MapShape]], side: int
-) -> Tuple[PairChoice, Tuple[List[MapShape], List[MapShape]]]:
-    """Keep the levels of two pyramids that have the same strides, if their numbers differ."""
-    if len(maps[0]) == len(maps[1]):
-        return choice, maps
-    levels = match_levels(*(octaves(part, side) for part in maps))
-    if levels is None or not all(re.fullmatch(r'[\w.]+', path) for path in choice[:2]):
+    choice: PairChoice, maps: Sequence[List[MapShape]], side: int, divisible: bool
+) -> Tuple[PairChoice, Sequence[List[MapShape]]]:
+    """Keep the levels of two pyramids that have the same strides, if they can be divided."""
+    levels = better_cut(*octaves_of_both(*maps, side)) if divisible else None
+    if levels is None:
+        if len(maps[0]) == len(maps[1]):
+            return choice, maps
         raise ConfigError(
             f'--pairs: student path {choice.student!r} yields {len(maps[0])} maps, teacher path '
             f'{choice.teacher!r} {len(maps[1])}, and no levels of the same stride can be told; '
             f"choose some with an index, as in '{choice.student}[-1]={choice.teacher}[-1]'"
         )
-    paths = [indexed(path, part, len(m)) for path, part, m in zip(choice[:2], levels, maps)]
-    return choice._replace(student=paths[0], teacher=paths[1]), tuple(
-        m[part] for m, part in zip(maps, levels)
+    student, teacher = cut_to(choice[:2], levels, [len(part) for part in maps])
+    return choice._replace(student=student, teacher=teacher), tuple(
+        part[chosen] for part, chosen in zip(maps, levels)
     )
 
 

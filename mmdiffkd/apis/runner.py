@@ -1,12 +1,20 @@
 """The runner of a distillation: it tells the distiller what data the student is trained on."""
 
-from typing import Dict, Union
+from typing import Dict, List, Union
 
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiffkd.distillers import DiffKDDistiller
+from mmdiffkd.distillers import ConfigError, DiffKDDistiller
+from mmdiffkd.hooks.model import model_of
 from mmdiffkd.registry import MODELS, RUNNERS
+
+# Hooks of the hosts, which need not be installed, and why they fail. All others work.
+_UNSERVED = {
+    'MeanTeacherHook': 'whose teacher never changes (to average the student, use EMAHook)',
+    'PrepareProtoBeforeValLoopHook': 'as it heeds no model but a retriever',
+}
 
 
 @RUNNERS.register_module()
@@ -30,3 +38,20 @@ class DistillRunner(Runner):
                 model = dict(model)
                 model.setdefault('data', self.cfg.get('train_dataloader'))
         return super().build_model(model)
+
+    def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
+        """Register hooks, unless one asks the model for a student and a teacher of its own kind.
+
+        Args:
+            hooks: Hooks or their configs.
+        """
+        super().register_custom_hooks(hooks)
+        if not isinstance(model_of(self), DiffKDDistiller):
+            return
+        for kind in map(type, self.hooks):
+            for base in kind.__mro__:
+                if base.__name__ in _UNSERVED:
+                    raise ConfigError(
+                        f'custom_hooks: {kind.__name__} cannot be used with a distiller, '
+                        f'{_UNSERVED[base.__name__]}; take it out'
+                    )

@@ -67,7 +67,9 @@ class Denoiser(nn.Module):
             table = self.time_embedding
             embedding = table.weight[timesteps] if isinstance(timesteps, int) else table(timesteps)
         noisy = x + embedding[..., None, None]
-        return _compiled_network()(self.network, noisy) if self._compiled else self.network(noisy)
+        # What torch compiles asserts strides that empty gradients do not have.
+        compiled = self._compiled and len(x) > 0
+        return _compiled_network()(self.network, noisy) if compiled else self.network(noisy)
 
 
 @cache

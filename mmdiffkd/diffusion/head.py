@@ -4,7 +4,6 @@ import math
 from typing import Any, Callable, NamedTuple, Optional, Tuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.precision import at_least_float32
@@ -188,7 +187,7 @@ class DiffKDHead(nn.Module):
 
     def _encode(self, teacher_feat: Tensor):
         latent, reconstruction = self.autoencoder(teacher_feat)
-        loss = F.mse_loss(at_least_float32(reconstruction), at_least_float32(teacher_feat))
+        loss = _mean_square(at_least_float32(reconstruction) - at_least_float32(teacher_feat))
         return at_least_float32(latent), self.ae_weight * loss
 
     def refine(
@@ -261,8 +260,13 @@ class DiffKDHead(nn.Module):
 
     def _prediction_error(self, diffused: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         error = at_least_float32(self.denoiser(diffused, timesteps)) - noise
-        # Backward needs the difference only; mse_loss would keep both of its arguments.
-        return self.diffusion_weight * error.square().mean()
+        return self.diffusion_weight * _mean_square(error)
+
+
+def _mean_square(error: Tensor) -> Tensor:
+    """The mean of the squares, 0 of no elements."""
+    # Backward needs the difference only; mse_loss would keep both of its arguments.
+    return error.square().mean() if error.numel() else error.sum()
 
 
 def _channels_last(x: Tensor) -> Tensor:

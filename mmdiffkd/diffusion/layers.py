@@ -8,15 +8,15 @@ from .normalized_conv import normalized_conv_add
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch norm that also trains on a single value per channel.
+    """Batch norm that also trains on a single value per channel, or on none.
 
     One image whose map is 1x1 (the top of a feature pyramid, a logit vector) has no variance to
-    normalise with, and torch refuses it. Such a batch uses the running statistics and leaves them
-    as they are.
+    normalise with, and torch refuses it, as it does a batch of no image. Such a batch uses the
+    running statistics and leaves them as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] == 1:
+        if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
             return F.batch_norm(
                 x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
@@ -101,6 +101,7 @@ class Bottleneck(nn.Module):
             isinstance(norm, BatchNorm2d)
             and not torch.compiler.is_compiling()
             and self.training
+            and len(x) > 0
             and x.device.type == 'cpu'
             and not torch.is_autocast_enabled('cpu')
             and x.shape[2] * x.shape[3] >= self.MIN_PIXELS

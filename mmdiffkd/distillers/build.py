@@ -265,7 +265,7 @@ def untrained_config(config: Any, where: str) -> Dict:
 
 
 def student_config(model: Dict) -> Dict:
-    """The plain student's model dict, from a distiller's or a plain one.
+    """The plain student's model dict, from a distiller's, one in another's or a plain one.
 
     Args:
         model: The ``model`` of a config.
@@ -275,7 +275,7 @@ def student_config(model: Dict) -> Dict:
     student, _ = model_config(model['student'], 'student')
     if model.get('data_preprocessor') is not None:
         student.setdefault('data_preprocessor', model['data_preprocessor'])
-    return student
+    return student_config(student)
 
 
 def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:

@@ -75,6 +75,8 @@ class FeatureCapture:
     Attributes:
         stop_after: Path to number of tensors. If not empty, the block is left as soon as every
             path has yielded that many: the rest of the forward does not run.
+        may_yield_nothing: Whether a module that does not run is no error.
+        calls: Path to number of calls in the last forward, that of a :meth:`subset` included.
 
     Raises:
         ValueError: If a path is malformed or names no module; the closest names are listed.
@@ -85,6 +87,8 @@ class FeatureCapture:
         self.model = model
         self.paths = list(dict.fromkeys(resolve_path(model, path, role) for path in paths))
         self.stop_after: Dict[str, int] = {}
+        self.may_yield_nothing = False
+        self.calls: Dict[str, int] = {}
         self._features: Dict[str, List[Tensor]] = {}
         self._wrapped = ExitStack()
         # Shared by all subsets. torch.compile would compile the model again for other callables.
@@ -100,6 +104,7 @@ class FeatureCapture:
 
     def __enter__(self) -> Dict[str, List[Tensor]]:
         self._features = {path.text: [] for path in self.paths}
+        self.calls.update((path.text, 0) for path in self.paths)
         by_module: Dict[str, Tuple[FeaturePath, ...]] = {}
         for path in self.paths:
             by_module[path.module] = (*by_module.get(path.module, ()), path)
@@ -121,7 +126,7 @@ class FeatureCapture:
             features.clear()
             return False
         for text, tensors in features.items():
-            if not tensors:
+            if not tensors and not self.may_yield_nothing:
                 raise RuntimeError(self._nothing(text))
         return False
 
@@ -164,6 +169,7 @@ class FeatureCapture:
                 f"with an index, as in '{path.module}[0]', or another module"
             )
         self._features[path.text] += [tensor.clone() for tensor in tensors]
+        self.calls[path.text] += 1
 
 
 class _Tap:

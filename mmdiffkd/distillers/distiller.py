@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.registry import MODELS
 
-from .build import build_model, check_keys, run_for_features
+from .build import ConfigError, build_model, check_keys, run_for_features
 from .capture import FeatureCapture
 from .dry_run import (
     TRIAL_SIDE,
@@ -25,15 +25,16 @@ from .inference import Features
 from .inherit import inherit, inherited_modules
 from .input_matching import find_student_input
 from .naming import (
+    STUDENT_PREFIX,
     checkpoint_name,
-    from_checkpoint_names,
-    to_checkpoint_names,
-    without_heads_of_a_plain_student,
+    end_of_loading,
+    load_student,
+    save_student,
 )
 from .pair import DistillPair
 from .preprocessing import ExtentRecorder
 from .teacher import FrozenTeacher
-from .wiring import Wiring, check_pairs
+from .wiring import Wiring, check_pairs, check_student
 
 
 @MODELS.register_module()
@@ -52,7 +53,7 @@ class DiffKDDistiller(BaseModel):
             :class:`FeatureCapture` takes; without ``head`` the raw features are compared. A pair
             on what runs on proposals or queries says with ``teacher_inputs=dict(student=path,
             teacher=path)``, or a list of such, which inputs the teacher's modules get from the
-            student's; it holds for the teacher's whole forward.
+            student's.
         init_from_teacher: Parts of the student that start from the teacher's weights: module
             names that both have, or a dict from student to teacher names.
         data_preprocessor: Used if ``student`` names none (mmpretrain's configs keep it beside
@@ -82,7 +83,8 @@ class DiffKDDistiller(BaseModel):
         check_pairs(pairs)
         check_keys(teacher, FrozenTeacher.KEYS, ('config', 'checkpoint'), 'teacher')
         self.student = build_model(student, 'student', data_preprocessor)
-        # Registered once, as a part of the student; see the property below.
+        check_student(self.student, pairs)
+        # The student's own is found like all that is the student's, and registered once.
         del self._modules['data_preprocessor']
         self.teacher = FrozenTeacher(**teacher)
         self._wiring = Wiring(pairs, self.teacher.model)
@@ -97,14 +99,9 @@ class DiffKDDistiller(BaseModel):
         self.teacher.keep_weights(self._inherited.values())
         self._build_pairs(pairs)
 
-        self._register_state_dict_hook(to_checkpoint_names)
-        self._register_load_state_dict_pre_hook(from_checkpoint_names)
-        self.register_load_state_dict_post_hook(without_heads_of_a_plain_student)
-
-    @property
-    def data_preprocessor(self) -> nn.Module:
-        """The student's own."""
-        return self.student.data_preprocessor
+        self.register_state_dict_post_hook(save_student)
+        self.register_load_state_dict_pre_hook(load_student)
+        self.register_load_state_dict_post_hook(end_of_loading)
 
     def forward(
         self, inputs: Tensor, data_samples: Optional[Sequence] = None, mode: str = 'tensor'
@@ -123,29 +120,41 @@ class DiffKDDistiller(BaseModel):
         """
         if mode != 'loss':
             return self.student(inputs, data_samples, mode=mode)
+        if not isinstance(inputs, Tensor):
+            raise ConfigError(
+                f'{type(self.data_preprocessor).__name__} yields a {type(inputs).__name__} (of '
+                f'views, of branches); choose a student that is trained on one tensor of images'
+            )
         if self.training and not self._input_is_checked:
             self.teacher.converter.check(inputs)
             self._input_is_checked = True
         active = [name for name, pair in self.pairs.items() if pair.active]
-        replacements = self._wiring.replacements(active)
-        if not replacements:
+        feeds = any(name in active for name in self._wiring.fed_names)
+        if not feeds:
             # First, while no activations of the student are kept for its backward.
             with blaming_size('teacher', inputs):
                 teacher_features = self._teacher_features(active, {}, inputs, data_samples)
-        with self._capture.subset(self._wiring.student_paths(active)) as student_features:
+        with self._capture.subset(self._wiring.student_paths(active)) as ours:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
-        if replacements:
-            teacher_features = self._teacher_features(
-                active, student_features, inputs, data_samples
-            )
+        taught = [name for name in active if self._wiring.has_entries(name, ours)]
+        if feeds:
+            fed, pairs = self._wiring.fed_names, self.pairs
+            taught = [n for n in active if pairs[n].takes_part(n in taught, varies=n in fed)]
+            teacher_features = self._teacher_features(taught, ours, inputs, data_samples)
         for name, pair in self.pairs.items():
-            if not pair.active:
-                losses.update(pair.idle(inputs))
-                continue
-            maps = self._wiring.maps(name, student_features, teacher_features, inputs)
-            if self.training:
-                self._wiring.check_gradient(name, maps[0])
-            losses.update(pair(*maps))
+            if name in taught:
+                maps = self._wiring.maps(name, ours, teacher_features, inputs)
+                if self.training:
+                    self._wiring.check_gradient(name, maps[0])
+                entries = pair(*maps)
+            else:
+                entries = pair.idle(inputs, *ours.get(self._wiring.paths(name)[0], ()))
+            for key in losses.keys() & entries.keys():
+                raise ConfigError(
+                    f'pairs.{name}: the student has a loss {key!r} of its own; give the pair '
+                    f'another name'
+                )
+            losses.update(entries)
         return losses
 
     def parse_losses(self, losses: Dict[str, Any]) -> Tuple[Tensor, Dict[str, Tensor]]:
@@ -182,13 +191,14 @@ class DiffKDDistiller(BaseModel):
         inputs: Tensor,
         data_samples: Optional[Sequence],
     ) -> Features:
-        """The teacher's features for some pairs, run on inputs of the student where these ask."""
-        return self.teacher.features(
-            inputs,
-            data_samples,
-            self._wiring.fed(names, student_features),
-            self._wiring.teacher_paths(names),
-        )
+        """Pair to the teacher's features, on inputs of the student for the pairs that ask so."""
+        features = {}
+        for group in self._wiring.groups(names):
+            fed = self._wiring.fed(group, student_features)
+            paths = self._wiring.teacher_paths(group)
+            by_path = self.teacher.features(inputs, data_samples, fed, paths)
+            features.update((name, by_path[path]) for name, path in zip(group, paths))
+        return features
 
     def _optimize_teacher(self, shape: ImageShape, student_features: Dict) -> None:
         """Make the teacher cheap; random images show that its features stay the same.
@@ -197,16 +207,23 @@ class DiffKDDistiller(BaseModel):
             shape: Channels, height and width of an image that both models take.
             student_features: Of one such image.
         """
-        replacements = self._wiring.fed(self._wiring.names, student_features)
+        names = self._wiring.names
+        feeds = [self._wiring.fed(group, student_features) for group in self._wiring.groups(names)]
+        fed = {path: values for feed in feeds for path, values in feed.items()}
         # Two images show what one hides: views that channels-last maps do not have. But what the
         # teacher is fed belongs to the one image, of that side.
         small = (shape[0], TRIAL_SIDE, TRIAL_SIDE)
-        shapes, number = ((shape,), 1) if replacements else ((small, shape), 2)
+        shapes, number = ((shape,), 1) if fed else ((small, shape), 2)
 
         def optimize(shape: ImageShape) -> None:
             images, samples = random_batch(shape, number)
             with blaming('teacher', images):
-                self.teacher.optimize(images, samples, replacements)
+                self.teacher.optimize(
+                    images,
+                    samples,
+                    fed,
+                    lambda: self._teacher_features(names, student_features, images, samples),
+                )
 
         first_accepted(shapes, optimize)
 
@@ -220,6 +237,15 @@ class DiffKDDistiller(BaseModel):
                 raise
             return getattr(self.student, name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # They also tell the model things, `model.epoch = runner.epoch`, which the student is to
+        # hear. Weights and modules that neither has are those of a subclass.
+        is_ours = 'pairs' not in self._modules or name in dir(self) or name.startswith('_')
+        if is_ours or isinstance(value, (nn.Module, Tensor)) and not hasattr(self.student, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.student, name, value)
+
     def init_weights(self) -> None:
         """Initialise the student as its config says, then copy what it inherits."""
         super().init_weights()
@@ -228,12 +254,15 @@ class DiffKDDistiller(BaseModel):
     def named_parameters(
         self, prefix: str = '', recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[Tuple[str, nn.Parameter]]:
-        """As in ``nn.Module``, under the names of the state dict.
+        """As in ``nn.Module``; the student's under its own names, all others below ``distill.``.
 
         The hosts' optimizer constructors decide by names that begin with ``backbone.``.
         """
+        if recurse:
+            yield from self.student.named_parameters(prefix, True, remove_duplicate)
         for name, parameter in super().named_parameters('', recurse, remove_duplicate):
-            yield prefix + ('.' if prefix else '') + checkpoint_name(name), parameter
+            if not name.startswith(STUDENT_PREFIX):
+                yield prefix + ('.' if prefix else '') + checkpoint_name(name), parameter
 
     def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
         """Depth of a parameter and number of layers, for mmpretrain's layer-wise decay.
@@ -250,11 +279,19 @@ class DiffKDDistiller(BaseModel):
         image, student_features, teacher_features = first_accepted(
             self.input.shapes, self._dry_forward
         )
-        self._optimize_teacher(tuple(image.shape[1:]), student_features)
+        shape = tuple(image.shape[1:])
+        ours = {name: student_features[self._wiring.paths(name)[0]] for name in pairs}
+        self._wiring.find_layouts('student', self.student, shape, ours)
+        self._wiring.find_layouts('teacher', self.teacher.model, shape, teacher_features)
+        self._optimize_teacher(shape, student_features)
+        # From now on it may be that a host runs no module where there is nothing to run it on.
+        self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict()
         for name, cfg in pairs.items():
+            calls = self._capture.calls[cfg['student']], self.teacher.capture.calls[cfg['teacher']]
             with blaming(f'pairs.{name}', image):
                 maps = self._wiring.maps(name, student_features, teacher_features, image)
+                self._wiring.check_levels(name, maps, shape[1], calls)
                 pair = DistillPair.from_config(name, cfg, *maps)
                 with undisturbed(pair):
                     teaches = pair.teaches(*maps)
@@ -292,7 +329,7 @@ class DiffKDDistiller(BaseModel):
         fed, names = self._wiring.fed_names, self._wiring.names
         plain = [name for name in names if name not in fed]
         features = self._teacher_features(plain, {}, image, samples)
-        counts = {path: len(tensors) for path, tensors in features.items()}
+        counts = {self._wiring.paths(name)[1]: len(tensors) for name, tensors in features.items()}
         self.teacher.capture.stop_after = {**self._wiring.fed_counts(student_features), **counts}
         if fed:
             features = self._teacher_features(names, student_features, image, samples)

@@ -1,7 +1,7 @@
 """Run a model on made-up images, to see what it yields."""
 
 from contextlib import contextmanager
-from typing import Any, Callable, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.structures import BaseDataElement, PixelData
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mmdiffkd.messages import describe
 
-from .build import ConfigError
+from .build import ConfigError, run_for_features
+from .capture import FeatureCapture
 
 ImageShape = Tuple[int, int, int]
 """Channels, height and width of a model's input."""
@@ -23,19 +24,32 @@ TRIAL_SIDE = 96
 follows what in a model does not depend on the size, and large images take seconds."""
 
 
-def image_shapes(channels: int = 3, known: Optional[ImageShape] = None) -> List[ImageShape]:
-    """Shapes of made-up images to try, the most likely first.
+class ImageShapes:
+    """Shapes of made-up images to try a model on, the most likely first.
 
     Args:
         channels: Number of channels of the model's input.
-        known: Shape of an image that the model is trained on, or None if it is not known. It comes
-            after the usual one if it is larger, which would take longer.
+        known: Shape of the images that the model is trained on, or None if it is not known. It
+            comes after the usual one if it is larger, which would take longer.
+        sample: Yields the shape of one of these images, or None. It is called if ``known`` is None
+            and the usual shape was not accepted.
     """
-    shapes = [(channels, side, side) for side in _SIDES]
-    if known is not None:
-        is_larger = known[1] * known[2] > shapes[0][1] * shapes[0][2]
-        shapes.insert(int(is_larger), known)
-    return shapes
+
+    def __init__(
+        self,
+        channels: int,
+        known: Optional[ImageShape],
+        sample: Callable[[], Optional[ImageShape]],
+    ) -> None:
+        self.channels, self.known, self.sample = channels, known, sample
+
+    def __iter__(self) -> Iterator[ImageShape]:
+        usual, *others = [(self.channels, side, side) for side in _SIDES]
+        if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
+            yield self.known
+        yield usual
+        likely = self.sample() if self.known is None else self.known
+        yield from others if likely is None else [likely, *others]
 
 
 def blank_batch(shape: ImageShape) -> Tuple[Tensor, List[BaseDataElement]]:
@@ -101,11 +115,24 @@ def blaming(where: str, image: Tensor):
         ) from error
 
 
+def blank_features(
+    model: nn.Module, role: str, paths: Iterable[str], shape: ImageShape
+) -> Tuple[Dict[str, List[Tensor]], Dict[str, int]]:
+    """Path to a model's features of a blank image, and path to the number of calls behind them."""
+    image, samples = blank_batch(shape)
+    capture = FeatureCapture(model, paths, role=role)
+    with undisturbed(model), blaming(role, image), capture as features:
+        run_for_features(model, features, image, samples)
+    return features, capture.calls
+
+
 @contextmanager
 def blaming_size(role: str, images: Tensor):
     """Say on which images a model failed that takes others; ``images`` are (N, C, H, W)."""
     try:
         yield
+    except ConfigError:
+        raise
     except (AssertionError, RuntimeError, ValueError) as error:
         height, width = images.shape[-2:]
         raise RuntimeError(

@@ -1,13 +1,13 @@
 """Which pictures the student's batches hold, which the teacher wants, and what lies between."""
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional
 
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
 from .build import ConfigError, load_config
-from .dry_run import ImageShape, image_shapes
+from .dry_run import ImageShape, ImageShapes
 from .preprocessing import InputConverter, InputFormat, pad_value_of
 from .probing import Probe, pipeline_of, probe, sample_shape
 
@@ -23,19 +23,16 @@ class StudentInput(NamedTuple):
     Attributes:
         format: Of its pixels; None if it is not known.
         prepared: What the data preprocessor alone does to plain pixels, or None.
-        shape: Channels, height and width of an input, or None if it is not known.
         channels: Number of channels of an input.
+        shape: Channels, height and width of an input, or None if they differ or are not known.
+        shapes: Shapes of made-up inputs to try, the most likely first.
     """
 
     format: Optional[InputFormat]
     prepared: Optional[InputFormat]
-    shape: Optional[ImageShape]
     channels: int
-
-    @property
-    def shapes(self) -> List[ImageShape]:
-        """Shapes of made-up images to try a model on, the most likely first."""
-        return image_shapes(self.channels, self.shape)
+    shape: Optional[ImageShape]
+    shapes: Iterable[ImageShape]
 
 
 def find_student_input(
@@ -53,19 +50,22 @@ def find_student_input(
     alone = probe(None, preprocessor, channels)
     pipeline = pipeline_of((data or {}).get('dataset'))
     found = alone if pipeline is None else probe(pipeline, preprocessor, channels)
-    shape = found.shape if pipeline is not None else None
-    if shape is None and data:
+
+    def sample() -> Optional[ImageShape]:
         try:
-            shape = sample_shape(data, preprocessor)
+            return sample_shape(data, preprocessor) if data else None
         except Exception as error:
             # Files that are not there are the data loader's to complain about.
-            print_log(
-                f'No size of images could be read off the training data: {error!r}', 'current'
-            )
+            print_log(f'No image size could be read off the training data: {error!r}', 'current')
+            return None
+
+    shape = found.shape if pipeline is not None else sample()
     known = found.format if found.is_known else None
     if given is not None:
         known = InputFormat.from_config(given, 'student_input', pad_value_of(preprocessor))
-    return StudentInput(known, alone.format, shape, channels if shape is None else shape[0])
+    channels = channels if shape is None else shape[0]
+    shapes = ImageShapes(channels, shape, sample)
+    return StudentInput(known, alone.format, channels, shape, shapes)
 
 
 def _channels(model: nn.Module) -> int:
@@ -113,9 +113,10 @@ def teacher_converter(
     if student.format is None:
         raise ConfigError(
             f"student_input: it cannot be known what the student's pictures are, as neither its "
-            f'data_preprocessor nor a pipeline of train_dataloader says how they are normalised; '
-            f'say it with student_input={_KEYS} in model, or teacher.input={AS_STUDENT!r} if the '
-            f'teacher takes the same'
+            f'data_preprocessor nor a pipeline of its data says how they are normalised; say it '
+            f'with student_input={_KEYS} in model, or teacher.input={AS_STUDENT!r} if the teacher '
+            f"takes the same (another library's train.py needs "
+            f"runner_type='mmdiffkd.DistillRunner')"
         )
     if len(student.format.mean) not in (1, len(wanted.mean)) and len(wanted.mean) != 1:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Where a model yields something that can be paired, found by looking at what its modules yield."""
 
-from typing import Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Collection, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 from mmengine.logging import print_log
@@ -15,14 +15,12 @@ from .dry_run import (
     first_accepted,
     undisturbed,
 )
-from .shapes import token_grid
+from .levels import MapShape
+from .shapes import strides_of, token_layout
 from .survey import ModuleRecord, TensorSpec, surveyed
 
 # Two images tell what belongs to the batch from what does not, and let batch norm work on 1x1 maps.
 _TRAINING_BATCH = 2
-
-MapShape = Tuple[int, int, int]
-"""Channels, height and width; a vector's height and width are 1."""
 
 
 class ModelView:
@@ -34,6 +32,7 @@ class ModelView:
         trained: Of a forward in training; with them only those modules count that yield the same
             in both, with a gradient. None for a teacher.
         complete: Whether the forwards went on behind backbone and neck.
+        strides: Those of the model's modules, which tell tokens of patches from others.
     """
 
     def __init__(
@@ -42,11 +41,13 @@ class ModelView:
         shape: ImageShape,
         trained: Optional[Dict[str, ModuleRecord]] = None,
         complete: bool = True,
+        strides: Collection[int] = (),
     ) -> None:
         self.records = records
         self.shape = shape
         self.trained = trained
         self.complete = complete
+        self.strides = strides
 
     def maps(self, name: str) -> Optional[List[MapShape]]:
         """The maps that a module yields, one per tensor, or None if it cannot be paired.
@@ -116,16 +117,14 @@ class ModelView:
         if len(shape) == 2:
             return shape[1], 1, 1
         if len(shape) == 3:
-            try:
-                _, height, width = token_grid(shape[1], self.shape[1:])
-            except ValueError:
-                return None
-            return shape[2], height, width
+            size = self.shape[1:]
+            layout = token_layout([(shape[1], size)], self.strides)
+            return layout and (shape[2], *layout.grid(shape[1], size))
         return None
 
 
 def view_model(
-    model: nn.Module, role: str, shapes: Sequence[ImageShape], complete: bool, trains: bool
+    model: nn.Module, role: str, shapes: Iterable[ImageShape], complete: bool, trains: bool
 ) -> ModelView:
     """Run a model on made-up images and look at what its modules yield.
 
@@ -160,7 +159,7 @@ def view_model(
     if not complete:
         shape, records = first_accepted(shapes, lambda shape: evaluate(shape, False))
     trained = _train(model, shape, complete) if trains else None
-    return ModelView(records, shape, trained, complete)
+    return ModelView(records, shape, trained, complete, strides_of(model))
 
 
 def _train(model: nn.Module, shape: ImageShape, complete: bool) -> Dict[str, ModuleRecord]:

@@ -5,6 +5,7 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -62,7 +63,8 @@ class DistillPair(nn.Module):
         """Have ``hook`` called at the end of every forward with what was compared.
 
         Args:
-            hook: Takes one :class:`HeadOutput` per map, detached. It must not change the tensors.
+            hook: Takes one :class:`HeadOutput` per map with entries, detached. It must not change
+                the tensors.
 
         Returns:
             A handle as that of ``nn.Module.register_forward_hook``: ``remove()``, or the end of a
@@ -80,19 +82,14 @@ class DistillPair(nn.Module):
 
         Args:
             name: The pair's key in the config.
-            cfg: With ``student``, ``teacher``, ``loss`` and optionally ``head`` and ``sync_bn``.
+            cfg: With ``loss`` and optionally ``head`` and ``sync_bn``.
             student_maps: Captured in a dry forward, each (N, Cs, H, W).
             teacher_maps: Same number of maps, each (N, Ct, H, W).
 
         Raises:
-            ConfigError: If the numbers of maps differ, or without a head their channels.
+            ConfigError: If without a head the channels differ.
         """
         where = f'pairs.{name}'
-        if len(student_maps) != len(teacher_maps):
-            raise ConfigError(
-                f'{where}: student path {cfg["student"]!r} yields {len(student_maps)} maps, '
-                f'teacher path {cfg["teacher"]!r} {len(teacher_maps)}; they are matched one to one'
-            )
         channels = [(s.shape[1], t.shape[1]) for s, t in zip(student_maps, teacher_maps)]
         heads = []
         if cfg.get('head') is not None:
@@ -134,6 +131,9 @@ class DistillPair(nn.Module):
     ) -> Dict[str, Tensor]:
         """Losses and diagnostics of this pair.
 
+        Maps without entries are left out, as if their heads were not there. Without any other the
+        pair yields what :meth:`idle` does.
+
         Args:
             student_maps: Each (N, Cs, h, w).
             teacher_maps: As many, each (N, Ct, H, W).
@@ -143,8 +143,23 @@ class DistillPair(nn.Module):
             ``loss_ae_<name>`` (sums over maps), and the detached means over maps
             ``dist_before_<name>``, ``dist_after_<name>`` and ``gamma_<name>``.
         """
-        outputs = self._run_heads(student_maps, teacher_maps)
+        expected = len(self.heads) or len(teacher_maps)
+        if not len(student_maps) == len(teacher_maps) == expected:
+            raise RuntimeError(
+                f'pairs.{self.name}: {len(student_maps)} student and {len(teacher_maps)} teacher '
+                f'maps were captured, {expected} were seen when the distiller was built. A module '
+                f'that yields more in training than in evaluation cannot be paired; name one in it'
+            )
+        levels = [level for level, feature in enumerate(student_maps) if feature.numel()]
+        if not levels:
+            return self.idle(*student_maps)
+        outputs = self._run_heads(levels, student_maps, teacher_maps)
         distance = sum(self.loss(o.refined, o.target) for o in outputs)
+        if len(levels) < len(student_maps):
+            distance = distance + self._reached(
+                [feature for feature in student_maps if not feature.numel()],
+                [head for level, head in enumerate(self.heads) if level not in levels],
+            )
         scalars = {f'loss_kd_{self.name}': self.kd_weight * distance}
         for key, losses in (
             ('loss_diff', [o.loss_diffusion for o in outputs]),
@@ -163,6 +178,9 @@ class DistillPair(nn.Module):
             student_maps: As for :meth:`forward`.
             teacher_maps: Likewise.
         """
+        if not any(feature.numel() for feature in student_maps):
+            # A blank image may have nothing that tells.
+            return True
         with torch.enable_grad():
             # Of blank images features may be all alike, at which a distance can have no slope.
             inputs = [(x + torch.rand_like(x)).detach().requires_grad_() for x in student_maps]
@@ -172,32 +190,52 @@ class DistillPair(nn.Module):
             gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
         return any(g is not None and bool((g != 0).any()) for g in gradients)
 
-    def idle(self, inputs: Tensor) -> Dict[str, Tensor]:
-        """What the pair adds while it is not active: a loss of zero.
+    def takes_part(self, has_entries: bool, varies: bool) -> bool:
+        """Whether the pair is compared in this step.
+
+        Batch norms that use the statistics of all processes wait for each other, so that such a
+        pair rests in all processes if it has no entries in one.
+
+        Args:
+            has_entries: Whether there is something to compare in this process.
+            varies: Whether another process may have no entries although this one has.
+        """
+        norms = [m for m in self.heads.modules() if isinstance(m, nn.SyncBatchNorm)]
+        if not (varies and norms):
+            return has_entries
+        everywhere = torch.tensor(float(has_entries), device=norms[0].weight.device)
+        all_reduce(everywhere, 'min')
+        return bool(everywhere)
+
+    def idle(self, *inputs: Tensor) -> Dict[str, Tensor]:
+        """What the pair adds while it is not active or has nothing to compare: a loss of zero.
 
         In a backward pass its parameters are reached, as DDP waits for, but get no gradient.
 
         Args:
-            inputs: Any tensor on the right device.
+            *inputs: Student features without entries, or any tensor on the right device.
         """
-        zero = _ReachesWithoutGradient.apply(inputs.new_zeros(()), *self.parameters())
-        return {f'loss_kd_{self.name}': zero}
+        return {f'loss_kd_{self.name}': self._reached(inputs, [self])}
+
+    @staticmethod
+    def _reached(features: Sequence[Tensor], modules: Sequence[nn.Module]) -> Tensor:
+        """A zero whose graph leads to empty features, and to parameters without a gradient."""
+        zero = features[0].new_zeros(())
+        parameters = [parameter for module in modules for parameter in module.parameters()]
+        zero = _ReachesWithoutGradient.apply(zero, *parameters)
+        return zero + sum(feature.sum() for feature in features if not feature.numel())
 
     def _run_heads(
-        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
+        self, levels: Sequence[int], student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
     ) -> List[HeadOutput]:
-        expected = len(self.heads) or len(teacher_maps)
-        if not len(student_maps) == len(teacher_maps) == expected:
-            raise RuntimeError(
-                f'pairs.{self.name}: {len(student_maps)} student and {len(teacher_maps)} teacher '
-                f'maps were captured, {expected} were seen when the distiller was built. A module '
-                f'that yields more in training than in evaluation cannot be paired; name one in it'
-            )
-        resized = [resize_like(s, t) for s, t in zip(student_maps, teacher_maps)]
+        maps = [
+            (resize_like(student_maps[level], teacher_maps[level]), teacher_maps[level])
+            for level in levels
+        ]
         if self.heads:
-            return [head(s, t) for head, s, t in zip(self.heads, resized, teacher_maps)]
+            return [self.heads[level](*both) for level, both in zip(levels, maps)]
         # Losses of other libraries do not leave half precision by themselves.
-        upcast = [(at_least_float32(s), at_least_float32(t)) for s, t in zip(resized, teacher_maps)]
+        upcast = [(at_least_float32(s), at_least_float32(t)) for s, t in maps]
         return [HeadOutput(s, t, s.detach()) for s, t in upcast]
 
     @torch.no_grad()

@@ -136,7 +136,8 @@ class InputConverter(nn.Module):
         if self.flip:
             inputs = inputs.flip(1)
         converted = inputs * self.scale + self.shift
-        for image, sample in zip(converted, data_samples or ()):
+        samples = data_samples if isinstance(data_samples, (list, tuple)) else ()
+        for image, sample in zip(converted, samples):
             height, width = extent_of(sample) or image.shape[-2:]
             image[:, height:] = self.pad_value
             image[:, :, width:] = self.pad_value

@@ -26,8 +26,8 @@ from .preprocessing import InputFormat, pad_value_of
 # Values of the first three channels of three pictures. They are further apart than rounding to
 # whole numbers changes them, and in an order that tells BGR from RGB.
 _COLOURS = ((50, 100, 200), (100, 200, 50), (200, 50, 100))
-# Height and width of the pictures, in pixels.
-_SIZE = (96, 128)
+# Height and width of the pictures, in pixels. They differ, to see what makes all of one size.
+_SIZES = ((96, 128), (128, 96), (112, 112))
 # A transform that yields different colours with these seeds is augmentation.
 _SEEDS = range(5)
 # Largest error of a colour, of 255, that rounding makes.
@@ -39,7 +39,7 @@ class Probe(NamedTuple):
 
     Attributes:
         format: How pixels become input, or None if that is no linear function of them.
-        shape: Channels, height and width of the input that came out, or None if none did.
+        shape: Channels, height and width of the input, or None if they depend on the picture's.
         knows_pipeline: Whether the data transforms were known.
     """
 
@@ -94,7 +94,8 @@ def probe(
         return Probe(None, None, transforms is not None)
     found = np.stack([_colour(x) for x in batches])
     pad_value = pad_value_of(preprocessor)
-    shape = tuple(batches[0].shape)
+    shapes = {tuple(x.shape) for x in batches}
+    shape = shapes.pop() if len(shapes) == 1 else None
     return Probe(_fit(colours, found, pad_value), shape, transforms is not None)
 
 
@@ -144,10 +145,10 @@ def _built(pipeline: Sequence[Dict]) -> Optional[List[Callable]]:
 
 def _picture(folder: Path, number: int, colour: np.ndarray) -> Dict:
     """A picture, as data sets of the hosts describe theirs: one object that fills it."""
-    height, width = _SIZE
-    image = np.broadcast_to(colour.astype(np.uint8), (*_SIZE, len(colour))).copy()
-    labels = folder / 'labels.png'
-    cv2.imwrite(str(labels), np.zeros(_SIZE, np.uint8))
+    height, width = size = _SIZES[number]
+    image = np.broadcast_to(colour.astype(np.uint8), (*size, len(colour))).copy()
+    labels = folder / f'labels_{number}.png'
+    cv2.imwrite(str(labels), np.zeros(size, np.uint8))
     path = folder / f'{number}.png'
     if len(colour) in (1, 3, 4):
         cv2.imwrite(str(path), image)
@@ -155,7 +156,7 @@ def _picture(folder: Path, number: int, colour: np.ndarray) -> Dict:
     outline = [[0, 0, width, 0, width, height, 0, height]]
     instance = dict(bbox=box, bbox_label=0, ignore_flag=0, mask=outline)
     return dict(
-        img=image, img_path=str(path), img_shape=_SIZE, ori_shape=_SIZE, height=height, width=width,
+        img=image, img_path=str(path), img_shape=size, ori_shape=size, height=height, width=width,
         img_id=number, sample_idx=number, instances=[instance], gt_label=0, seg_fields=[],
         seg_map_path=str(labels), label_map=None, reduce_zero_label=False,
     )  # fmt: skip

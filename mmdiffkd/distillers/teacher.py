@@ -206,6 +206,7 @@ class FrozenTeacher:
         inputs: Tensor,
         data_samples: Optional[Sequence] = None,
         replacements: Optional[Mapping[FeaturePath, Sequence[Tensor]]] = None,
+        run: Optional[Callable[[], Features]] = None,
     ) -> None:
         """Make all following forwards cheaper, as the constructor's switches say.
 
@@ -213,11 +214,14 @@ class FrozenTeacher:
             inputs: Images to try it on, (N, C, H, W), prepared for the student.
             data_samples: As for :meth:`features`.
             replacements: As for :meth:`features`; the modules that will always be fed.
+            run: Yields the features that are to stay the same, if :meth:`features` cannot yield
+                them with all replacements in one forward.
         """
+        features = run or (lambda: self.features(inputs, data_samples, replacements))
 
         def run() -> Features:
             with undisturbed(self.model):
-                return self.features(inputs, data_samples, replacements)
+                return features()
 
         if self.fold_bn or self.channels_last:
             with ConvNormTrace() as trace:

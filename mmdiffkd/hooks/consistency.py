@@ -1,14 +1,16 @@
 """Do the processes of a run fit together, and does a run fit the checkpoint it goes on from?"""
 
 import re
-from typing import Dict
+from typing import Any, Dict, Optional
 
 from mmengine.dist import all_gather_object, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.checkpoint import CheckpointError, listing
+from mmdiffkd.messages import shortened
 from mmdiffkd.registry import HOOKS
 
 from .model import model_of
@@ -32,8 +34,13 @@ class ConsistencyHook(Hook):
     # Before an EMA loads its weights.
     priority = 'VERY_HIGH'
 
+    def __init__(self) -> None:
+        self._loading: Optional[RemovableHandle] = None
+
     def before_train(self, runner: Runner) -> None:
         """Compare the configs of all processes."""
+        if self._loading is not None:
+            self._loading.remove()
         own = {key: _text_of(runner.cfg.get(key)) for key in _KEYS}
         first, *others = all_gather_object(own)
         for rank, other in enumerate(others, 1):
@@ -51,7 +58,10 @@ class ConsistencyHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict) -> None:
         """Compare model and number of processes, if the run goes on from this checkpoint."""
         if runner._resume:
-            _check_fit(model_of(runner).state_dict(), checkpoint['state_dict'])
+            model = model_of(runner)
+            _check_fit(model.state_dict(), checkpoint['state_dict'])
+            # Of the right names hooks of the model may still make wrong ones.
+            self._loading = model.register_load_state_dict_post_hook(_refuse_missing)
         before, now = checkpoint.get('meta', {}).get('num_processes'), get_world_size()
         if runner._resume and before not in (None, now):
             runner.logger.warning(
@@ -69,11 +79,20 @@ def _check_fit(own: Dict[str, Tensor], saved: Dict[str, Tensor]) -> None:
         for key, value in own.items()
         if key in saved and saved[key].shape != value.shape
     ]
-    problems = [listing('missing', missing), listing('wrongly shaped', misshapen)]
-    if any(problems):
+    _refuse(listing('missing', missing), listing('wrongly shaped', misshapen))
+
+
+def _refuse_missing(module: nn.Module, keys: Any) -> None:
+    """Load post-hook: raise if weights found no place."""
+    _refuse(listing('missing', keys.missing_keys))
+
+
+def _refuse(*problems: str) -> None:
+    text = '; '.join(shortened(problem, 130) for problem in problems if problem)
+    if text:
         raise CheckpointError(
-            f'--resume: the checkpoint is of another model ({"; ".join(filter(None, problems))}); '
-            f'to start from what fits, set load_from instead'
+            f'--resume: the checkpoint is of another model ({text}); to start from what fits, set '
+            f'load_from instead'
         )
 
 

@@ -6,7 +6,7 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdiffkd.registry import HOOKS
 from mmdiffkd.resuming import AdvancedBatches, NumberedBatches, numbered, seed_generators
@@ -16,6 +16,9 @@ from .model import model_of
 
 # In the message hub, which is part of every checkpoint.
 BATCHES_DONE = 'batches_of_epoch_done'
+
+Attributes = Dict[str, Dict[str, Any]]
+"""Of modules, by the module's name and their own."""
 
 
 @HOOKS.register_module()
@@ -27,7 +30,12 @@ class ExactResumeHook(Hook):
     differ between processes. So do data: the batches trained on since the start of the run (or,
     with an epoch-based loop, of the epoch) are left out without being loaded.
 
-    What cannot be restored: data sets and transforms that remember earlier samples (mmdet's
+    Numbers, texts and the like that models keep beside their weights (a count, the size that
+    pictures have just now, the epoch that a hook told) are saved as the main process has them, if
+    they have changed since training began.
+
+    What cannot be restored: what modules keep in lists, dicts and objects, hooks in themselves;
+    data sets and transforms that remember earlier samples (mmdet's
     ``CachedMosaic``), libraries with random generators of their own, and, with several processes,
     gradients collected for ``accumulative_counts`` when a checkpoint is written between two steps
     of the optimizer; about this there is a warning. The number of processes must be the same.
@@ -38,10 +46,13 @@ class ExactResumeHook(Hook):
     def __init__(self) -> None:
         self._batches: Optional[NumberedBatches] = None
         self._collected: Dict[str, Tensor] = {}
+        self._at_start: Attributes = {}
+        self._attributes: Attributes = {}
         self._warned = False
 
     def before_train(self, runner: Runner) -> None:
         """Number the batches, and go to the first one that was not trained on."""
+        self._at_start = _plain_attributes(model_of(runner))
         loop = runner.train_loop
         by_iteration = isinstance(loop, IterBasedTrainLoop)
         if not by_iteration and not isinstance(loop, EpochBasedTrainLoop):
@@ -80,6 +91,11 @@ class ExactResumeHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed for what an epoch draws at its start, such as the order of the data."""
+        # Now: at the start of training, hooks look up what the values of the config are.
+        for name, module in model_of(runner).named_modules():
+            for key, value in self._attributes.get(name, {}).items():
+                setattr(module, key, value)
+        self._attributes = {}
         if self._batches is not None and not self._batches.endless:
             self._batches.epoch = runner.epoch
         seed_generators(runner.seed, EPOCH, get_rank(), runner.epoch)
@@ -100,7 +116,12 @@ class ExactResumeHook(Hook):
         vars(runner.train_loop).pop('run_iter', None)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        """Add the gradients that are being collected for the next step of the optimizer."""
+        """Add what the model keeps beside its weights, and the gradients being collected."""
+        checkpoint['attributes'] = {
+            name: changed
+            for name, attributes in _plain_attributes(model_of(runner)).items()
+            if (changed := dict(attributes.items() - self._at_start.get(name, {}).items()))
+        }
         wrapper = runner.optim_wrapper
         collecting = isinstance(wrapper, OptimWrapper) and not wrapper.should_update()
         if not collecting or 'optimizer' not in checkpoint:
@@ -120,5 +141,24 @@ class ExactResumeHook(Hook):
             )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        """Keep the gradients until the optimizer has been built."""
-        self._collected = checkpoint.get('gradients', {})
+        """Keep the gradients until the optimizer has been built, the attributes until it runs."""
+        if runner._resume:
+            self._collected = checkpoint.get('gradients', {})
+            self._attributes = checkpoint.get('attributes', {})
+
+
+def _plain_attributes(model: nn.Module) -> Attributes:
+    """What each module of a model keeps in plain immutable values, except its mode."""
+    return {
+        name: {
+            key: value for key, value in vars(module).items() if key != 'training' and _plain(value)
+        }
+        for name, module in model.named_modules()
+    }
+
+
+def _plain(value: Any) -> bool:
+    # No subclasses: a checkpoint with classes of other libraries could not be read.
+    if type(value) is tuple:
+        return all(map(_plain, value))
+    return value is None or type(value) in (bool, int, float, str)

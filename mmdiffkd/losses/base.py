@@ -33,8 +33,10 @@ class WeightedDistance(nn.Module):
             target: Teacher side, same shape; no gradient flows into it.
 
         Returns:
-            Scalar.
+            Scalar; 0 for maps without entries.
         """
+        if not refined.numel():
+            return refined.sum()
         distance = self.distance(at_least_float32(refined), at_least_float32(target).detach())
         return self.loss_weight * distance
 

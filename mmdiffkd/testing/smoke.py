@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 from mmdiffkd.distillers.build import (
     dicts_in,
     forget_weights,
-    student_config,
+    model_config,
 )
 from mmdiffkd.messages import suggest
 
@@ -185,12 +185,13 @@ def _shrink_scale(scale: Any, longest_side: int) -> Any:
 def _forget_weights(cfg: Config) -> None:
     """Random weights everywhere, so that nothing is downloaded."""
     cfg.load_from = None
-    if 'student' in cfg.model:
-        # It may be given by a name or a path.
-        cfg.model.student = student_config(cfg.model)
-    forget_weights(cfg.model)
-    if 'teacher' in cfg.model:
-        cfg.model.teacher.checkpoint = 'random'
+    model = cfg.model
+    while 'student' in model:
+        model.teacher.checkpoint = 'random'
+        # It may be given by a name or a path, and be a distiller, too.
+        model.student, _ = model_config(model.student, 'student')
+        model = model.student
+    forget_weights(model)
 
 
 def _shorten_schedule(cfg: Config) -> None:

@@ -39,7 +39,7 @@ def test_a_written_config_is_built_as_it_was_meant(made, files):
     assert cfg.model.student == Config.fromfile(files['student']).model
     assert cfg.model.teacher == dict(config=files['teacher'], checkpoint='random')
     assert cfg.optim_wrapper.clip_grad.max_norm == 35
-    distiller = MODELS.build(cfg.model)
+    distiller = MODELS.build(dict(cfg.model, data=cfg.train_dataloader))
     assert set(distiller.pairs) == {'features', 'logits'}
     assert '#   student  4x28x28' in text and '--work-dir' in text
 
@@ -102,7 +102,7 @@ def test_a_student_without_training(made, files):
 def test_a_teacher_for_other_images(made, files, config_file):
     """A classifier of the wrong size is named with the size that the student has."""
     student = Path(files['student'])
-    pipeline = [dict(type='RandomResizedCrop', scale=96)]
+    pipeline = [dict(type='Resize', scale=(96, 96))]
     student.write_text(
         student.read_text() + f'train_dataloader.update(dataset=dict(pipeline={pipeline}))\n'
     )

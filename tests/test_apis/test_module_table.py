@@ -7,7 +7,7 @@ from tests.test_distillers.test_model_view import Model
 
 def test_table():
     """Shapes of one image, with the indices that pick them, of modules that yield tensors."""
-    view = view_model(Model(), 'teacher', (64,), complete=True, trains=False)
+    view = view_model(Model(), 'teacher', ((3, 64, 64),), complete=True, trains=False)
     table = module_table(view, 'Teacher')
     assert 'Teacher; for one image of 64x64 its modules yield' in table
     rows = {
@@ -23,7 +23,7 @@ def test_table():
 
 
 def test_what_did_not_run_is_said():
-    view = view_model(Model(fails=True), 'student', (64,), complete=True, trains=False)
+    view = view_model(Model(fails=True), 'student', ((3, 64, 64),), complete=True, trains=False)
     table = module_table(view, 'Student')
     assert 'The forward behind backbone and neck failed' in table
     assert 'backbone' in table and 'parts.' not in table

@@ -16,7 +16,7 @@ from mmdiffkd.apis.pair_recipes import make_recipes, parse_pairs
 from mmdiffkd.distillers import ConfigError
 from mmdiffkd.distillers.model_view import view_model
 
-SIDES = (64,)
+SHAPES = ((3, 64, 64),)
 
 
 def build(kind, **options):
@@ -26,13 +26,13 @@ def build(kind, **options):
 def choose(student, teacher):
     task = common_task(student, teacher)
     complete = task != DETECTOR
-    mine = view_model(student, 'student', SIDES, complete, trains=True)
-    others = view_model(teacher, 'teacher', SIDES, complete, trains=False)
+    mine = view_model(student, 'student', SHAPES, complete, trains=True)
+    others = view_model(teacher, 'teacher', SHAPES, complete, trains=False)
     return choose_pairs(task, mine, others)
 
 
 def chosen_recipes(student, teacher):
-    return make_recipes(choose(student, teacher), student, teacher, SIDES)
+    return make_recipes(choose(student, teacher), student, teacher, SHAPES)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_pairs_of_a_command_line():
 def test_named_places_get_head_and_loss_by_what_they_yield():
     models = build('Classifier'), build('Classifier', width=6)
     choices = parse_pairs(['backbone.stages.0', 'backbone', 'head.fc'])
-    recipes = make_recipes(choices, *models, SIDES)
+    recipes = make_recipes(choices, *models, SHAPES)
     assert [recipe.name for recipe in recipes] == ['features', 'features2', 'logits']
     assert recipes[2].config['loss']['type'] == 'KLDivLoss'
     assert recipes[2].config['head']['kernel_size'] == 1
@@ -198,16 +198,32 @@ def test_named_places_get_head_and_loss_by_what_they_yield():
 
 def test_named_scores_of_a_segmentor():
     recipes = make_recipes(
-        parse_pairs('decode_head.conv_seg'), build('Segmentor'), build('Segmentor'), SIDES
+        parse_pairs('decode_head.conv_seg'), build('Segmentor'), build('Segmentor'), SHAPES
     )
     assert recipes[0].config['loss']['type'] == 'KLDivLoss'
 
 
 def test_named_pyramids_are_cut_to_what_they_share():
     models = build('Detector', levels=(1, 2)), build('Detector', levels=(0, 1, 2))
-    (recipe,) = make_recipes(parse_pairs('neck'), *models, SIDES)
+    (recipe,) = make_recipes(parse_pairs('neck'), *models, SHAPES)
     assert (recipe.config['student'], recipe.config['teacher']) == ('neck', 'neck[1:]')
     assert recipe.student_maps == [(4, 8, 8), (4, 4, 4)] == recipe.teacher_maps
+
+
+@pytest.mark.parametrize(
+    'pairs, student, teacher',
+    [
+        ('neck', 'neck[:2]', 'neck[1:]'),
+        ('backbone', 'backbone[:2]', 'backbone[1:]'),
+        ('neck[0:2]', 'neck[0:2][0]', 'neck[0:2][-1]'),
+        ('neck[1:]=neck', 'neck[1:][0]', 'neck[-1]'),
+        ('neck[-1]', 'neck[-1]', 'neck[-1]'),
+    ],
+)
+def test_named_pyramids_of_equal_length_meet_at_equal_strides(pairs, student, teacher):
+    models = build('Detector', levels=(1, 2, 3)), build('Detector', levels=(0, 1, 2))
+    (recipe,) = make_recipes(parse_pairs(pairs), *models, SHAPES)
+    assert (recipe.config['student'], recipe.config['teacher']) == (student, teacher)
 
 
 @pytest.mark.parametrize(
@@ -216,9 +232,9 @@ def test_named_pyramids_are_cut_to_what_they_share():
         ('nekc', "--pairs: student path 'nekc': .* the closest are 'neck'"),
         ('neck=nekc', "--pairs: teacher path 'nekc'"),
         ('neck=backbone.stages', "'backbone.stages' yielded nothing: a ModuleList never runs"),
-        ('neck[:2]=neck', 'yields 2 maps, .* 3, and no levels of the same stride can be told'),
+        ('backbone.stages.0=neck', 'yields 1 maps, .* 3, and no levels of the same stride can be'),
     ],
 )
 def test_wrong_pairs(pairs, message):
     with pytest.raises(ConfigError, match=message):
-        make_recipes(parse_pairs(pairs), build('Detector'), build('Detector'), SIDES)
+        make_recipes(parse_pairs(pairs), build('Detector'), build('Detector'), SHAPES)

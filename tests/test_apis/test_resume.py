@@ -15,13 +15,15 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, HOOKS, METRICS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch.utils.data import Dataset
 
 from mmdiffkd.apis import train
 from mmdiffkd.checkpoint import CheckpointError, load_file
 from mmdiffkd.hooks import InterruptHook, SafeCheckpointHook
 from mmdiffkd.resuming import files
+
+from ..conftest import HidingToy, ToyModel
 
 NUM_IMAGES = 10
 BATCHES_PER_EPOCH = 5
@@ -89,6 +91,35 @@ class TerminateHook(Hook):
                 time.sleep(self.seconds)
 
         handle = runner.model.register_forward_hook(terminate)
+
+
+@MODELS.register_module()
+class CountingToy(ToyModel):
+    """Its loss depends on what is no tensor: a count of its own, and what a hook has told."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.neck.count, self.neck.size, self.weight = 0, (1, 1), 1.0
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        output = super().forward(inputs, data_samples, mode)
+        if mode == 'loss':
+            self.neck.count += 1
+            self.neck.size = (self.neck.count, self.neck.size[0])
+            output['loss_task'] = output['loss_task'] * sum(self.neck.size) * self.weight
+        return output
+
+
+@HOOKS.register_module()
+class WeightHook(Hook):
+    """Changes once what it looks up at the start of training."""
+
+    def before_train(self, runner):
+        self.weight = runner.model.weight
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 2:
+            runner.model.weight = self.weight / 2
 
 
 BY_EPOCH = dict(train_cfg=dict(by_epoch=True, max_epochs=3, val_interval=1))
@@ -204,6 +235,14 @@ PERSISTENT = {'train_dataloader.num_workers': 2, 'train_dataloader.persistent_wo
             ]},
             id='schedule',
         ),
+        pytest.param(
+            [4, 8], {**BY_EPOCH, **CHECKPOINTS_BY_ITERATION, 'model.student.type': 'CountingToy',
+                'custom_hooks': [dict(type='EMAHook'), dict(type='WeightHook'),
+                    dict(type='KillHook')],
+            },
+            id='values beside the weights',
+        ),
+        pytest.param([7], {**BY_EPOCH, 'model.student.type': 'HidingToy'}, id='hidden prefix'),
     ],
 )  # fmt: skip
 def test_resumed_run_is_the_unbroken_run(make_config, kills, changes, monkeypatch):
@@ -299,7 +338,8 @@ def test_data_are_not_loaded_to_be_skipped(make_config, monkeypatch):
     )
     train(make_config('run', **BY_ITERATION, resume='auto', val_cfg=None, val_dataloader=None,
                       val_evaluator=None))  # fmt: skip
-    assert len(loaded) == 2 * (13 - 11)
+    # One is looked at while the model is built.
+    assert len(loaded) == 1 + 2 * (13 - 11)
 
 
 def logged(cfg):
@@ -373,6 +413,15 @@ def test_checkpoint_of_another_model_is_an_error(make_config, tmp_path):
             cfg.model.teacher.checkpoint = 'random'
         with pytest.raises(CheckpointError, match=f'--resume: .* of another model .*{problem}'):
             train(cfg)
+
+
+def test_student_that_does_not_know_its_own_names_is_an_error(make_config, monkeypatch):
+    """Its checkpoint has all of them; none is found."""
+    changes = {**BY_EPOCH, 'model.student.type': 'HidingToy'}
+    train(make_config('run', **changes))
+    monkeypatch.setattr(HidingToy, '_show', lambda *_: None)
+    with pytest.raises(CheckpointError, match=r'--resume: .*6 missing: student.backbone.0.weight'):
+        train(make_config('run', **changes, resume='auto'))
 
 
 @pytest.mark.parametrize('content', [[], dict(state_dict={}), dict(meta=dict(epoch=1, iter=2))])

@@ -11,6 +11,9 @@ from mmengine.runner import save_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
 from mmdiffkd.checkpoint import load_file, weights_of
+from mmdiffkd.distillers.build import ConfigError
+
+from ..conftest import ToyModel
 
 
 def test_log(toy_distiller, images):
@@ -293,6 +296,35 @@ def test_host_hooks_reach_the_student(toy_distiller):
     assert toy_distiller.head is toy_distiller.student.head
     assert not hasattr(toy_distiller, 'nothing_of_the_kind')
     assert copy.deepcopy(toy_distiller).head is not toy_distiller.head
+    # Hooks tell a model its epoch, mmpretrain's SwitchRecipeHook gives it another loss module.
+    student, states = toy_distiller.student, {*toy_distiller.state_dict()}
+    student.epoch, student.loss_module = 0, torch.nn.MSELoss()
+    toy_distiller.epoch, toy_distiller.never_heard_of = 1, 2
+    toy_distiller.loss_module = torch.nn.L1Loss()
+    toy_distiller.data_preprocessor = torch.nn.Identity()
+    assert (student.epoch, student.never_heard_of) == (1, 2)
+    assert isinstance(student.loss_module, torch.nn.L1Loss)
+    assert isinstance(student.data_preprocessor, torch.nn.Identity)
+    toy_distiller.train(False)
+    toy_distiller.own = torch.nn.Linear(1, 1)
+    assert not student.training and not hasattr(student, 'own')
+    assert {*toy_distiller.state_dict()} - states == {'distill.own.weight', 'distill.own.bias'}
+
+
+def test_student_with_a_teacher_of_its_own_is_refused(toy_config, monkeypatch):
+    """Hooks of semi-supervised models would take the distiller's for it."""
+    monkeypatch.setattr(ToyModel, 'teacher', None, raising=False)
+    with pytest.raises(ConfigError, match='student: ToyModel has a teacher of its own'):
+        MODELS.build(toy_config)
+
+
+def test_loss_of_the_student_with_the_name_of_a_pair_s_is_refused(toy_distiller, images):
+    loss = toy_distiller.student.forward
+    toy_distiller.student.forward = lambda *args, mode: dict(
+        loss(*args, mode=mode), loss_kd_stem=torch.zeros(())
+    )
+    with pytest.raises(ConfigError, match="pairs.stem: the student has a loss 'loss_kd_stem'"):
+        toy_distiller(images, mode='loss')
 
 
 def test_pair_without_gradient_is_refused(toy_distiller, images):

@@ -66,7 +66,7 @@ class Model(BaseModel):
 @pytest.mark.parametrize('name', MAPS)
 @pytest.mark.parametrize('trains', [False, True])
 def test_maps(name, trains):
-    view = view_model(Model(), 'student', (64,), complete=True, trains=trains)
+    view = view_model(Model(), 'student', ((3, 64, 64),), complete=True, trains=trains)
     expected = MAPS[name][1]
     assert view.maps(f'parts.{name}') == expected
     if expected:
@@ -75,7 +75,7 @@ def test_maps(name, trains):
 
 
 def test_model_of_which_only_the_backbone_runs():
-    view = view_model(Model(fails=True), 'student', (64,), complete=True, trains=True)
+    view = view_model(Model(fails=True), 'student', ((3, 64, 64),), complete=True, trains=True)
     assert not view.complete
     assert view.maps('backbone') == [(3, 64, 64)] and view.maps('parts.maps') is None
 
@@ -86,7 +86,7 @@ def test_model_without_features_that_does_not_run():
             raise RuntimeError('no proposals')
 
     with pytest.raises(ConfigError, match='student: the dry forward .* 64x64 .* no proposals'):
-        view_model(Bare(), 'student', (64, 32), complete=True, trains=False)
+        view_model(Bare(), 'student', ((3, 64, 64), (3, 32, 32)), complete=True, trains=False)
 
 
 def test_annotations_of_another_kind_do_not_matter():
@@ -97,5 +97,5 @@ def test_annotations_of_another_kind_do_not_matter():
             assert mode != 'loss', 'needs keypoints'
             return super().forward(inputs, data_samples, mode)
 
-    view = view_model(Picky(), 'student', (64,), complete=True, trains=True)
+    view = view_model(Picky(), 'student', ((3, 64, 64),), complete=True, trains=True)
     assert view.maps('parts.maps') == [(3, 64, 32)]

@@ -155,9 +155,58 @@ def test_wrong_teacher_inputs(config, given, message):
         MODELS.build(config)
 
 
-def test_two_pairs_cannot_feed_one_input_differently(config):
-    other = copy.deepcopy(config['pairs']['scores'])
-    other['teacher_inputs'] = dict(student='regions.0:input[0]', teacher='regions.0:input[1]')
-    config['pairs']['others'] = other
-    with pytest.raises(ValueError, match='already gets .* from another pair'):
+def test_one_pair_cannot_feed_one_input_differently(config):
+    given = config['pairs']['scores']['teacher_inputs']
+    other = dict(student='regions.0:input[0]', teacher='regions.0:input[1]')
+    config['pairs']['scores']['teacher_inputs'] = [given, other]
+    with pytest.raises(ValueError, match='already gets .* from another entry'):
         MODELS.build(config)
+
+
+@pytest.fixture
+def stages(config):
+    """Two stages in a row, each with a pair; the host splits what they yield by its own boxes."""
+    config['student']['stages'] = 2
+    scores = config['pairs'].pop('scores')
+    for stage in range(2):
+        boxes = f'regions.{stage}:input[boxes]'
+        config['pairs'][f'stage{stage}'] = dict(
+            scores,
+            student=f'scores.{stage}',
+            teacher=f'scores.{stage}',
+            teacher_inputs=dict(student=boxes, teacher=boxes),
+        )
+    return config
+
+
+def test_stages_in_a_row_are_fed_one_by_one(stages, images):
+    distiller = MODELS.build(stages)
+    losses = distiller(images, mode='loss')
+    distiller.parse_losses(losses)[0].backward()
+    boxes, teacher = distiller.student.boxes, distiller.teacher.model
+    maps, theirs = distiller.student.extract_feat(images)[0], teacher.extract_feat(images)[0]
+    for stage in range(2):
+        expected = nn.functional.mse_loss(
+            distiller.student.scores[stage](distiller.student.regions[stage](maps, boxes)),
+            teacher.scores[stage](teacher.regions[stage](theirs, boxes)),
+        )
+        torch.testing.assert_close(losses[f'loss_kd_stage{stage}'], expected)
+
+
+def test_pairs_that_feed_alike_share_a_forward(stages, images):
+    stages['pairs']['again'] = stages['pairs']['stage0']
+    distiller = MODELS.build(stages)
+    teacher = distiller.teacher.model
+    teacher.modes.clear()
+    distiller(images, mode='loss')
+    assert teacher.modes == ['tensor', 'extract_feat'] * 2
+
+
+def test_pairs_may_feed_one_input_differently(stages, images):
+    """The teacher's first stage sees the boxes of each of the student's."""
+    stages['pairs']['stage1'].update(
+        teacher='scores.0',
+        teacher_inputs=dict(student='regions.1:input[1]', teacher='regions.0:input[1]'),
+    )
+    losses = MODELS.build(stages)(images, mode='loss')
+    assert losses['loss_kd_stage0'] > 0 and losses['loss_kd_stage1'] > 0

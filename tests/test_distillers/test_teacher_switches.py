@@ -349,7 +349,7 @@ def remaining_norms(model):
 def test_hosts(name, precision):
     config, paths, side, remaining = HOSTS[name]
     teacher = host_teacher(config, paths, precision=precision)
-    images, samples = torch.randn(2, 3, side, side), blank_batch(side)[1] * 2
+    images, samples = torch.randn(2, 3, side, side), blank_batch((3, side, side))[1] * 2
     expected = teacher.features(images, samples)
     teacher.optimize(torch.randn(2, 3, side, side), samples)
     features = teacher.features(images, samples)
@@ -375,11 +375,11 @@ def test_predictions_of_hosts(name, precision):
     images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
 
     def data():
-        samples = [blank_batch(side)[1][0] for _ in images]
+        samples = [blank_batch((3, side, side))[1][0] for _ in images]
         return dict(inputs=list(images), data_samples=None if name == 'resnet' else samples)
 
     expected = [PREDICTIONS[name](sample) for sample in teacher.model.test_step(data())]
-    teacher.optimize(torch.randn(2, 3, side, side), blank_batch(side)[1] * 2)
+    teacher.optimize(torch.randn(2, 3, side, side), blank_batch((3, side, side))[1] * 2)
     predicted = [PREDICTIONS[name](sample) for sample in teacher.predict(data())]
     found, expected = dict(all=predicted), dict(all=expected)
     assert 0 <= relative_difference(found, expected) < TOLERANCES[precision]
@@ -402,7 +402,7 @@ def test_roi_head_on_the_student_s_boxes(config, precision):
     scores = 'roi_head.bbox_head.fc_cls'
     teacher = host_teacher(config, ['neck', scores], precision=precision)
     teacher.capture.stop_after = {'neck': 5, scores: 1}
-    images, samples = torch.randn(1, 3, 64, 64), blank_batch(64)[1]
+    images, samples = torch.randn(1, 3, 64, 64), blank_batch((3, 64, 64))[1]
     boxes = torch.tensor([[0.0, 4, 4, 30, 40], [0, 0, 0, 64, 64], [0, 20, 8, 60, 60]])
     fed = {FeaturePath.parse('roi_head.bbox_roi_extractor:input[rois]'): [boxes]}
     expected = teacher.features(images, samples, fed)

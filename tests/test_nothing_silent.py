@@ -12,6 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
 
 from mmdiffkd.apis import build_runner
+from mmdiffkd.apis.launch import warn_of_a_student_from_scratch
 from mmdiffkd.checkpoint import CheckpointError
 from mmdiffkd.distillers import ConfigError
 from mmdiffkd.distillers.published import published_results
@@ -209,11 +210,11 @@ def test_pretrained_weights_that_are_not_there(init_cfg, message, toy_config, tm
 def test_student_from_scratch(toy_config, lines, tmp_path):
     """Legitimate, and also what a path lost from a config looks like."""
     words = 'The student starts from random weights'
-    start(toy_run(toy_config, tmp_path / 'run'))
+    warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run'))
     assert len(warnings_in(lines, words)) == 1
-    torch.save(MODELS.build(toy_config['student']).state_dict(), tmp_path / 'toy.pth')
-    start(toy_run(toy_config, tmp_path / 'run', load_from=str(tmp_path / 'toy.pth')))
-    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'toy.pth'))
+    path = str(tmp_path / 'toy.pth')
+    warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run', load_from=path))
+    init_cfg = dict(type='Pretrained', checkpoint=path)
     toy_config['student'] = dict(type='PretrainedToy', width=8, init_cfg=init_cfg)
-    build_runner(toy_run(toy_config, tmp_path / 'run'))
+    warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run'))
     assert len(warnings_in(lines, words)) == 1

@@ -159,7 +159,7 @@ def list_modules(student: str, teacher: str) -> str:
     models = build_models(student, teacher)
     tables = []
     for role, model, config in zip(models._fields, models, (student, teacher)):
-        shapes = find_student_input(model, None).shapes
+        shapes = find_student_input(model).shapes
         view = view_model(model, role, shapes, complete=True, trains=False)
         tables.append(module_table(view, f'{role}: {type(model).__name__} of {config}'))
     return '\n\n'.join(tables)

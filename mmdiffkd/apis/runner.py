@@ -1,6 +1,6 @@
 """The runner of a distillation: it tells the distiller what data the student is trained on."""
 
-from typing import Dict, List, Union
+from typing import Any, Dict, List, Union
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -32,12 +32,16 @@ class DistillRunner(Runner):
         Args:
             model: A built model, which is returned as it is, or the config of one.
         """
-        if isinstance(model, dict):
-            cls = MODELS.get(model['type']) if isinstance(model['type'], str) else model['type']
-            if isinstance(cls, type) and issubclass(cls, DiffKDDistiller):
-                model = dict(model)
-                model.setdefault('data', self.cfg.get('train_dataloader'))
-        return super().build_model(model)
+        return super().build_model(self._with_data(model))
+
+    def _with_data(self, model: Any) -> Any:
+        """The config of a model with ``data`` for a distiller, and for one that is its student."""
+        kind = model.get('type') if isinstance(model, dict) else None
+        cls = MODELS.get(kind) if isinstance(kind, str) else kind
+        if not isinstance(cls, type) or not issubclass(cls, DiffKDDistiller):
+            return model
+        data = self.cfg.get('train_dataloader')
+        return {'data': data, **model, 'student': self._with_data(model['student'])}
 
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
         """Register hooks, unless one asks the model for a student and a teacher of its own kind.

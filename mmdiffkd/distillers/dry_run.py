@@ -45,6 +45,8 @@ class ImageShapes:
 
     def __iter__(self) -> Iterator[ImageShape]:
         usual, *others = [(self.channels, side, side) for side in _SIDES]
+        # A first convolution may see a picture's pixels side by side, as that of YOLOX.
+        others = [*others, (3, *usual[1:])] if self.channels != 3 else others
         if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
             yield self.known
         yield usual

@@ -36,7 +36,7 @@ class StudentInput(NamedTuple):
 
 
 def find_student_input(
-    student: nn.Module, data: Optional[Dict], given: Optional[Dict] = None
+    student: nn.Module, data: Optional[Dict] = None, given: Optional[Dict] = None
 ) -> StudentInput:
     """Find out what a student's batches look like.
 
@@ -59,11 +59,19 @@ def find_student_input(
             print_log(f'No image size could be read off the training data: {error!r}', 'current')
             return None
 
+    if pipeline is not None and found.channels is None:
+        raise ConfigError(
+            'train_dataloader: its pipeline yields several pictures for each sample (views, '
+            'branches); choose a student that is trained on single pictures'
+        )
     shape = found.shape if pipeline is not None else sample()
     known = found.format if found.is_known else None
     if given is not None:
         known = InputFormat.from_config(given, 'student_input', pad_value_of(preprocessor))
-    channels = channels if shape is None else shape[0]
+    if pipeline is not None:
+        channels = found.channels
+    elif shape is not None:
+        channels = shape[0]
     shapes = ImageShapes(channels, shape, sample)
     return StudentInput(known, alone.format, channels, shape, shapes)
 

@@ -11,7 +11,7 @@ import random
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -23,13 +23,16 @@ from torch import Tensor, nn
 from .dry_run import ImageShape
 from .preprocessing import InputFormat, pad_value_of
 
-# Values of the first three channels of three pictures. They are further apart than rounding to
-# whole numbers changes them, and in an order that tells BGR from RGB.
+# Values of the first three channels of pictures. They are further apart than rounding to whole
+# numbers changes them, and in an order that tells BGR from RGB.
 _COLOURS = ((50, 100, 200), (100, 200, 50), (200, 50, 100))
-# Height and width of the pictures, in pixels. They differ, to see what makes all of one size.
-_SIZES = ((96, 128), (128, 96), (112, 112))
+# Height and width of the pictures, in pixels, and of one more, which tells what makes all pictures
+# of one size.
+_SIZE, _OTHER_SIZE = (96, 128), (128, 96)
 # A transform that yields different colours with these seeds is augmentation.
-_SEEDS = range(5)
+_SEEDS = range(4)
+# Enough of a picture to see its colour.
+_MOST_PIXELS = 10_000
 # Largest error of a colour, of 255, that rounding makes.
 _ROUNDING = 1.0
 
@@ -40,11 +43,13 @@ class Probe(NamedTuple):
     Attributes:
         format: How pixels become input, or None if that is no linear function of them.
         shape: Channels, height and width of the input, or None if they depend on the picture's.
+        channels: Number of channels of the input, or None if it is no single picture.
         knows_pipeline: Whether the data transforms were known.
     """
 
     format: Optional[InputFormat]
     shape: Optional[ImageShape]
+    channels: Optional[int]
     knows_pipeline: bool
 
     @property
@@ -86,17 +91,17 @@ def probe(
     colours = np.array([np.resize(colour, channels) for colour in _COLOURS], np.float64)
     transforms = None if pipeline is None else _built(pipeline)
     with random_state_kept(), tempfile.TemporaryDirectory() as folder:
-        pictures = [_picture(Path(folder), number, c) for number, c in enumerate(colours)]
+        pictures = [_picture(Path(folder), c, _SIZE) for c in colours]
+        pictures.append(_picture(Path(folder), colours[0], _OTHER_SIZE))
         for transform in transforms or ():
             pictures = _transformed(pictures, transform)
         batches = [_prepared(picture, preprocessor) for picture in pictures]
     if not all(isinstance(x, Tensor) and x.dim() == 3 for x in batches):
-        return Probe(None, None, transforms is not None)
-    found = np.stack([_colour(x) for x in batches])
-    pad_value = pad_value_of(preprocessor)
-    shapes = {tuple(x.shape) for x in batches}
-    shape = shapes.pop() if len(shapes) == 1 else None
-    return Probe(_fit(colours, found, pad_value), shape, transforms is not None)
+        return Probe(None, None, None, transforms is not None)
+    found = _colours(batches[: len(colours)])
+    form = None if found is None else _fit(colours, found, pad_value_of(preprocessor))
+    first, *_, other = [tuple(x.shape) for x in batches]
+    return Probe(form, first if first == other else None, first[0], transforms is not None)
 
 
 def sample_shape(data: Dict, preprocessor: nn.Module) -> Optional[ImageShape]:
@@ -143,21 +148,21 @@ def _built(pipeline: Sequence[Dict]) -> Optional[List[Callable]]:
         return None
 
 
-def _picture(folder: Path, number: int, colour: np.ndarray) -> Dict:
+def _picture(folder: Path, colour: np.ndarray, size: Tuple[int, int]) -> Dict:
     """A picture, as data sets of the hosts describe theirs: one object that fills it."""
-    height, width = size = _SIZES[number]
+    height, width = size
     image = np.broadcast_to(colour.astype(np.uint8), (*size, len(colour))).copy()
-    labels = folder / f'labels_{number}.png'
+    name = f'{height}x{width}_{int(colour[0])}'
+    labels, path = folder / f'{name}_labels.png', folder / f'{name}.png'
     cv2.imwrite(str(labels), np.zeros(size, np.uint8))
-    path = folder / f'{number}.png'
-    if len(colour) in (1, 3, 4):
-        cv2.imwrite(str(path), image)
+    # Pictures of other numbers of channels come from other files, whose loaders fail on these.
+    cv2.imwrite(str(path), image if len(colour) in (1, 3, 4) else image[..., :3])
     box = [0, 0, width, height]
     outline = [[0, 0, width, 0, width, height, 0, height]]
     instance = dict(bbox=box, bbox_label=0, ignore_flag=0, mask=outline)
     return dict(
         img=image, img_path=str(path), img_shape=size, ori_shape=size, height=height, width=width,
-        img_id=number, sample_idx=number, instances=[instance], gt_label=0, seg_fields=[],
+        img_id=0, sample_idx=0, instances=[instance], gt_label=0, seg_fields=[],
         seg_map_path=str(labels), label_map=None, reduce_zero_label=False,
     )  # fmt: skip
 
@@ -165,13 +170,17 @@ def _picture(folder: Path, number: int, colour: np.ndarray) -> Dict:
 def _transformed(pictures: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
     """The pictures after a transform, or as they were if it does nothing definite to colours."""
     try:
-        outcomes = [_seeded(transform, pictures[0], seed) for seed in _SEEDS]
-        changed = [_seeded(transform, picture, 0) for picture in pictures]
-        colours = [_colour(_pixels(outcome)) for outcome in outcomes]
+        outcomes = [[_seeded(transform, p, seed) for p in pictures[:2]] for seed in _SEEDS]
+        if not isinstance(_pixels(outcomes[0][0]), Tensor):
+            return [_seeded(transform, p, 0) for p in pictures]
+        colours = [_colours([_pixels(p) for p in outcome]) for outcome in outcomes]
+        seen = [seed for seed, found in zip(_SEEDS, colours) if found is not None]
+        if not seen or any(not np.array_equal(colours[seed], colours[seen[0]]) for seed in seen):
+            return pictures
+        return outcomes[seen[0]] + [_seeded(transform, p, seen[0]) for p in pictures[2:]]
     except Exception:
         # It needs more than a single picture, as a mosaic does. What normalises does not.
         return pictures
-    return changed if all(np.array_equal(c, colours[0]) for c in colours) else pictures
 
 
 def _seeded(transform: Callable, picture: Dict, seed: int) -> Dict:
@@ -200,13 +209,28 @@ def _prepared(picture: Dict, preprocessor: Optional[nn.Module]) -> Any:
     return preprocessor(batch, False)['inputs'][0]
 
 
-def _colour(pixels: Tensor) -> np.ndarray:
-    """The colour that most of a picture has, (C,)."""
-    return pixels.double().flatten(1).median(1).values.cpu().numpy()
+def _colours(pictures: Sequence[Tensor]) -> Optional[np.ndarray]:
+    """The colours of the first pictures, (pictures, C), where these are no padding.
+
+    Args:
+        pictures: Each (C, H, W).
+
+    Returns:
+        None if there is nothing but padding, or the pictures are of unlike sizes.
+    """
+    if len({picture.shape for picture in pictures}) > 1:
+        return None
+    pixels = torch.stack([picture.flatten(1).cpu() for picture in pictures])
+    pixels = pixels[..., :: 1 + pixels.shape[-1] // _MOST_PIXELS].double()
+    # The same seed has moved them alike; padding is the same in all.
+    inside = (pixels[0] != pixels[1]).all(0)
+    return pixels[..., inside].median(2).values.numpy() if inside.any() else None
 
 
 def _fit(colours: np.ndarray, found: np.ndarray, pad_value: float) -> Optional[InputFormat]:
     """The linear function that has made ``found`` of ``colours``, both (pictures, channels)."""
+    # A loader may have left out channels, such as transparency.
+    colours = colours[:, : found.shape[1]]
     for rgb in (False, True):
         given = colours[:, ::-1] if rgb else colours
         if given.shape != found.shape or (rgb and found.shape[1] != 3):

@@ -1,5 +1,6 @@
 """Turn any config into one that answers "does it run?" in about a minute, offline."""
 
+import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
@@ -86,6 +87,8 @@ def _use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> Miniature:
             # Runs with other numbers of processes may share the work directory.
             root = Path(cfg.work_dir, 'data', f'{key}_{number}_{count}')
             if is_main_process():
+                # Of a run before, perhaps with other classes.
+                shutil.rmtree(root, ignore_errors=True)
                 counts = dict(num_train=count, num_val=count)
                 miniature.make(root, dataset, cls, **counts, image_size=image_size)
             split = miniature.train if training else miniature.val
@@ -187,14 +190,11 @@ def _forget_weights(cfg: Config) -> None:
     cfg.load_from = None
     model = cfg.model
     while 'student' in model:
+        model.teacher.checkpoint = 'random'
         # It may be given by a name or a path, and be a distiller, too.
         model.student = model_config(model.student, 'student')
         model = model.student
-    forget_weights(cfg.model)
-    model = cfg.model
-    while 'student' in model:
-        model.teacher.checkpoint = 'random'
-        model = model.student
+    forget_weights(model)
 
 
 def _shorten_schedule(cfg: Config) -> None:

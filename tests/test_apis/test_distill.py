@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import mmcv.transforms  # noqa: F401 (registers Resize)
 import pytest
 import torch
 from mmengine.config import Config

@@ -10,6 +10,7 @@ from torch import nn
 
 from mmdiffkd.distillers import FrozenTeacher
 from mmdiffkd.distillers.folding import ConvNormTrace, Folding
+from mmdiffkd.distillers.input_matching import find_student_input
 from tests.conftest import ToyModel
 
 
@@ -195,7 +196,7 @@ class ToySharedHead(ToyModel):
 def teacher_of(paths, **kwargs):
     teacher = FrozenTeacher(dict(type='ToySharedHead', **kwargs), 'random')
     with_statistics(teacher.model)
-    teacher.prepare(paths, teacher.model.data_preprocessor)
+    teacher.prepare(paths, find_student_input(teacher.model))
     return teacher
 
 

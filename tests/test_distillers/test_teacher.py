@@ -15,6 +15,7 @@ from torch import nn
 from mmdiffkd.checkpoint import CheckpointError
 from mmdiffkd.distillers import ConfigError, FrozenTeacher
 from mmdiffkd.distillers.build import run_for_features
+from mmdiffkd.distillers.input_matching import find_student_input
 from mmdiffkd.distillers.teacher import load_teacher_weights
 
 
@@ -117,7 +118,7 @@ def test_copy_captures_from_its_own_student(toy_distiller, images):
 )
 def test_runs_no_further_than_needed(toy_teacher, images, paths, modes):
     teacher = FrozenTeacher(**toy_teacher)
-    teacher.prepare(paths, teacher.model.data_preprocessor)
+    teacher.prepare(paths, find_student_input(teacher.model))
     teacher.features(images)
     assert teacher.model.modes == modes
 

@@ -13,6 +13,7 @@ from mmdiffkd.distillers import ConfigError, FrozenTeacher
 from mmdiffkd.distillers.capture import FeaturePath
 from mmdiffkd.distillers.dry_run import blank_batch
 from mmdiffkd.distillers.inference import ChannelsLast, relative_difference
+from mmdiffkd.distillers.input_matching import find_student_input
 from tests.conftest import ToyModel
 
 PLAIN = dict(fold_bn=False, channels_last=False)
@@ -31,7 +32,7 @@ def dtypes(model):
 
 def toy_teacher_with(config, paths=('neck', 'head.cls'), **switches):
     teacher = FrozenTeacher(**{**config, **switches})
-    teacher.prepare(paths, teacher.model.data_preprocessor)
+    teacher.prepare(paths, find_student_input(teacher.model))
     return teacher
 
 
@@ -336,7 +337,7 @@ def host_teacher(config, paths, **switches):
         if name.endswith('conv_offset'):
             # Zero at first: offsets that do not depend on the map.
             module.weight.data.normal_(0, 0.02)
-    teacher.prepare(paths, teacher.model.data_preprocessor)
+    teacher.prepare(paths, find_student_input(teacher.model))
     return teacher
 
 
@@ -379,8 +380,9 @@ def test_predictions_of_hosts(name, precision):
         return dict(inputs=list(images), data_samples=None if name == 'resnet' else samples)
 
     expected = [PREDICTIONS[name](sample) for sample in teacher.model.test_step(data())]
+    prepared = teacher.model.data_preprocessor(data(), False)
     teacher.optimize(torch.randn(2, 3, side, side), blank_batch((3, side, side))[1] * 2)
-    predicted = [PREDICTIONS[name](sample) for sample in teacher.predict(data())]
+    predicted = [PREDICTIONS[name](sample) for sample in teacher.predict(**prepared)]
     found, expected = dict(all=predicted), dict(all=expected)
     assert 0 <= relative_difference(found, expected) < TOLERANCES[precision]
 

@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.distillers import ConfigError
+from mmdiffkd.distillers.probing import probe
 from mmdiffkd.hooks import FeaturePictureHook, TelemetryHook
 from mmdiffkd.hooks.feature_pictures import _pixels
 
@@ -166,9 +167,10 @@ def test_images_as_they_were_loaded():
         settings = dict(mean=[10.0, 20.0, 30.0], std=[2.0, 3.0, 4.0], bgr_to_rgb=to_rgb)
         preprocessor = MODELS.build(dict(type='ImgDataPreprocessor', **settings))
         inputs = preprocessor(dict(inputs=list(loaded)))['inputs']
-        assert _pixels(inputs, preprocessor)[0, 0, 0].tolist() == [0, 0, 255]
+        assert _pixels(inputs, probe(None, preprocessor, 3).format)[0, 0, 0].tolist() == [0, 0, 255]
     grey = MODELS.build(dict(type='ImgDataPreprocessor', mean=[10.0], std=[2.0]))
-    assert _pixels(torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2), grey).tolist() == [
+    form = probe(None, grey, 1).format
+    assert _pixels(torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2), form).tolist() == [
         [[[0, 0, 0], [255, 255, 255]]]
     ]
 

@@ -1,5 +1,6 @@
 """What ``--smoke`` changes in a config; that changed configs run is tested in test_tools."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,11 @@ def test_metrics_read_the_annotations_of_their_data_set(smoke_config):
 def test_a_mistyped_data_set_is_no_matter_of_miniatures(smoke_config):
     with pytest.raises(ValueError, match="no data set 'CocoDatset' .*mean 'CocoDataset'"):
         smoke_config(default_scope='mmdet', train_dataloader=dict(dataset=dict(type='CocoDatset')))
+
+
+def test_classes_may_change_between_smoke_runs(smoke_config):
+    for names in (['cat', 'dog'], ['cat', 'dog', 'fox']):
+        dataset = dict(type='mmdet.CocoDataset', pipeline=[], metainfo=dict(classes=names))
+        dataset = smoke_config(train_dataloader=dict(dataset=dataset)).train_dataloader.dataset
+        content = json.loads(Path(dataset.data_root, dataset.ann_file).read_text())
+        assert [category['name'] for category in content['categories']] == names

@@ -121,7 +121,7 @@ def test_loaders_that_only_workers_allow(smoke_config):
         dict(sampler=dict(type='mmdet.CustomSampleSizeSampler', dataset_size=[-1, 300])),
         dict(
             batch_size=[8, 16],
-            sampler=dict(type='mmdet.MultiDataSampler', dataset_ratio=[1, 1]),
+            sampler=dict(type='MultiDataSampler', dataset_ratio=[1, 1]),
             batch_sampler=dict(type='mmdet.MultiDataAspectRatioBatchSampler', num_datasets=2),
         ),
     ],

@@ -14,6 +14,7 @@ from .launch import (
     merge_options,
 )
 from .processes import LostProcessError, process_group
+from .runner import complete_model
 from .train import add_train_arguments, apply_train_arguments, train
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     'apply_train_arguments',
     'build_runner',
     'check_complete',
+    'complete_model',
     'distill',
     'list_modules',
     'load_config',

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List, Union
 
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -15,6 +16,28 @@ _UNSERVED = {
     'MeanTeacherHook': 'whose teacher never changes (to average the student, use EMAHook)',
     'PrepareProtoBeforeValLoopHook': 'as it heeds no model but a retriever',
 }
+
+
+def complete_model(cfg: Config) -> Dict:
+    """The config of a run's model with what the runner adds, to build it without one.
+
+    Args:
+        cfg: A complete config. Some have the data preprocessor beside the model; a distiller gets
+            ``train_dataloader`` as ``data``.
+    """
+    model = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return _with_data(model, cfg.get('train_dataloader'))
+
+
+def _with_data(model: Any, data: Any) -> Any:
+    """The config of a model with ``data`` for a distiller, and for one that is its student."""
+    kind = model.get('type') if isinstance(model, dict) else None
+    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    if not isinstance(cls, type) or not issubclass(cls, DiffKDDistiller):
+        return model
+    return {'data': data, **model, 'student': _with_data(model['student'], data)}
 
 
 @RUNNERS.register_module()
@@ -32,16 +55,7 @@ class DistillRunner(Runner):
         Args:
             model: A built model, which is returned as it is, or the config of one.
         """
-        return super().build_model(self._with_data(model))
-
-    def _with_data(self, model: Any) -> Any:
-        """The config of a model with ``data`` for a distiller, and for one that is its student."""
-        kind = model.get('type') if isinstance(model, dict) else None
-        cls = MODELS.get(kind) if isinstance(kind, str) else kind
-        if not isinstance(cls, type) or not issubclass(cls, DiffKDDistiller):
-            return model
-        data = self.cfg.get('train_dataloader')
-        return {'data': data, **model, 'student': self._with_data(model['student'])}
+        return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
 
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
         """Register hooks, unless one asks the model for a student and a teacher of its own kind.

@@ -16,7 +16,6 @@ from .dry_run import (
     TRIAL_SIDE,
     ImageShape,
     blaming,
-    blaming_size,
     blank_batch,
     first_accepted,
     random_batch,
@@ -88,6 +87,7 @@ class DiffKDDistiller(BaseModel):
         # The student's own is found like all that is the student's, and registered once.
         del self._modules['data_preprocessor']
         self.teacher = FrozenTeacher(**teacher)
+        self.teacher.goes_with(self)
         self._wiring = Wiring(pairs, self.teacher.model)
         self._input_is_checked = False
         self.input = find_student_input(self.student, data, student_input)
@@ -133,8 +133,7 @@ class DiffKDDistiller(BaseModel):
         feeds = any(name in active for name in self._wiring.fed_names)
         if not feeds:
             # First, while no activations of the student are kept for its backward.
-            with blaming_size('teacher', inputs):
-                teacher_features = self._teacher_features(active, {}, inputs, data_samples)
+            teacher_features = self._teacher_features(active, {}, inputs, data_samples)
         with self._capture.subset(self._wiring.student_paths(active)) as ours:
             losses = dict(self.student(inputs, data_samples, mode='loss'))
         taught = [name for name in active if self._wiring.has_entries(name, ours)]
@@ -339,6 +338,8 @@ class DiffKDDistiller(BaseModel):
         return features
 
     def _apply(self, fn, *args, **kwargs) -> 'DiffKDDistiller':
-        # The teacher is no submodule but goes to every device and precision with the distiller.
-        self.teacher.apply_to_tensors(fn)
+        # The teacher is no submodule but goes to every device and precision with its distiller, and
+        # stays there when a copy, such as an average on the CPU, goes elsewhere.
+        if self.teacher.goes_with(self):
+            self.teacher.apply_to_tensors(fn)
         return super()._apply(fn, *args, **kwargs)

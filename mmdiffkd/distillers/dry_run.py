@@ -128,23 +128,6 @@ def blank_features(
     return features, capture.calls
 
 
-@contextmanager
-def blaming_size(role: str, images: Tensor):
-    """Say on which images a model failed that takes others; ``images`` are (N, C, H, W)."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except (AssertionError, RuntimeError, ValueError) as error:
-        height, width = images.shape[-2:]
-        raise RuntimeError(
-            f'{role}: failed on images of {height}x{width}, as the student is trained on: '
-            f'{describe(error)}. '
-            f"If it works at other sizes only, make the student's data have these (crop, resize, "
-            f'or data_preprocessor.pad_size_divisor), or choose another {role}'
-        ) from error
-
-
 def first_accepted(shapes: Iterable[ImageShape], run: Callable[[ImageShape], Any]) -> Any:
     """What ``run`` yields for the first shape of images that it takes.
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import weakref
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
@@ -144,6 +145,7 @@ class FrozenTeacher:
         self._precision, self._wanted_precision = Precision(None), Precision(precision)
         self._runs_channels_last = False
         self.kept_weights: Dict[str, Mapping[str, Tensor]] = {}
+        self._distiller: Optional[weakref.ref] = None
 
     def prepare(self, paths: Iterable[str], student: StudentInput) -> None:
         """Say what to capture and what the inputs of :meth:`features` are.
@@ -297,6 +299,12 @@ class FrozenTeacher:
         self.model._apply(function)
         if self.converter is not None:
             self.converter._apply(function)
+
+    def goes_with(self, distiller: nn.Module) -> bool:
+        """Whether it moves when a distiller does: its first one, or a copy if that is gone."""
+        if self._distiller is None or self._distiller() is None:
+            self._distiller = weakref.ref(distiller)
+        return self._distiller() is distiller
 
     def __deepcopy__(self, memo) -> 'FrozenTeacher':
         return self

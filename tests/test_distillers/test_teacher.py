@@ -99,6 +99,30 @@ def test_ema_shares_the_teacher(toy_distiller, images):
         ema.module(images, mode='loss')
 
 
+def test_a_copy_that_moves_leaves_the_teacher(toy_distiller):
+    """As an average that is kept on the CPU; the teacher follows a copy that outlives the first."""
+    teacher = toy_distiller.teacher.model
+    clone = copy.deepcopy(toy_distiller)
+    clone.double()
+    assert {p.dtype for p in teacher.parameters()} == {torch.float32}
+    toy_distiller.half()
+    assert {p.dtype for p in teacher.parameters()} == {torch.float16}
+    teacher = FrozenTeacher(dict(type='ToyModel'), 'random')
+    first, second = torch.nn.Module(), torch.nn.Module()
+    assert teacher.goes_with(first) and not teacher.goes_with(second)
+    del first
+    assert teacher.goes_with(second)
+
+
+def test_an_error_of_the_teacher_is_told_as_it_is(toy_distiller, images):
+    def fail(x):
+        raise RuntimeError('CUDA out of memory')
+
+    toy_distiller.teacher.model.backbone.forward = fail
+    with pytest.raises(RuntimeError, match='^CUDA out of memory$'):
+        toy_distiller(images, mode='loss')
+
+
 def test_copy_captures_from_its_own_student(toy_distiller, images):
     clone = copy.deepcopy(toy_distiller)
     clone.student.neck.convs[0].weight.data.zero_()

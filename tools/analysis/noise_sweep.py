@@ -27,7 +27,13 @@ with one_line_errors('--debug' in sys.argv):
     from mmengine.runner import Runner, set_random_seed
     from torch import Tensor
 
-    from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, merge_options
+    from mmdiffkd.apis import (
+        TRAINING_KEYS,
+        KeyValueAction,
+        check_complete,
+        complete_model,
+        merge_options,
+    )
     from mmdiffkd.checkpoint import load_file
     from mmdiffkd.diffusion import DiffKDHead, HeadOutput
     from mmdiffkd.distillers import DiffKDDistiller, DistillPair
@@ -69,7 +75,7 @@ def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
             f'or iter_*.pth of a distillation has'
         )
     with guarded_loading(trust):
-        model = MODELS.build(cfg.model)
+        model = MODELS.build(complete_model(cfg))
     if not isinstance(model, DiffKDDistiller):
         raise SystemExit(f'error: the model of {cfg.filename} is no DiffKDDistiller')
     model.load_state_dict(weights)

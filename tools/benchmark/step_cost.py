@@ -27,7 +27,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from naive_distiller import build_naive_distiller, has_diffusion_head
 
-from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete
+from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, complete_model
 from mmdiffkd.distillers.build import load_config, student_config
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 from mmdiffkd.testing import make_smoke_config
@@ -71,9 +71,7 @@ def measure(
         smoke.work_dir = folder
         smoke = make_smoke_config(smoke, image_size=tuple(size))
         batch = _batch(smoke, batch_size)
-    if smoke.get('data_preprocessor') is not None:
-        # As the runner does; mmpretrain's configs keep it beside the model.
-        smoke.model.setdefault('data_preprocessor', smoke.data_preprocessor)
+    smoke.model = complete_model(smoke)
 
     models = {
         STUDENT: lambda: MODELS.build(student_config(smoke.model)),

@@ -15,9 +15,8 @@ EXTENT = 'unpadded_shape'
 
 # Largest difference of two formats that makes none, relative to the spread of a model's input.
 _SAME = 1e-3
-# How far apart the pixels of a batch are that can be pictures. Normalised ones taken for plain
-# pixels are closer, plain ones taken for normalised ones further apart.
-_LEAST_SPREAD, _LARGEST_SPREAD = 5, 2500
+# How far apart the pixels of a batch are at least. Normalised ones taken for plain ones are closer.
+_LEAST_SPREAD = 5
 
 
 class InputFormat(NamedTuple):
@@ -112,10 +111,10 @@ class InputConverter(nn.Module):
         if self.is_identity:
             return
         spread = float(((inputs.amax() - inputs.amin()) * self.source.std.max()).abs())
-        if 0 < spread < _LEAST_SPREAD or spread > _LARGEST_SPREAD:
+        if 0 < spread < _LEAST_SPREAD:
             raise ConfigError(
                 f"student_input: the student's pictures cannot be {self.source}, as it seemed when "
-                f'the model was built: their pixels would be up to {spread:.3g} apart. Say what '
+                f'the model was built: their pixels would be {spread:.3g} apart at most. Say what '
                 f'they are with student_input=dict(mean=[...], std=[...], rgb=True), or '
                 f"teacher.input='student' if the teacher takes the same"
             )

@@ -150,7 +150,7 @@ def test_metadata(wheel):
         )
     requires = metadata.get_all('Requires-Dist')
     core = [requirement for requirement in requires if 'extra ==' not in requirement]
-    assert core == ['numpy', 'torch>=2.6']
+    assert core == ['numpy', 'safetensors', 'torch>=2.6']
     assert metadata.get_all('Provides-Extra') == ['docs', 'tests']
     assert any(requirement.startswith('pytest;') for requirement in requires)
     assert metadata['Requires-Python'] == '>=3.10'

@@ -175,6 +175,27 @@ def test_numbers_that_are_none_of_pixels(wrong, message):
 
 
 @TRANSFORMS.register_module()
+class LoadFromElsewhere(BaseTransform):
+    """As from an archive that is not there."""
+
+    def transform(self, results):
+        raise FileNotFoundError(results['img_path'])
+
+
+@pytest.mark.parametrize(
+    ('loader', 'rgb'),
+    [
+        ([dict(type='LoadImageFromFile')], False),
+        ([dict(type='LoadFromElsewhere')], False),
+        ([], True),
+    ],
+)
+def test_pixels_that_a_data_set_has_itself_are_rgb(loader, rgb):
+    found = probe([*loader, dict(type='Resize', scale=(64, 64))], preprocessor(RAW), 3)
+    assert found.format.rgb == rgb
+
+
+@TRANSFORMS.register_module()
 class ToUnitTensor(BaseTransform):
     """RGB from 0 to 1, as torchvision's."""
 
@@ -228,7 +249,7 @@ class NeedsOthers(BaseTransform):
 )
 def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
     before = torch.get_rng_state()
-    found = probe(transforms, ImgDataPreprocessor(), 3)
+    found = probe([dict(type='LoadFromElsewhere'), *transforms], ImgDataPreprocessor(), 3)
     assert torch.equal(torch.get_rng_state(), before)
     assert found.format.mean.flatten().tolist() == pytest.approx(mean, abs=0.01)
     assert found.format.std.flatten().tolist() == pytest.approx(std, rel=1e-3)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, FUNCTIONS, TRANSFORMS
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from .dry_run import ImageShape
@@ -204,8 +205,9 @@ def _prepared(picture: Dict, preprocessor: Optional[nn.Module]) -> Any:
     pixels = _pixels(picture)
     if not isinstance(pixels, Tensor) or preprocessor is None:
         return pixels
-    sample = picture.get('data_samples')
-    batch = dict(inputs=[pixels], data_samples=None if sample is None else [sample])
+    # Some preprocessors write into the samples of pictures that they pad, as mmseg's does.
+    sample = picture.get('data_samples', BaseDataElement())
+    batch = dict(inputs=[pixels], data_samples=[sample])
     return preprocessor(batch, False)['inputs'][0]
 
 

@@ -213,6 +213,21 @@ def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
         assert found.shape == (3, 30, 40)
 
 
+class WritesIntoSamples(ImgDataPreprocessor):
+    """As mmseg's, where ``test_cfg`` pads."""
+
+    def forward(self, data, training=False):
+        for sample in data['data_samples']:
+            sample.set_metainfo(dict(pad_shape=data['inputs'][0].shape))
+        return super().forward(data, training)
+
+
+def test_a_preprocessor_that_writes_into_samples():
+    assert str(probe(None, WritesIntoSamples(**CAFFE), 3).format) == str(
+        probe(None, ImgDataPreprocessor(**CAFFE), 3).format
+    )
+
+
 @pytest.mark.parametrize('channels', [1, 4, 7])
 def test_pictures_of_other_channels(channels):
     load = dict(type='LoadImageFromFile', color_type='unchanged')

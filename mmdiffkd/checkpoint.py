@@ -70,7 +70,7 @@ def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
     weights = {
         str(name).removeprefix('module.'): value
         for name, value in (found.items() if isinstance(found, dict) else ())
-        if isinstance(value, Tensor)
+        if isinstance(value, Tensor) or str(name).endswith('_extra_state')
     }
     weights = {k: v for k, v in weights.items() if not k.startswith(DISTILL_PREFIX)}
     if prefix:
@@ -144,7 +144,11 @@ def load_strictly(
         return [key for key in keys if not any(pattern.search(key) for pattern in ignored)]
 
     own = model.state_dict()
-    misshapen = [key for key in weights if key in own and weights[key].shape != own[key].shape]
+    misshapen = [
+        key
+        for key, value in weights.items()
+        if key in own and isinstance(value, Tensor) and value.shape != own[key].shape
+    ]
     fitting = {key: value for key, value in weights.items() if key not in misshapen}
     result = model.load_state_dict(fitting, strict=False)
     shapes = [

@@ -11,6 +11,7 @@ from mmengine.runner import CheckpointLoader
 
 from mmdiffkd.checkpoint import CheckpointError, load_file, load_strictly, weights_of
 from mmdiffkd.guarded_loading import guarded_loading
+from mmdiffkd.hooks.witness import non_finite
 
 from .serving import Malicious
 
@@ -150,3 +151,22 @@ def test_ignored_keys_are_said():
     assert lines == ['checkpoint x: 2 weights stay random: 1.bias, 1.weight. ignore_keys allows it']
     with pytest.raises(CheckpointError, match='none of the weights of Sequential'):
         load_strictly(model, {'other': torch.ones(1)}, 'checkpoint x', ['.'])
+
+
+def test_what_a_model_keeps_beside_its_tensors():
+    """torch's extra state may be any object."""
+
+    class Counting(torch.nn.Linear):
+        steps = 0
+
+        def get_extra_state(self):
+            return dict(steps=self.steps)
+
+        def set_extra_state(self, state):
+            self.steps = state['steps']
+
+    trained, loaded = Counting(2, 2), Counting(2, 2)
+    trained.steps = 3
+    load_strictly(loaded, weights_of(dict(state_dict=trained.state_dict())), 'it')
+    assert loaded.steps == 3
+    assert non_finite(trained.state_dict().items()) == []

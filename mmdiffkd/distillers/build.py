@@ -249,22 +249,26 @@ def dicts_in(value: Any) -> Iterator[Dict]:
 def forget_weights(model: Dict) -> None:
     """Change a model dict so that building and initialising it loads no weight from anywhere.
 
-    Weights are what an ``init_cfg`` has as its ``checkpoint``, and what stands under a key that
-    speaks of them, such as mmseg's ``pretrained``, mmdet's ``teacher_ckpt`` or timm's
-    ``checkpoint_path``.
+    Weights are what an ``init_cfg`` has as its ``checkpoint``, or has yet to get as one of type
+    ``Pretrained``, and what stands under a key that speaks of them, such as mmseg's ``pretrained``,
+    mmdet's ``teacher_ckpt`` or timm's ``checkpoint_path``.
     """
     for part in dicts_in(model):
         inits = part.get('init_cfg')
-        # Some models load it whatever its type is, or without one.
-        if any('checkpoint' in init for init in dicts_in(inits)):
-            kept = [init for init in inits if 'checkpoint' not in init]
-            part['init_cfg'] = kept or None if isinstance(inits, (list, tuple)) else None
+        if any(map(_loads_weights, dicts_in(inits))):
+            listed = inits if isinstance(inits, (list, tuple)) else ()
+            part['init_cfg'] = [init for init in listed if not _loads_weights(init)] or None
         for key, value in part.items():
             if isinstance(value, str) and value and any(word in str(key) for word in _WEIGHT_WORDS):
                 part[key] = None
         # timm's models and others take a flag.
         if part.get('pretrained') is True:
             part['pretrained'] = False
+
+
+def _loads_weights(init: Dict) -> bool:
+    # Some models load a checkpoint whatever the type is, or without one.
+    return 'checkpoint' in init or 'Pretrained' in str(init.get('type'))
 
 
 def has_pretrained_weights(model: Dict) -> bool:

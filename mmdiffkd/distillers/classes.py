@@ -3,13 +3,15 @@
 import re
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from mmengine.fileio import list_from_file
-from mmengine.registry import DATASETS
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, Registry
 from torch import Tensor, nn
 
 from .build import ConfigError, load_config, scope_of
+from .probing import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]
 """Names in the order of the scores; None if they are not known."""
@@ -34,16 +36,28 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
         return None
     listed = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
     if not listed:
-        cls = dataset.get('type')
-        if isinstance(cls, str):
-            with DATASETS.switch_scope_and_registry(scope) as registry:
-                cls = registry.get(cls)
-        listed = getattr(cls, 'METAINFO', {}).get('classes')
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            cls = dataset.get('type')
+            cls = registry.get(cls) if isinstance(cls, str) else cls
+            listed = getattr(cls, 'METAINFO', {}).get('classes')
+            if not listed and cls is not None:
+                listed = _listed_when_built(registry, dataset)
     if isinstance(listed, str):
         path = Path(listed).expanduser()
         # That of a teacher may be on another machine.
         listed = list_from_file(path) if path.is_file() else None
     return _names(listed)
+
+
+def _listed_when_built(registry: Registry, dataset: Dict) -> Optional[Sequence[str]]:
+    """The classes of a data set that finds them when it reads its data, as folders."""
+    try:
+        with random_state_kept():
+            return getattr(registry.build(dataset), 'metainfo', {}).get('classes')
+    except Exception as error:
+        # Files that are not there are the data loader's to complain about, or on another machine.
+        print_log(f'No classes could be read off a data set: {error!r}', 'current')
+        return None
 
 
 def classes_of_file(checkpoint: Dict) -> Classes:
@@ -105,7 +119,7 @@ def check_classes(
     cfg: Dict,
     loss: nn.Module,
     maps: Tuple[Sequence[Tensor], Sequence[Tensor]],
-    student: Classes,
+    student: Callable[[], Classes],
     teacher: Any,
 ) -> None:
     """Raise :class:`ConfigError` if a pair compares scores of classes that are not the same.
@@ -115,19 +129,28 @@ def check_classes(
         cfg: Its config.
         loss: Its distance.
         maps: Of student and teacher, each (N, C, H, W).
-        student: Classes of the student.
+        student: Yields the classes of the student; asked only if it has to be, as the data may have
+            to be read for it.
         teacher: The :class:`FrozenTeacher`, which is asked for its classes if it has to be.
     """
     path, kind = cfg['student'], type(loss).__name__
-    if student is None or not _are_scores(path, kind, maps[0], len(student)):
+    if not _OF_SCORES.search(kind) and _root(path) not in _HEADS_OF_SCORES:
         return
-    difference = class_difference(student, teacher.classes)
+    mine = student()
+    if mine is None or not _are_scores(path, kind, maps[0], len(mine)):
+        return
+    difference = class_difference(mine, teacher.classes)
     if difference is not None and _are_scores(path, kind, maps[1], len(teacher.classes)):
         raise ConfigError(
             f'pairs.{name}: it compares scores of classes, and {difference}; leave the pair out, '
             f"or list the student's classes as the teacher does; if only the spelling differs, "
             f'say so with teacher.classes'
         )
+
+
+def _root(path: str) -> str:
+    """The child of the model that a path of an output leads into; empty for an input."""
+    return path.partition('.')[0].partition('[')[0] if ':' not in path else ''
 
 
 def _are_scores(path: str, loss: str, maps: Sequence[Tensor], number: int) -> bool:
@@ -139,7 +162,7 @@ def _are_scores(path: str, loss: str, maps: Sequence[Tensor], number: int) -> bo
         maps: Of one model, each (N, C, H, W).
         number: Of the classes of that model.
     """
-    root = path.partition('.')[0].partition('[')[0] if ':' not in path else ''
+    root = _root(path)
     widths = [feature.shape[1] for feature in maps]
     one_each = all(width == number for width in widths)
     if not _OF_SCORES.search(loss):

@@ -1,6 +1,7 @@
 """The distiller: what a config names and what the runner trains."""
 
 import logging
+from functools import cache
 from typing import Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 from mmengine.logging import print_log
@@ -241,7 +242,11 @@ class DiffKDDistiller(BaseModel):
         # They also tell the model things, `model.epoch = runner.epoch`, which the student is to
         # hear. Weights and modules that neither has are those of a subclass.
         is_ours = 'pairs' not in self._modules or name in dir(self) or name.startswith('_')
-        if is_ours or isinstance(value, (nn.Module, Tensor)) and not hasattr(self.student, name):
+        if (
+            is_ours
+            or isinstance(value, (nn.Module, nn.Parameter))
+            and not hasattr(self.student, name)
+        ):
             super().__setattr__(name, value)
         else:
             setattr(self.student, name, value)
@@ -287,7 +292,7 @@ class DiffKDDistiller(BaseModel):
         # From now on it may be that a host runs no module where there is nothing to run it on.
         self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict()
-        classes = classes_of_data(data)
+        classes = cache(lambda: classes_of_data(data))
         for name, cfg in pairs.items():
             calls = self._capture.calls[cfg['student']], self.teacher.capture.calls[cfg['teacher']]
             with blaming(f'pairs.{name}', image):

@@ -26,6 +26,7 @@ class StudentInput(NamedTuple):
         channels: Number of channels of an input.
         shape: Channels, height and width of an input, or None if they differ or are not known.
         shapes: Shapes of made-up inputs to try, the most likely first.
+        rgb: Whether the pixels of the data set are in RGB order.
     """
 
     format: Optional[InputFormat]
@@ -33,6 +34,7 @@ class StudentInput(NamedTuple):
     channels: int
     shape: Optional[ImageShape]
     shapes: Iterable[ImageShape]
+    rgb: bool
 
 
 def find_student_input(
@@ -47,9 +49,9 @@ def find_student_input(
     """
     channels = _channels(student)
     preprocessor = student.data_preprocessor
-    alone = probe(None, preprocessor, channels)
     pipeline = pipeline_of((data or {}).get('dataset'))
-    found = alone if pipeline is None else probe(pipeline, preprocessor, channels)
+    found = probe(pipeline, preprocessor, channels)
+    alone = found if pipeline is None else probe(None, preprocessor, channels, found.rgb)
 
     def sample() -> Optional[ImageShape]:
         try:
@@ -73,7 +75,7 @@ def find_student_input(
     elif shape is not None:
         channels = shape[0]
     shapes = ImageShapes(channels, shape, sample)
-    return StudentInput(known, alone.format, channels, shape, shapes)
+    return StudentInput(known, alone.format, channels, shape, shapes, found.rgb)
 
 
 def _channels(model: nn.Module) -> int:
@@ -98,7 +100,7 @@ def teacher_converter(
             have to be; the message names the key that says it.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
-    alone = probe(None, preprocessor, student.channels)
+    alone = probe(None, preprocessor, student.channels, student.rgb)
     found = _teacher_probe(config, preprocessor, alone, student.channels)
     if given is None and _takes_students(config, found, alone, student):
         given = AS_STUDENT

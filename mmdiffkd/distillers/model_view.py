@@ -16,7 +16,7 @@ from .dry_run import (
     undisturbed,
 )
 from .levels import MapShape
-from .shapes import strides_of, token_layout
+from .shapes import Size, strides_of, token_layout
 from .survey import ModuleRecord, TensorSpec, surveyed
 
 # Two images tell what belongs to the batch from what does not, and let batch norm work on 1x1 maps.
@@ -113,7 +113,7 @@ class ModelView:
 
     def _map_shape(self, shape: Tuple[int, ...]) -> Optional[MapShape]:
         if len(shape) == 4:
-            return shape[1:]
+            return shape[1:] if _has_one_stride(shape[2:], self.shape[1:]) else None
         if len(shape) == 2:
             return shape[1], 1, 1
         if len(shape) == 3:
@@ -121,6 +121,17 @@ class ModelView:
             layout = token_layout([(shape[1], size)], self.strides)
             return layout and (shape[2], *layout.grid(shape[1], size))
         return None
+
+
+def _has_one_stride(size: Size, image_size: Size) -> bool:
+    """Whether a map's height and width can come of the same stride, rounded up or down.
+
+    Those of a map whose channels come last cannot.
+    """
+    (height, width), (image_height, image_width) = size, image_size
+    too_wide = image_height * (width - 1) >= image_width * (height + 1)
+    too_high = image_width * (height - 1) >= image_height * (width + 1)
+    return not (too_wide or too_high)
 
 
 def view_model(

@@ -1,5 +1,6 @@
 """Give the teacher the input it was trained with, from the student's prepared batch."""
 
+import math
 from typing import Any, NamedTuple, Optional, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from .build import ConfigError, check_keys
 
 EXTENT = 'unpadded_shape'
 """Meta information of a data sample: height and width of its picture before it was padded, where
-``img_shape`` does not say it."""
+``img_shape`` does not say it, and the ``img_shape`` of then."""
 
 # Largest difference of two formats that makes none, relative to the spread of a model's input.
 _SAME = 1e-3
@@ -57,8 +58,18 @@ class InputFormat(NamedTuple):
         lists = all(isinstance(part, (list, tuple)) and part for part in numbers)
         if not lists or not all(isinstance(x, (int, float)) for part in numbers for x in part):
             raise ConfigError(f'{where}: mean and std must be lists of one number per channel')
-        if not isinstance(cfg['rgb'], bool) or min(cfg['std']) <= 0:
-            raise ConfigError(f'{where}: rgb must be True or False, and std above 0')
+        if len(numbers[0]) != len(numbers[1]):
+            raise ConfigError(
+                f'{where}: mean has {len(numbers[0])} numbers, std {len(numbers[1])}; both need '
+                f'one per channel'
+            )
+        if not isinstance(cfg['rgb'], bool) or not math.isfinite(sum(map(sum, numbers))):
+            raise ConfigError(f'{where}: rgb must be True or False, mean and std finite numbers')
+        if min(cfg['std']) < 1:
+            raise ConfigError(
+                f'{where}: std must be that of pixels from 0 to 255, at least 1, got '
+                f'{min(cfg["std"])}; multiply mean and std of pixels from 0 to 1 by 255'
+            )
         return cls.from_numbers(*numbers, cfg['rgb'], pad_value)
 
     @property
@@ -151,7 +162,12 @@ def pad_value_of(preprocessor: Optional[nn.Module]) -> float:
 def extent_of(sample: Any) -> Optional[Sequence[int]]:
     """Height and width of a data sample's picture without its padding, or None if unknown."""
     metainfo = getattr(sample, 'metainfo', {})
-    return metainfo.get(EXTENT, metainfo.get('img_shape', ()))[:2] or None
+    shape = metainfo.get('img_shape', ())[:2] or None
+    size, stated = metainfo.get(EXTENT, (shape, None))
+    if stated is None or tuple(shape) in (size, stated):
+        return size
+    # What has resized the batch since then has kept img_shape up to date.
+    return [round(a * b / c) for a, b, c in zip(size, shape, stated)]
 
 
 class ExtentRecorder:
@@ -176,7 +192,7 @@ class ExtentRecorder:
             size, stated = tuple(picture.shape[-2:]), extent_of(sample)
             if stated is None or tuple(stated) == size:
                 continue
-            sample.set_metainfo({EXTENT: size})
+            sample.set_metainfo({EXTENT: (size, tuple(stated))})
             if not self._said:
                 self._said = True
                 print_log(

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, FUNCTIONS, TRANSFORMS
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from .dry_run import ImageShape
@@ -45,12 +46,14 @@ class Probe(NamedTuple):
         shape: Channels, height and width of the input, or None if they depend on the picture's.
         channels: Number of channels of the input, or None if it is no single picture.
         knows_pipeline: Whether the data transforms were known.
+        rgb: Whether the pixels that went in were in RGB order.
     """
 
     format: Optional[InputFormat]
     shape: Optional[ImageShape]
     channels: Optional[int]
     knows_pipeline: bool
+    rgb: bool
 
     @property
     def is_known(self) -> bool:
@@ -79,7 +82,10 @@ def pipeline_of(dataset: Any) -> Optional[List[Dict]]:
 
 
 def probe(
-    pipeline: Optional[Sequence[Dict]], preprocessor: Optional[nn.Module], channels: int
+    pipeline: Optional[Sequence[Dict]],
+    preprocessor: Optional[nn.Module],
+    channels: int,
+    rgb: bool = False,
 ) -> Probe:
     """Find out what becomes of pictures.
 
@@ -87,21 +93,29 @@ def probe(
         pipeline: Configs of data transforms, or None if they are not known.
         preprocessor: The data preprocessor of a model, or None.
         channels: Number of channels of the pictures.
+        rgb: Whether the data set's pixels are in RGB order, if transforms do not tell.
     """
     colours = np.array([np.resize(colour, channels) for colour in _COLOURS], np.float64)
     transforms = None if pipeline is None else _built(pipeline)
     with random_state_kept(), tempfile.TemporaryDirectory() as folder:
         pictures = [_picture(Path(folder), c, _SIZE) for c in colours]
         pictures.append(_picture(Path(folder), colours[0], _OTHER_SIZE))
+        if transforms:
+            # If nothing loads them, the data set has the pixels itself, as CIFAR: in RGB order, as
+            # all but cv2 have them.
+            rgb = channels == 3 and not any(_loads(t, pictures[0]) for t in transforms)
+        if rgb:
+            pictures = [dict(picture, img=picture['img'][..., ::-1]) for picture in pictures]
         for transform in transforms or ():
             pictures = _transformed(pictures, transform)
         batches = [_prepared(picture, preprocessor) for picture in pictures]
     if not all(isinstance(x, Tensor) and x.dim() == 3 for x in batches):
-        return Probe(None, None, None, transforms is not None)
+        return Probe(None, None, None, transforms is not None, rgb)
     found = _colours(batches[: len(colours)])
     form = None if found is None else _fit(colours, found, pad_value_of(preprocessor))
     first, *_, other = [tuple(x.shape) for x in batches]
-    return Probe(form, first if first == other else None, first[0], transforms is not None)
+    shape = first if first == other else None
+    return Probe(form, shape, first[0], transforms is not None, rgb)
 
 
 def sample_shape(data: Dict, preprocessor: nn.Module) -> Optional[ImageShape]:
@@ -146,6 +160,32 @@ def _built(pipeline: Sequence[Dict]) -> Optional[List[Callable]]:
         # A data set that uses them will complain; a teacher's are wanted for their colours alone.
         print_log(f'The data transforms cannot be built: {error}', 'current', logging.WARNING)
         return None
+
+
+class _Watched(dict):
+    """Notes what is looked up in it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked = set()
+
+    def __getitem__(self, key: Any) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+def _loads(transform: Callable, picture: Dict) -> bool:
+    """Whether a transform reads pictures from files, even if it cannot read this one."""
+    given = _Watched({key: value for key, value in picture.items() if key != 'img'})
+    try:
+        return 'img' in transform(given)
+    except Exception:
+        # What needs a picture fails without one, when it asks for it.
+        return 'img' not in given.asked
 
 
 def _picture(folder: Path, colour: np.ndarray, size: Tuple[int, int]) -> Dict:
@@ -204,8 +244,9 @@ def _prepared(picture: Dict, preprocessor: Optional[nn.Module]) -> Any:
     pixels = _pixels(picture)
     if not isinstance(pixels, Tensor) or preprocessor is None:
         return pixels
-    sample = picture.get('data_samples')
-    batch = dict(inputs=[pixels], data_samples=None if sample is None else [sample])
+    # Some preprocessors write into the samples of pictures that they pad, as mmseg's does.
+    sample = picture.get('data_samples', BaseDataElement())
+    batch = dict(inputs=[pixels], data_samples=[sample])
     return preprocessor(batch, False)['inputs'][0]
 
 

@@ -77,7 +77,7 @@ def _check_fit(own: Dict[str, Tensor], saved: Dict[str, Tensor]) -> None:
     misshapen = [
         f'{key} {tuple(saved[key].shape)}, model has {tuple(value.shape)}'
         for key, value in own.items()
-        if key in saved and saved[key].shape != value.shape
+        if isinstance(saved.get(key), Tensor) and saved[key].shape != value.shape
     ]
     _refuse(listing('missing', missing), listing('wrongly shaped', misshapen))
 

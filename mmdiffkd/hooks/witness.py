@@ -1,6 +1,6 @@
 """What the pairs of a distiller saw in one iteration, and what of it is not finite."""
 
-from typing import Callable, Dict, Iterable, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Tuple
 
 import torch
 from torch import Tensor
@@ -91,8 +91,8 @@ def non_finite(named: Iterable[Tuple[str, Tensor]]) -> List[str]:
     return [name for name, tensor in named if not _is_finite(tensor)]
 
 
-def _is_finite(tensor) -> bool:
-    return tensor is None or bool(tensor.detach().isfinite().all())
+def _is_finite(value: Any) -> bool:
+    return not isinstance(value, Tensor) or bool(value.detach().isfinite().all())
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -15,7 +15,7 @@ def test_table():
         for line in table.splitlines()
         if line[:6] == 'parts.'
     }
-    assert rows['parts.maps'] == '3x64x32'
+    assert rows['parts.maps'] == '3x32x32'
     assert rows['parts.several'] == '3x64x64, 3x1x1'
     assert rows['parts.nested'] == '[0] 3x64x64; [1] 3x64x64, 3x64x64'
     assert rows['parts.scalars'] == 'scalar'

@@ -61,6 +61,8 @@ def test_no_weights_are_left_to_load():
         text=dict(init_cfg=dict(type='Pretrained_Part', checkpoint='x.pth')),
         heads=[dict(init_cfg=[normal, pretrained]), dict(init_cfg=(pretrained,))],
         neck=dict(init_cfg=normal, checkpoint=True),
+        # Configs of mmpretrain leave the file to the user.
+        todo=dict(init_cfg=dict(type='Pretrained', prefix='backbone.')),
         teacher_ckpt='x.pth',
         other=dict(checkpoint_path='x.bin'),
     )
@@ -72,6 +74,7 @@ def test_no_weights_are_left_to_load():
         text=dict(init_cfg=None),
         heads=[dict(init_cfg=[normal]), dict(init_cfg=None)],
         neck=rest,
+        todo=dict(init_cfg=None),
         teacher_ckpt=None,
         other=dict(checkpoint_path=None),
     )

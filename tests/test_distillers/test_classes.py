@@ -1,5 +1,7 @@
 """Scores of classes are compared only if they are scores of the same classes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.registry import DATASETS, MODELS
@@ -14,6 +16,14 @@ OTHERS = ('bee', 'ant', 'cat')
 @DATASETS.register_module()
 class NamedPictures:
     METAINFO = dict(classes=NAMES)
+
+
+@DATASETS.register_module()
+class PicturesInFolders:
+    """Its classes are what it finds when it is built."""
+
+    def __init__(self, root):
+        self.metainfo = dict(classes=sorted(path.name for path in Path(root).iterdir()))
 
 
 def data(**dataset):
@@ -32,6 +42,11 @@ def test_where_a_data_set_names_its_classes(tmp_path):
         assert classes_of_data(data(metainfo=dict(classes=listed))) == OTHERS
         assert classes_of_data(data(classes=listed)) == OTHERS
     assert classes_of_data(data(classes='nowhere.txt')) is None
+    folders = dict(type='PicturesInFolders', root=str(tmp_path / 'nowhere'))
+    assert classes_of_data(dict(dataset=folders)) is None
+    for name in reversed(NAMES):
+        (tmp_path / 'nowhere' / name).mkdir(parents=True)
+    assert classes_of_data(dict(dataset=folders)) == NAMES
     config = tmp_path / 'teacher.py'
     config.write_text(f'val_dataloader = {data()!r}')
     assert classes_of_config(str(config)) == NAMES

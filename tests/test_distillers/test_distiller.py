@@ -303,6 +303,8 @@ def test_host_hooks_reach_the_student(toy_distiller):
     toy_distiller.loss_module = torch.nn.L1Loss()
     toy_distiller.data_preprocessor = torch.nn.Identity()
     assert (student.epoch, student.never_heard_of) == (1, 2)
+    toy_distiller.class_weights = torch.ones(2)
+    assert student.class_weights is toy_distiller.class_weights
     assert isinstance(student.loss_module, torch.nn.L1Loss)
     assert isinstance(student.data_preprocessor, torch.nn.Identity)
     toy_distiller.train(False)

@@ -27,7 +27,8 @@ def tokens(x):
 
 
 MAPS = dict(
-    maps=(lambda x: x[..., ::2], [(3, 64, 32)]),
+    maps=(lambda x: x[..., ::2, ::2], [(3, 32, 32)]),
+    channels_last=(lambda x: x[..., ::2, ::2].movedim(1, -1), None),
     vectors=(lambda x: x.mean((2, 3)), [(3, 1, 1)]),
     tokens=(tokens, [(3, 4, 4)]),
     several=(lambda x: [x, x[..., :1, :1]], [(3, 64, 64), (3, 1, 1)]),
@@ -98,4 +99,4 @@ def test_annotations_of_another_kind_do_not_matter():
             return super().forward(inputs, data_samples, mode)
 
     view = view_model(Picky(), 'student', ((3, 64, 64),), complete=True, trains=True)
-    assert view.maps('parts.maps') == [(3, 64, 32)]
+    assert view.maps('parts.maps') == [(3, 32, 32)]

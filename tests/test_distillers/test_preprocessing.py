@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.distillers import ConfigError
-from mmdiffkd.distillers.preprocessing import ExtentRecorder, InputConverter
+from mmdiffkd.distillers.preprocessing import ExtentRecorder, InputConverter, InputFormat, extent_of
 from mmdiffkd.distillers.probing import probe
 
 RGB = dict(
@@ -143,11 +143,56 @@ def test_padding_is_what_the_preprocessor_padded():
     )
 
 
+def test_stale_img_shape_of_a_batch_that_is_resized():
+    """As mmdet's BatchSyncRandomResize, which has img_shape follow."""
+    samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
+    module = preprocessor(RGB)
+    module.register_forward_pre_hook(ExtentRecorder())
+    samples_ = module(dict(inputs=images(), data_samples=samples_))['data_samples']
+    for sample in samples_:
+        sample.set_metainfo(dict(img_shape=(40, 180)))
+    assert [list(map(int, extent_of(sample))) for sample in samples_] == [[80, 120], [128, 100]]
+
+
 # Statistics of pixels from 0 to 255 in RGB order, and the same in other words.
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], rgb=True)
 NORMALIZE = dict(type='Normalize', mean=IMAGENET['mean'], std=IMAGENET['std'], to_rgb=True)
 TO_TENSOR = dict(type='ToUnitTensor')
 UNIT = dict(type='UnitNormalize', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]), 'std must .* multiply'),
+        (dict(mean=[0, 0, 0], std=[255, 255]), 'mean has 3 numbers, std 2'),
+        (dict(mean=[math.nan] * 3), 'finite'),
+    ],
+)
+def test_numbers_that_are_none_of_pixels(wrong, message):
+    with pytest.raises(ConfigError, match=f'^teacher.input: .*{message}'):
+        InputFormat.from_config({**IMAGENET, **wrong}, 'teacher.input')
+
+
+@TRANSFORMS.register_module()
+class LoadFromElsewhere(BaseTransform):
+    """As from an archive that is not there."""
+
+    def transform(self, results):
+        raise FileNotFoundError(results['img_path'])
+
+
+@pytest.mark.parametrize(
+    ('loader', 'rgb'),
+    [
+        ([dict(type='LoadImageFromFile')], False),
+        ([dict(type='LoadFromElsewhere')], False),
+        ([], True),
+    ],
+)
+def test_pixels_that_a_data_set_has_itself_are_rgb(loader, rgb):
+    found = probe([*loader, dict(type='Resize', scale=(64, 64))], preprocessor(RAW), 3)
+    assert found.format.rgb == rgb
 
 
 @TRANSFORMS.register_module()
@@ -204,13 +249,28 @@ class NeedsOthers(BaseTransform):
 )
 def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
     before = torch.get_rng_state()
-    found = probe(transforms, ImgDataPreprocessor(), 3)
+    found = probe([dict(type='LoadFromElsewhere'), *transforms], ImgDataPreprocessor(), 3)
     assert torch.equal(torch.get_rng_state(), before)
     assert found.format.mean.flatten().tolist() == pytest.approx(mean, abs=0.01)
     assert found.format.std.flatten().tolist() == pytest.approx(std, rel=1e-3)
     assert found.format.rgb is rgb
     if any(transform['type'] == 'Resize' for transform in transforms):
         assert found.shape == (3, 30, 40)
+
+
+class WritesIntoSamples(ImgDataPreprocessor):
+    """As mmseg's, where ``test_cfg`` pads."""
+
+    def forward(self, data, training=False):
+        for sample in data['data_samples']:
+            sample.set_metainfo(dict(pad_shape=data['inputs'][0].shape))
+        return super().forward(data, training)
+
+
+def test_a_preprocessor_that_writes_into_samples():
+    assert str(probe(None, WritesIntoSamples(**CAFFE), 3).format) == str(
+        probe(None, ImgDataPreprocessor(**CAFFE), 3).format
+    )
 
 
 @pytest.mark.parametrize('channels', [1, 4, 7])

@@ -18,6 +18,8 @@ Classes = Optional[Tuple[str, ...]]
 
 # Distances of distributions, of whatever library.
 _OF_SCORES = re.compile('KL|DIST|CrossEntropy')
+# Detectors' modules that yield nothing else: `fc_cls`, `retina_cls`, `cls_score`.
+_SCORING = re.compile(r'(^|[._])cls(_score)?$')
 # All that these yield at the end is scores; heads of detectors yield boxes, too.
 _HEADS_OF_SCORES = ('head', 'decode_head', 'auxiliary_head')
 
@@ -134,7 +136,7 @@ def check_classes(
         teacher: The :class:`FrozenTeacher`, which is asked for its classes if it has to be.
     """
     path, kind = cfg['student'], type(loss).__name__
-    if not _OF_SCORES.search(kind) and _root(path) not in _HEADS_OF_SCORES:
+    if not _says_scores(path, kind) and _root(path) not in _HEADS_OF_SCORES:
         return
     mine = student()
     if mine is None or not _are_scores(path, kind, maps[0], len(mine)):
@@ -146,6 +148,11 @@ def check_classes(
             f"or list the student's classes as the teacher does; if only the spelling differs, "
             f'say so with teacher.classes'
         )
+
+
+def _says_scores(path: str, loss: str) -> bool:
+    """Whether the names of a pair's module or distance are those for scores."""
+    return bool(_OF_SCORES.search(loss) or _SCORING.search(path))
 
 
 def _root(path: str) -> str:
@@ -165,7 +172,7 @@ def _are_scores(path: str, loss: str, maps: Sequence[Tensor], number: int) -> bo
     root = _root(path)
     widths = [feature.shape[1] for feature in maps]
     one_each = all(width == number for width in widths)
-    if not _OF_SCORES.search(loss):
+    if not _says_scores(path, loss):
         return one_each and root in _HEADS_OF_SCORES
     # Detectors score each class for several boxes of a place, or a background, too.
     dense = root.endswith('head') and root not in _HEADS_OF_SCORES

@@ -196,7 +196,8 @@ def _picture(folder: Path, colour: np.ndarray, size: Tuple[int, int]) -> Dict:
     labels, path = folder / f'{name}_labels.png', folder / f'{name}.png'
     cv2.imwrite(str(labels), np.zeros(size, np.uint8))
     # Pictures of other numbers of channels come from other files, whose loaders fail on these.
-    cv2.imwrite(str(path), image if len(colour) in (1, 3, 4) else image[..., :3])
+    file = image if len(colour) in (1, 3, 4) else image[..., np.resize(range(len(colour)), 3)]
+    cv2.imwrite(str(path), file)
     box = [0, 0, width, height]
     outline = [[0, 0, width, 0, width, height, 0, height]]
     instance = dict(bbox=box, bbox_label=0, ignore_flag=0, mask=outline)

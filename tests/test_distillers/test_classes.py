@@ -83,6 +83,7 @@ def test_scores_of_other_classes_are_refused(toy_config, meta):
         ('head.cls', 'KLDivLoss', 3, True),
         ('head.cls', 'DISTLoss', 3, True),
         ('head.cls', 'MSELoss', 3, True),
+        ('head.cls:input', 'MSELoss', 3, False),
         # Features, whatever their width.
         ('neck', 'MSELoss', 8, False),
         ('backbone', 'L1Loss', 8, False),
@@ -110,18 +111,18 @@ def test_what_counts_as_scores(toy_teacher, student, loss, number, refused):
 def test_heads_of_detectors_score_several_boxes(toy_teacher):
     """And a background; their boxes are no scores."""
     config = dict(type='ToyDetector', num_classes=6)
-    pair = dict(student='bbox_head.cls', teacher='bbox_head.cls')
-    for loss, classes, refused in (
-        ('KLDivLoss', 3, True),
-        ('KLDivLoss', 5, True),
-        ('L1Loss', 6, False),
+    for path, loss, classes, refused in (
+        ('bbox_head.out', 'KLDivLoss', 3, True),
+        ('bbox_head.out', 'KLDivLoss', 5, True),
+        ('bbox_head.out', 'L1Loss', 6, False),
+        ('bbox_head.cls', 'L1Loss', 6, True),
     ):
         names = [f'{i}' for i in range(classes)]
         build = dict(
             type='mmdiffkd.DiffKDDistiller',
             student=config,
             teacher=dict(config=config, checkpoint='random', classes=names),
-            pairs=dict(pair=dict(pair, loss=dict(type=loss))),
+            pairs=dict(pair=dict(student=path, teacher=path, loss=dict(type=loss))),
             data=data(classes=names[::-1]),
         )
         if refused:
@@ -135,4 +136,4 @@ def test_heads_of_detectors_score_several_boxes(toy_teacher):
 class ToyDetector(MODELS.get('ToyModel')):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
-        self.bbox_head = self.head
+        self.bbox_head = torch.nn.ModuleDict(dict(cls=self.head.cls, out=self.head.cls))

@@ -141,7 +141,7 @@ def teacher_converter(
 
 def _takes_students(config: Any, found: Probe, alone: Probe, student: StudentInput) -> bool:
     """Whether nothing tells the teacher's pictures from the student's."""
-    if isinstance(config, dict) and 'data_preprocessor' not in config:
+    if isinstance(config, dict) and config.get('data_preprocessor') is None:
         # As mmpretrain's model dicts: the preprocessing is the run's.
         return True
     if found.is_known or alone.format is None or student.prepared is None:

@@ -302,6 +302,8 @@ class TestWhatTheTeacherGets:
 
     def test_a_dict_without_preprocessor_gets_the_student_s(self, config):
         assert MODELS.build(config).teacher.converter.is_identity
+        config['teacher']['config']['data_preprocessor'] = None
+        assert MODELS.build(config).teacher.converter.is_identity
 
     def test_a_preprocessor_that_normalises_is_known(self, config):
         config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)

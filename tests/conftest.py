@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 from mmengine.evaluator import BaseMetric
 from mmengine.model import BaseModel
-from mmengine.registry import METRICS, MODELS
+from mmengine.registry import METRICS, MODELS, DefaultScope
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -147,6 +147,15 @@ def make_toy_config(teacher):
             ),
         ),
     )
+
+
+@pytest.fixture(autouse=True)
+def default_scope_kept():
+    """A runner's scope would stay the default for whatever is built after it."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture

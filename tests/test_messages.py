@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 from mmdiffkd.messages import describe, place_of, shortened, suggest
 
 
 def said(fail):
-    with pytest.raises(Exception) as caught:
+    # Other tests, in whichever order, may have a default scope for all of theirs.
+    with DefaultScope.overwrite_default_scope('mmengine'), pytest.raises(Exception) as caught:
         fail()
     return describe(caught.value)
 

@@ -9,7 +9,7 @@ import logging
 import pytest
 import torch
 from mmengine.logging import MMLogger
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.apis.launch import warn_of_a_student_from_scratch
@@ -22,13 +22,9 @@ from .toy_run import toy_run
 
 
 @pytest.fixture(autouse=True)
-def scope(monkeypatch):
+def no_compilers(monkeypatch):
     # It runs compilers to ask for their versions.
     monkeypatch.setattr('mmengine.runner.runner.collect_env', dict)
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 @pytest.fixture

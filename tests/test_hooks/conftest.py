@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
@@ -114,8 +114,4 @@ def make_runner(toy_config, tmp_path):
             **changes,
         )
 
-    # A runner's scope stays the default for whatever is built after it.
-    before = dict(DefaultScope._instance_dict)
-    yield make
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
+    return make

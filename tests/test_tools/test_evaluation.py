@@ -5,20 +5,12 @@ import sys
 
 import pytest
 import torch
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import MODELS
 
 from tests.conftest import MeanLogit
 
 from ..toy_run import toy_run
 from .conftest import ROOT
-
-
-@pytest.fixture(autouse=True)
-def scope():
-    before = dict(DefaultScope._instance_dict)
-    yield
-    DefaultScope._instance_dict.clear()
-    DefaultScope._instance_dict.update(before)
 
 
 def test_it_is_the_file_given_and_not_what_a_training_starts_from(

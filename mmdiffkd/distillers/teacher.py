@@ -91,8 +91,10 @@ class FrozenTeacher:
         CheckpointError: If the checkpoint cannot be read or does not fit.
     """
 
-    WEIGHT_KEYS = ('config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix')
-    KEYS = (*WEIGHT_KEYS, 'classes', 'fold_bn', 'channels_last', 'precision', 'compile', 'input')
+    KEYS = (
+        'config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix', 'classes', 'fold_bn',
+        'channels_last', 'precision', 'compile', 'input',
+    )  # fmt: skip
 
     def __init__(
         self,

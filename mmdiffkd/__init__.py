@@ -1,6 +1,6 @@
 """mmdiffkd: Knowledge Diffusion for Distillation (DiffKD) for the OpenMMLab libraries."""
 
-from . import compat
+from mmdiffkd import compat
 
 __version__ = '0.1.0'
 

@@ -67,7 +67,7 @@ def _let_mmengine_read_its_checkpoints() -> None:
     """
     from mmengine.runner import checkpoint
 
-    from .unpickling import globals_allowed
+    from mmdiffkd.checkpoints.reading import globals_allowed
 
     load = checkpoint.load_from_local
     if load.__module__ == __name__:

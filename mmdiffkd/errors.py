@@ -8,7 +8,7 @@ import sys
 from contextlib import contextmanager
 from typing import Iterator, NoReturn, Optional
 
-from .messages import describe, one_line, place_of, shortened, steps_of, suggest
+from mmdiffkd.messages import describe, one_line, place_of, shortened, steps_of, suggest
 
 _PACKAGE = __name__.partition('.')[0]
 _LONGEST = 1500

@@ -15,18 +15,23 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmdiffkd',
-    locations=['mmdiffkd.backbones', 'mmdiffkd.distillers', 'mmdiffkd.losses', 'mmdiffkd.necks'],
+    locations=['mmdiffkd.models'],
 )
 MODEL_WRAPPERS = Registry(
     'model_wrapper',
     parent=MMENGINE_MODEL_WRAPPERS,
     scope='mmdiffkd',
-    locations=['mmdiffkd.distillers'],
+    locations=['mmdiffkd.models'],
 )
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.hooks'])
+HOOKS = Registry(
+    'hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.engine.hooks']
+)
 OPTIMIZERS = Registry(
-    'optimizer', parent=MMENGINE_OPTIMIZERS, scope='mmdiffkd', locations=['mmdiffkd.optimizers']
+    'optimizer',
+    parent=MMENGINE_OPTIMIZERS,
+    scope='mmdiffkd',
+    locations=['mmdiffkd.engine.optimizers'],
 )
 RUNNERS = Registry(
-    'runner', parent=MMENGINE_RUNNERS, scope='mmdiffkd', locations=['mmdiffkd.apis.runner']
+    'runner', parent=MMENGINE_RUNNERS, scope='mmdiffkd', locations=['mmdiffkd.engine.runner']
 )

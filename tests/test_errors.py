@@ -6,9 +6,9 @@ import json
 import pytest
 from torch.utils.data import DataLoader
 
-from mmdiffkd.checkpoint import load_file
-from mmdiffkd.distillers import FeaturePath
+from mmdiffkd.checkpoints.weights import load_file
 from mmdiffkd.errors import ArgumentParser, one_line_errors, training_is_under_way
+from mmdiffkd.models import FeaturePath
 
 
 @pytest.fixture

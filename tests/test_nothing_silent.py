@@ -1,7 +1,7 @@
 """What would make a training worthless ends it, or is a warning that is seen, once.
 
-Elsewhere: features that overflow (tests/test_hooks), pairs behind frozen modules
-(tests/test_distillers/test_distiller.py).
+Elsewhere: features that overflow (tests/test_engine), pairs behind frozen modules
+(tests/test_models/test_distiller.py).
 """
 
 import logging
@@ -13,10 +13,10 @@ from mmengine.registry import MODELS
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.apis.launch import warn_of_a_student_from_scratch
-from mmdiffkd.checkpoint import CheckpointError
-from mmdiffkd.distillers import ConfigError
-from mmdiffkd.distillers.published import published_results
-from mmdiffkd.hooks import TeacherCheckHook
+from mmdiffkd.checkpoints.weights import CheckpointError
+from mmdiffkd.engine.hooks import TeacherCheckHook
+from mmdiffkd.models import ConfigError
+from mmdiffkd.models.published import published_results
 
 from .toy_run import toy_run
 

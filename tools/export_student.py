@@ -20,10 +20,10 @@ with one_line_errors('--debug' in sys.argv):
     import torch
     from mmengine.config import Config
 
-    from mmdiffkd.checkpoint import load_file, weights_of
-    from mmdiffkd.distillers.build import student_config
-    from mmdiffkd.download import fetch
-    from mmdiffkd.plain_config import plain_config
+    from mmdiffkd.checkpoints.download import fetch
+    from mmdiffkd.checkpoints.plain_config import plain_config
+    from mmdiffkd.checkpoints.weights import load_file, weights_of
+    from mmdiffkd.models.hosts import student_config
 
 
 def parse_args() -> argparse.Namespace:

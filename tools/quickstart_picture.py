@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 from mmdet.apis import inference_detector, init_detector
 from pycocotools.coco import COCO
 
-from mmdiffkd.guarded_loading import guarded_loading
+from mmdiffkd.checkpoints.guarded_loading import guarded_loading
 
 # class name, score (None for the truth), x1 y1 x2 y2 in pixels
 Detection = Tuple[str, float, Sequence[float]]

@@ -26,9 +26,9 @@ with one_line_errors('--debug' in sys.argv):
         load_config,
         process_group,
     )
-    from mmdiffkd.checkpoint import load_file, load_strictly, weights_of
-    from mmdiffkd.distillers.build import student_config
-    from mmdiffkd.download import fetch
+    from mmdiffkd.checkpoints.download import fetch
+    from mmdiffkd.checkpoints.weights import load_file, load_strictly, weights_of
+    from mmdiffkd.models.hosts import student_config
 
 
 def parse_args() -> argparse.Namespace:

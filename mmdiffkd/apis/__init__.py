@@ -1,9 +1,7 @@
 """What the command-line tools share."""
 
-from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-from .distill import add_distill_arguments, distill, list_modules
-from .launch import (
+from mmdiffkd.apis.distill import add_distill_arguments, distill, list_modules
+from mmdiffkd.apis.launch import (
     TESTING_KEYS,
     TRAINING_KEYS,
     KeyValueAction,
@@ -13,9 +11,10 @@ from .launch import (
     load_config,
     merge_options,
 )
-from .processes import LostProcessError, process_group
-from .runner import complete_model
-from .train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.apis.processes import LostProcessError, process_group
+from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.engine.runner import complete_model
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 __all__ = [
     'ArgumentParser',

@@ -11,29 +11,34 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiffkd.checkpoint import load_file
-from mmdiffkd.distillers.build import (
-    ConfigError,
-    build_model,
-    load_config,
-    untrained_config,
+from mmdiffkd.apis.launch import TRAINING_KEYS, add_run_arguments, apply_run_arguments
+from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.autopair.config_writer import config_text, located, write_config
+from mmdiffkd.autopair.model_view import view_model
+from mmdiffkd.autopair.module_table import module_table
+from mmdiffkd.autopair.pair_choice import (
+    CLASSIFIER,
+    DETECTOR,
+    PairChoice,
+    choose_pairs,
+    common_task,
 )
-from mmdiffkd.distillers.classes import (
+from mmdiffkd.autopair.pair_recipes import PairRecipe, make_recipes, parse_pairs
+from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.models.classes import (
     class_difference,
     classes_of_config,
     classes_of_data,
     classes_of_file,
 )
-from mmdiffkd.distillers.dry_run import ImageShape
-from mmdiffkd.distillers.input_matching import find_student_input
-from mmdiffkd.distillers.model_view import view_model
-
-from .config_writer import config_text, located, write_config
-from .launch import TRAINING_KEYS, add_run_arguments, apply_run_arguments
-from .module_table import module_table
-from .pair_choice import CLASSIFIER, DETECTOR, PairChoice, choose_pairs, common_task
-from .pair_recipes import PairRecipe, make_recipes, parse_pairs
-from .train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.models.dry_run import ImageShape
+from mmdiffkd.models.hosts import (
+    ConfigError,
+    build_model,
+    load_config,
+    untrained_config,
+)
+from mmdiffkd.models.input_matching import find_student_input
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 

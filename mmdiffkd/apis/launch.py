@@ -14,14 +14,13 @@ from mmengine.logging import print_log
 from mmengine.registry import OPTIMIZERS, RUNNERS
 from mmengine.runner import Runner
 
-from mmdiffkd.distillers.build import ConfigError, has_pretrained_weights, student_config
-from mmdiffkd.distillers.build import load_config as read_config
-from mmdiffkd.guarded_loading import guarded_loading
+from mmdiffkd.checkpoints.guarded_loading import guarded_loading
+from mmdiffkd.checkpoints.plain_config import plain_config
+from mmdiffkd.checkpoints.reading import CheckpointError
+from mmdiffkd.engine.runner import DistillRunner
 from mmdiffkd.messages import describe, suggest
-from mmdiffkd.plain_config import plain_config
-from mmdiffkd.unpickling import CheckpointError
-
-from .runner import DistillRunner
+from mmdiffkd.models.hosts import ConfigError, has_pretrained_weights, student_config
+from mmdiffkd.models.hosts import load_config as read_config
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -213,7 +212,7 @@ def build_runner(cfg: Config) -> Runner:
     """The runner that a config asks for.
 
     Whatever it loads while it is built, trains, validates or tests is guarded
-    (:func:`mmdiffkd.guarded_loading.guarded_loading`); ``trust_checkpoint=True`` in the config lets
+    (:mod:`mmdiffkd.checkpoints.guarded_loading`); ``trust_checkpoint=True`` in the config lets
     checkpoints run code.
     """
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

@@ -7,7 +7,10 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmdiffkd.hooks import (
+from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
+from mmdiffkd.apis.processes import communication_failed, process_group
+from mmdiffkd.checkpoints.resume import choose_checkpoint
+from mmdiffkd.engine.hooks import (
     ConsistencyHook,
     ExactResumeHook,
     InterruptHook,
@@ -16,10 +19,6 @@ from mmdiffkd.hooks import (
     TrimMemoryHook,
 )
 from mmdiffkd.testing import make_smoke_config
-
-from .launch import build_runner, warn_of_a_student_from_scratch
-from .processes import communication_failed, process_group
-from .resume import choose_checkpoint
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """DiffKD itself. Needs torch alone: no host library, runner, registry or config."""
 
-from .autoencoder import LinearAutoencoder
-from .ddim import (
+from mmdiffkd.diffusion.autoencoder import LinearAutoencoder
+from mmdiffkd.diffusion.ddim import (
     DDIMStep,
     add_noise,
     ddim_denoise,
@@ -10,9 +10,9 @@ from .ddim import (
     linear_alphas_cumprod,
     sampling_timesteps,
 )
-from .denoiser import Denoiser
-from .head import AlignHead, DiffKDHead, HeadOutput
-from .noise_adapter import NoiseAdapter
+from mmdiffkd.diffusion.denoiser import Denoiser
+from mmdiffkd.diffusion.head import AlignHead, DiffKDHead, HeadOutput
+from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
 
 __all__ = [
     'AlignHead',

@@ -4,7 +4,7 @@ from typing import Tuple
 
 from torch import Tensor, nn
 
-from .layers import conv, conv_bn
+from mmdiffkd.diffusion.layers import conv, conv_bn
 
 
 class LinearAutoencoder(nn.Module):

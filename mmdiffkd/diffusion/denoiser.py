@@ -6,7 +6,7 @@ from typing import Callable, Optional, Union
 import torch
 from torch import Tensor, nn
 
-from .layers import Bottleneck, conv, conv_bn, conv_bn_relu
+from mmdiffkd.diffusion.layers import Bottleneck, conv, conv_bn, conv_bn_relu
 
 
 class Denoiser(nn.Module):

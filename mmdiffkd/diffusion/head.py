@@ -6,14 +6,13 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from mmdiffkd.precision import at_least_float32
-
-from .autoencoder import LinearAutoencoder
-from .ddim import add_noise, ddim_denoise, ddim_steps, linear_alphas_cumprod
-from .denoiser import Denoiser
-from .layers import conv_bn
-from .noise_adapter import NoiseAdapter
-from .recompute import Recompute
+from mmdiffkd.diffusion.autoencoder import LinearAutoencoder
+from mmdiffkd.diffusion.ddim import add_noise, ddim_denoise, ddim_steps, linear_alphas_cumprod
+from mmdiffkd.diffusion.denoiser import Denoiser
+from mmdiffkd.diffusion.layers import conv_bn
+from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
+from mmdiffkd.diffusion.precision import at_least_float32
+from mmdiffkd.diffusion.recompute import Recompute
 
 
 class HeadOutput(NamedTuple):

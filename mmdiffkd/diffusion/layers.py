@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .normalized_conv import normalized_conv_add
+from mmdiffkd.diffusion.normalized_conv import normalized_conv_add
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -3,9 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdiffkd.precision import at_least_float32
-
-from .layers import Bottleneck, conv_bn, conv_bn_relu
+from mmdiffkd.diffusion.layers import Bottleneck, conv_bn, conv_bn_relu
+from mmdiffkd.diffusion.precision import at_least_float32
 
 
 class NoiseAdapter(nn.Module):

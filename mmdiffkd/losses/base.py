@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor, nn
 
-from mmdiffkd.precision import at_least_float32
+from mmdiffkd.diffusion.precision import at_least_float32
 
 
 class WeightedDistance(nn.Module):

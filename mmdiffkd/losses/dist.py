@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdiffkd.registry import MODELS
-
-from .base import WeightedDistance
+from mmdiffkd.losses.base import WeightedDistance
 
 
 def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
@@ -60,7 +58,6 @@ def dist(
     return tau**2 * (beta * inter_class + gamma * intra_class)
 
 
-@MODELS.register_module()
 class DISTLoss(WeightedDistance):
     """The distance :func:`dist` on logits.
 

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdiffkd.registry import MODELS
-
-from .base import WeightedDistance
+from mmdiffkd.losses.base import WeightedDistance
 
 
 def softmax_kl(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
@@ -49,7 +47,6 @@ def sigmoid_kl(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     return tau**2 * (cross_entropy - entropy)
 
 
-@MODELS.register_module()
 class KLDivLoss(WeightedDistance):
     """KL divergence of class scores from logits, ``tau ** 2 * KL(teacher || student)``.
 

@@ -5,12 +5,9 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdiffkd.registry import MODELS
-
-from .base import WeightedDistance
+from mmdiffkd.losses.base import WeightedDistance
 
 
-@MODELS.register_module()
 class MSELoss(WeightedDistance):
     """Mean squared error, the distance of DiffKD for features."""
 
@@ -18,7 +15,6 @@ class MSELoss(WeightedDistance):
         return F.mse_loss(refined, target)
 
 
-@MODELS.register_module()
 class L1Loss(WeightedDistance):
     """Mean absolute error."""
 
@@ -26,7 +22,6 @@ class L1Loss(WeightedDistance):
         return F.l1_loss(refined, target)
 
 
-@MODELS.register_module()
 class SmoothL1Loss(WeightedDistance):
     """Huber-like error: quadratic below ``beta``, linear above, divided by ``beta``.
 

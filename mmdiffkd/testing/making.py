@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 
-from .dataset_dir import build_once
+from mmdiffkd.testing.dataset_dir import build_once
 
 MAX_PICTURES = 500_000
 """Most pictures in one split."""

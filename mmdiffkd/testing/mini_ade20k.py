@@ -4,8 +4,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple, Union
 
-from .making import build_splits, check_classes, check_range, check_size, picture_rng, write_image
-from .scenes import Ground, deal_labels, draw_regions, label_map, smallest_size, vary_size
+from mmdiffkd.testing.making import (
+    build_splits,
+    check_classes,
+    check_range,
+    check_size,
+    picture_rng,
+    write_image,
+)
+from mmdiffkd.testing.scenes import (
+    Ground,
+    deal_labels,
+    draw_regions,
+    label_map,
+    smallest_size,
+    vary_size,
+)
 
 GROUNDS = {
     'wall': Ground(0.5, (170, 200, 215)),

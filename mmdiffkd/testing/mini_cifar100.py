@@ -8,9 +8,9 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .cifar100_categories import CIFAR100_CLASSES, CIFAR100_SUPERCLASSES
-from .making import build_splits, check_classes, check_range, picture_rng
-from .scenes import draw_class
+from mmdiffkd.testing.cifar100_categories import CIFAR100_CLASSES, CIFAR100_SUPERCLASSES
+from mmdiffkd.testing.making import build_splits, check_classes, check_range, picture_rng
+from mmdiffkd.testing.scenes import draw_class
 
 _SIDE = 32
 

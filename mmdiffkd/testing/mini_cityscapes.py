@@ -5,8 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .making import build_splits, check_classes, check_range, check_size, picture_rng, write_image
-from .scenes import Ground, Region, deal_labels, draw_regions, label_map
+from mmdiffkd.testing.making import (
+    build_splits,
+    check_classes,
+    check_range,
+    check_size,
+    picture_rng,
+    write_image,
+)
+from mmdiffkd.testing.scenes import Ground, Region, deal_labels, draw_regions, label_map
 
 
 class CategoryId(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from .coco_categories import COCO_CATEGORIES
-from .making import MAX_PICTURES, build_splits, check_range, check_size, write_image
-from .scenes import smallest_size, vary_size
-from .shapes import draw_scene, polygon_area, shape_mask
+from mmdiffkd.testing.coco_categories import COCO_CATEGORIES
+from mmdiffkd.testing.making import MAX_PICTURES, build_splits, check_range, check_size, write_image
+from mmdiffkd.testing.scenes import smallest_size, vary_size
+from mmdiffkd.testing.shapes import draw_scene, polygon_area, shape_mask
 
 CATEGORY_SHAPES = {
     'sports ball': 'disc',

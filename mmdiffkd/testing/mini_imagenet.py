@@ -4,8 +4,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .making import build_splits, check_classes, check_range, check_size, picture_rng, write_image
-from .scenes import draw_class, smallest_size, vary_size
+from mmdiffkd.testing.making import (
+    build_splits,
+    check_classes,
+    check_range,
+    check_size,
+    picture_rng,
+    write_image,
+)
+from mmdiffkd.testing.scenes import draw_class, smallest_size, vary_size
 
 
 class Synset(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import ConfigDict
 
-from .mini_ade20k import make_mini_ade20k
-from .mini_cifar100 import make_mini_cifar100
-from .mini_coco import make_mini_coco, write_stuff_maps
-from .mini_imagenet import make_mini_imagenet
+from mmdiffkd.testing.mini_ade20k import make_mini_ade20k
+from mmdiffkd.testing.mini_cifar100 import make_mini_cifar100
+from mmdiffkd.testing.mini_coco import make_mini_coco, write_stuff_maps
+from mmdiffkd.testing.mini_imagenet import make_mini_imagenet
 
 
 class Miniature(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from .shapes import OUTLINES, draw_scene, shape_mask
+from mmdiffkd.testing.shapes import OUTLINES, draw_scene, shape_mask
 
 _SHRINK = 0.92
 # How far the ground of a class is moved towards the colour of the class.

@@ -9,14 +9,13 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import DATASETS
 
-from mmdiffkd.distillers.build import (
+from mmdiffkd.messages import suggest
+from mmdiffkd.models.hosts import (
     dicts_in,
     forget_weights,
     model_config,
 )
-from mmdiffkd.messages import suggest
-
-from .miniatures import MINIATURES, Miniature, miniature_of
+from mmdiffkd.testing.miniatures import MINIATURES, Miniature, miniature_of
 
 _ITERATIONS = 2
 # What mmengine's parameter schedulers take for infinity.

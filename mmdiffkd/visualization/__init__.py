@@ -1,11 +1,11 @@
 """Pictures and curves, drawn with matplotlib into files and arrays."""
 
-from .canvas import save, to_image
-from .curves import curves_figure
-from .feature_rows import Level
-from .features import pair_figure
-from .noise_sweep import NoiseSweep, noise_sweep_figure, sweep_noise
-from .run_log import LogError, RunLog, Series, read_run
+from mmdiffkd.visualization.canvas import save, to_image
+from mmdiffkd.visualization.curves import curves_figure
+from mmdiffkd.visualization.feature_rows import Level
+from mmdiffkd.visualization.features import pair_figure
+from mmdiffkd.visualization.noise_sweep import NoiseSweep, noise_sweep_figure, sweep_noise
+from mmdiffkd.visualization.run_log import LogError, RunLog, Series, read_run
 
 __all__ = [
     'Level',

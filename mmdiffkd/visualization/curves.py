@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from .canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
-from .run_log import RunLog, Series
+from mmdiffkd.visualization.canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
+from mmdiffkd.visualization.run_log import RunLog, Series
 
 _COLUMNS = 5
 _PANEL = (2.7, 2.1)  # inches

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from .canvas import COLOURS, GREY
-from .colouring import Colouring
+from mmdiffkd.visualization.canvas import COLOURS, GREY
+from mmdiffkd.visualization.colouring import Colouring
 
 MAX_BARS = 40
 

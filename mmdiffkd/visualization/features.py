@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .canvas import GREY, new_figure
-from .colouring import Colouring
-from .feature_rows import MAX_BARS, Level, MapRow, Row, VectorRow
+from mmdiffkd.visualization.canvas import GREY, new_figure
+from mmdiffkd.visualization.colouring import Colouring
+from mmdiffkd.visualization.feature_rows import MAX_BARS, Level, MapRow, Row, VectorRow
 
 # Inches.
 _CELL = 1.8

@@ -19,10 +19,9 @@ from mmdiffkd.diffusion import (
     ddim_steps_at,
     linear_alphas_cumprod,
 )
-
-from .canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
-from .colouring import Colouring
-from .feature_rows import draw_bars, limits_of, shown_channels
+from mmdiffkd.visualization.canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
+from mmdiffkd.visualization.colouring import Colouring
+from mmdiffkd.visualization.feature_rows import draw_bars, limits_of, shown_channels
 
 
 class NoiseSweep(NamedTuple):

@@ -19,9 +19,9 @@ from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 from torch.utils.data import Dataset
 
 from mmdiffkd.apis import train
-from mmdiffkd.checkpoint import CheckpointError, load_file
-from mmdiffkd.hooks import InterruptHook, SafeCheckpointHook
-from mmdiffkd.resuming import files
+from mmdiffkd.checkpoints import files
+from mmdiffkd.checkpoints.weights import CheckpointError, load_file
+from mmdiffkd.engine.hooks import InterruptHook, SafeCheckpointHook
 
 from ..conftest import HidingToy, ToyModel
 
@@ -48,7 +48,7 @@ class AugmentedImages(Dataset):
 
 
 class Killed(BaseException):
-    """What ends a run in these tests. tools/experiments/kill_and_resume.py sends real signals."""
+    """What ends a run in these tests. benchmarks/experiments/kill_and_resume.py sends real signals."""
 
 
 @HOOKS.register_module()

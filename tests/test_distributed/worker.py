@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 
 from mmdiffkd.apis import LostProcessError, one_line_errors, process_group, train
 from mmdiffkd.diffusion import DiffKDHead
-from mmdiffkd.distillers import FeaturePath
-from mmdiffkd.hooks import ConsistencyHook
+from mmdiffkd.engine.hooks import ConsistencyHook
+from mmdiffkd.models import FeaturePath
 from tests.conftest import make_toy_config, make_toy_teacher
 
 NUM_PROCESSES = 2

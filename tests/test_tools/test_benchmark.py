@@ -98,7 +98,7 @@ def test_step_cost_report_and_json(measured):
 def test_step_cost_from_the_command_line(run, tmp_path):
     pytest.importorskip('mmdet')
     out = tmp_path / 'cost.json'
-    command = ['tools/benchmark/step_cost.py', ROOT_CONFIG, '--size', '64', '64', '--batch', '3']
+    command = ['benchmarks/cost/step_cost.py', ROOT_CONFIG, '--size', '64', '64', '--batch', '3']
     text = run(
         *command, '--steps', '0', '--warmup', '0', '--amp', '--json', out,
         '--switches', 'teacher.fold_bn=False',
@@ -112,7 +112,7 @@ def test_step_cost_from_the_command_line(run, tmp_path):
 def test_head_cost_from_the_command_line(run, tmp_path):
     out = tmp_path / 'cost.json'
     command = [
-        'tools/benchmark/head_cost.py',
+        'benchmarks/cost/head_cost.py',
         '--widths',
         '8',
         '16',

@@ -9,7 +9,7 @@ import pytest
 
 from .conftest import ROOT
 
-TOOL = ROOT / 'tools/experiments/digits.py'
+TOOL = ROOT / 'benchmarks/experiments/digits.py'
 METHODS = 5
 
 

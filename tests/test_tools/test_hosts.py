@@ -117,7 +117,7 @@ def test_evaluation_of_the_student_and_the_teacher(name, metric, distilled, run,
 
 
 def teacher_weights(config):
-    from mmdiffkd.distillers.build import build_model
+    from mmdiffkd.models.hosts import build_model
 
     return build_model(config, 'teacher').state_dict()
 

@@ -5,7 +5,7 @@ import re
 
 def test_killed_run_ends_as_the_unbroken_one(run, tmp_path):
     output = run(
-        'tools/experiments/kill_and_resume.py', '--kills', 1, '--by', 'epochs',
+        'benchmarks/experiments/kill_and_resume.py', '--kills', 1, '--by', 'epochs',
         '--work-dir', tmp_path,
     )  # fmt: skip
     assert re.search(r'by epochs, killed after [\d.]+ s: identical', output)

@@ -34,12 +34,12 @@ with one_line_errors('--debug' in sys.argv):
         complete_model,
         merge_options,
     )
-    from mmdiffkd.checkpoint import load_file
+    from mmdiffkd.checkpoints.download import fetch
+    from mmdiffkd.checkpoints.guarded_loading import guarded_loading
+    from mmdiffkd.checkpoints.weights import load_file
     from mmdiffkd.diffusion import DiffKDHead, HeadOutput
-    from mmdiffkd.distillers import DiffKDDistiller, DistillPair
-    from mmdiffkd.distillers.build import load_config
-    from mmdiffkd.download import fetch
-    from mmdiffkd.guarded_loading import guarded_loading
+    from mmdiffkd.models import DiffKDDistiller, DistillPair
+    from mmdiffkd.models.hosts import load_config
     from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
 
 NUM_LEVELS = 20

@@ -2,7 +2,7 @@
 # epochs of 6 x 50 images.
 #
 # Data       scikit-learn's handwritten digits, 8x8 pixels, enlarged to 16x16, three equal channels.
-#            python tools/experiments/digits.py --prepare-only writes them to data/digits: 300
+#            python benchmarks/experiments/digits.py --prepare-only writes them to data/digits: 300
 #            images for training, 300 for validation and 1197 for testing, as many of each digit in
 #            the first two. Training and validation see no test image; tools/test.py does.
 _base_ = ['mmpretrain::_base_/default_runtime.py']

@@ -1,0 +1,266 @@
+#!/usr/bin/env python
+"""What distillation adds to a training step, by part, against distilling the naive way.
+
+From one distillation config, with random weights, three models are built: the student alone, a
+naive distiller (naive_distiller.py: the same losses the way one would write them first) and the
+distiller, which --switches repeats with other settings. They take turns on the same batch of
+miniature data in one process, so that a drift of the machine's speed hits all alike. Times are
+medians; bytes and operations are exact. This is a benchmark: it measures and asserts nothing.
+"""
+
+import argparse
+import copy
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, Optional, Sequence, Tuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from contender import Contender
+from measuring import device_name
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from naive_distiller import build_naive_distiller, has_diffusion_head
+
+from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, complete_model
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+from mmdiffkd.models.hosts import load_config, student_config
+from mmdiffkd.testing import make_smoke_config
+
+STUDENT, NAIVE, DISTILLER = 'student alone', 'naive distiller', 'distiller'
+PARTS = ('teacher', 'heads forward', 'backward', 'rest')
+
+
+def measure(
+    cfg: Config,
+    switches: Sequence[Dict[str, Any]] = (),
+    steps: int = 20,
+    warmup: int = 3,
+    device: str = 'cpu',
+    amp: bool = False,
+    batch_size: int = 2,
+    size: Tuple[int, int] = (320, 320),
+) -> Dict[str, Any]:
+    """Measure the student alone, the naive distiller and the distiller.
+
+    Args:
+        cfg: A distillation config; not changed.
+        switches: For each further distiller its settings, such as
+            ``{'teacher.precision': 'bf16', 'head.checkpoint': True}``.
+        steps: Steps of each that count; 0 measures bytes and operations only.
+        warmup: Steps of each before.
+        device: ``'cpu'`` or ``'cuda'``.
+        amp: Train in bfloat16 autocast.
+        batch_size: Images per step.
+        size: Width and height of the images in pixels.
+
+    Returns:
+        What the JSON output holds: the setting under ``'setting'``, and under ``'contenders'``
+        per contender the medians of milliseconds by part, exact figures and ratios. There is no
+        naive distiller of configs with ``teacher_inputs``.
+    """
+    torch.manual_seed(0)
+    init_default_scope(cfg.default_scope)
+    with tempfile.TemporaryDirectory() as folder:
+        smoke = Config(cfg.to_dict(), filename=cfg.filename)
+        smoke.work_dir = folder
+        smoke = make_smoke_config(smoke, image_size=tuple(size))
+        batch = _batch(smoke, batch_size)
+    smoke.model = complete_model(smoke)
+
+    models = {
+        STUDENT: lambda: MODELS.build(student_config(smoke.model)),
+        NAIVE: lambda: build_naive_distiller(smoke.model),
+        DISTILLER: lambda: MODELS.build(smoke.model),
+    }
+    if any(pair.get('teacher_inputs') for pair in smoke.model.pairs.values()):
+        # The naive teacher runs on its own proposals.
+        del models[NAIVE]
+    for settings in switches:
+        name = ' '.join(f'{key}={value}' for key, value in settings.items())
+        models[name] = lambda s=settings: MODELS.build(switched(smoke.model, s))
+    contenders = {
+        name: Contender(build(), smoke, batch, device, amp) for name, build in models.items()
+    }
+    order = list(contenders.values())
+    for index in range(warmup + steps):
+        # There and back, so that none always follows the same one.
+        for contender in order if index % 2 else reversed(order):
+            contender.step()
+    for contender in order:
+        contender.rounds = contender.rounds[warmup:]
+
+    images = contenders[STUDENT]._data()['inputs']
+    return dict(
+        setting=dict(
+            config=Path(cfg.filename).stem,
+            pairs=list(cfg.model.pairs),
+            images=list(images.shape),
+            amp=amp,
+            device=device_name(torch.device(device)),
+            torch=torch.__version__,
+            steps=steps,
+        ),
+        contenders={
+            name: _results(contender, contenders[STUDENT], contenders.get(NAIVE))
+            for name, contender in contenders.items()
+        },
+    )
+
+
+def _batch(cfg: Config, batch_size: int) -> Any:
+    """So many images of the training data, repeated if there are fewer."""
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    images = [loader.dataset[index % len(loader.dataset)] for index in range(batch_size)]
+    return loader.collate_fn(images)
+
+
+def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
+    """A copy of a distiller's model dict with other settings of teacher and heads.
+
+    Args:
+        model: Not changed.
+        settings: Keys are ``'teacher.<argument>'`` and ``'head.<argument>'``; the latter hold
+            for the diffusion heads of all pairs.
+    """
+    model = copy.deepcopy(model)
+    for key, value in settings.items():
+        where, _, argument = key.partition('.')
+        if where == 'teacher' and argument:
+            model.teacher[argument] = value
+        elif where == 'head' and argument:
+            pairs = [pair for pair in model.pairs.values() if has_diffusion_head(pair)]
+            if not pairs:
+                raise ValueError(f'--switches {key}: no pair has a DiffKDHead')
+            for pair in pairs:
+                pair.head[argument] = value
+        else:
+            raise ValueError(f'--switches takes teacher.NAME and head.NAME, got {key!r}')
+    return model
+
+
+def _results(
+    contender: Contender, student: Contender, naive: Optional[Contender]
+) -> Dict[str, Any]:
+    results: Dict[str, Any] = dict(contender.exact_figures())
+    if contender.peak_bytes is not None:
+        results['peak GPU bytes'] = contender.peak_bytes
+    if not contender.rounds:
+        return results
+    results['ms per step'] = statistics.median(times['step'] for times in contender.rounds)
+    if contender is student:
+        return results
+    for part in PARTS:
+        results[f'ms {part}'] = _median_difference(contender, student, part)
+    results['ms overhead'] = _median_difference(contender, student, 'step')
+    if naive is None:
+        return results
+    # Of each round, so that a drift of the machine's speed cancels.
+    results['overhead / naive'] = statistics.median(
+        (mine['step'] - alone['step']) / (theirs['step'] - alone['step'])
+        for mine, theirs, alone in zip(contender.rounds, naive.rounds, student.rounds)
+    )
+    return results
+
+
+def _median_difference(contender: Contender, student: Contender, part: str) -> float:
+    return statistics.median(
+        mine.get(part, 0.0) - alone.get(part, 0.0)
+        for mine, alone in zip(contender.rounds, student.rounds)
+    )
+
+
+def report(results: Dict[str, Any]) -> str:
+    """The results as a table for people."""
+    setting = results['setting']
+    title = (
+        f'{setting["config"]}, pairs {", ".join(setting["pairs"])}, images '
+        f'{"x".join(map(str, setting["images"]))}, '
+        f'{"bfloat16 autocast" if setting["amp"] else "float32"}, {setting["device"]}, '
+        f'torch {setting["torch"]}, medians of {setting["steps"]} interleaved steps'
+    )
+    rows = [(title, '')]
+    for name, figures in results['contenders'].items():
+        rows.append((name, ''))
+        rows += [(f'    {figure}', _format(figure, value)) for figure, value in figures.items()]
+    return '\n'.join(f'{text:<40}{value:>12}'.rstrip() for text, value in rows)
+
+
+def _format(figure: str, value: float) -> str:
+    if 'bytes' in figure:
+        return f'{value / 2**20:.1f} MiB'
+    if 'FLOPs' in figure:
+        return f'{value / 1e9:.1f} G'
+    return f'{value:.2f}' if 'naive' in figure else f'{value:.0f}'
+
+
+class SwitchesAction(KeyValueAction):
+    """One dict for each time that the flag is given."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Append the dict of these values."""
+        given = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, {})
+        super().__call__(parser, namespace, values, option_string)
+        setattr(namespace, self.dest, [*given, getattr(namespace, self.dest)])
+
+
+def parse_args() -> argparse.Namespace:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='path of a distillation config')
+    parser.add_argument('--pairs', nargs='+', metavar='NAME', help='of the config; default: all')
+    parser.add_argument(
+        '--size', type=int, nargs=2, default=(320, 320), metavar=('W', 'H'),
+        help='image size in pixels (default: 320 320)',
+    )  # fmt: skip
+    parser.add_argument('--batch', type=int, default=2, help='images per step (default: 2)')
+    parser.add_argument('--steps', type=int, default=20, help='counted steps of each (default: 20)')
+    parser.add_argument('--warmup', type=int, default=3, help='steps not counted (default: 3)')
+    parser.add_argument(
+        '--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='cpu or cuda'
+    )
+    parser.add_argument('--amp', action='store_true', help='train in bfloat16 autocast')
+    parser.add_argument(
+        '--switches', nargs='+', action=SwitchesAction, default=[], metavar='KEY=VALUE',
+        help='measure one more distiller with teacher.KEY or head.KEY so, for example '
+        'teacher.precision=bf16 head.checkpoint=True; may be repeated',
+    )  # fmt: skip
+    add_debug_argument(parser)
+    parser.add_argument('--json', type=Path, help='also write the results here')
+    return parser.parse_args()
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what the command line asks for."""
+    cfg = load_config(args.config, 'config')
+    check_complete(cfg, TRAINING_KEYS)
+    if 'pairs' not in cfg.model:
+        raise ValueError(f'{args.config} is no distillation config')
+    if args.pairs:
+        unknown = set(args.pairs) - set(cfg.model.pairs)
+        if unknown:
+            raise SystemExit(
+                f'--pairs: {args.config} has {", ".join(cfg.model.pairs)}, not {", ".join(unknown)}'
+            )
+        cfg.model.pairs = ConfigDict({name: cfg.model.pairs[name] for name in args.pairs})
+    results = measure(
+        cfg, args.switches, args.steps, args.warmup, args.device, args.amp, args.batch, args.size
+    )
+    print(report(results))
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2) + '\n')
+
+
+def main() -> None:
+    args = parse_args()
+    with one_line_errors(args.debug):
+        run(args)
+
+
+if __name__ == '__main__':
+    main()

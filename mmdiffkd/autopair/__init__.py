@@ -1,0 +1,1 @@
+"""From the names of two models to the config of a distillation."""

@@ -1,0 +1,87 @@
+"""Module paths: how a config names what a module yields or is given."""
+
+import difflib
+import inspect
+import re
+from typing import Callable, NamedTuple, Optional, Tuple
+
+from torch import nn
+
+_PATH = re.compile(
+    r'(?P<module>[^\[\]:]+)(?P<indices>(\[(-?\d+|-?\d*:-?\d*)\])*)'
+    r'(?P<input>:input(\[(?P<argument>\w+)\])?)?'
+)
+_MAX_SUGGESTIONS = 5
+
+
+class FeaturePath(NamedTuple):
+    """Where a feature is read.
+
+    Attributes:
+        text: As written in the config.
+        module: Dotted name of a submodule.
+        indices: Applied one after the other to the module's output (or input) if it is nested:
+            ``'-1'``, or a slice such as ``'1:'``, which picks the upper levels of a pyramid.
+        argument: Position (as ``'0'``) or name of the argument to read instead of the module's
+            output, or None for the output.
+    """
+
+    text: str
+    module: str
+    indices: Tuple[str, ...]
+    argument: Optional[str]
+
+    @classmethod
+    def parse(cls, text: str) -> 'FeaturePath':
+        """Parse paths such as ``'neck[1:]'``, ``'backbone[-1]'`` or ``'head.fc:input[rois]'``."""
+        match = _PATH.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError(
+                f"module path {text!r} is not of the form 'neck', 'backbone[-1]', 'neck[1:]', "
+                f"'head.fc:input' or 'head.fc:input[name or position]'"
+            )
+        indices = tuple(re.findall(r'\[(.+?)\]', match['indices']))
+        argument = None if match['input'] is None else match['argument'] or '0'
+        return cls(text, match['module'], indices, argument)
+
+
+def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePath:
+    """Parse a path and check that the model has its module.
+
+    Raises:
+        ValueError: If it is malformed or names no module; the closest names are listed.
+    """
+    path = FeaturePath.parse(text)
+    names = dict(model.named_modules(remove_duplicate=False))
+    if path.module not in names:
+        close = difflib.get_close_matches(path.module, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
+        close = close or [name for name in names if name and '.' not in name]
+        raise ValueError(
+            f'{role} path {path.text!r}: {type(model).__name__} has no module '
+            f'{path.module!r}; the closest are {", ".join(map(repr, close))}'
+        )
+    return path
+
+
+def locate_argument(forward: Callable, args: tuple, kwargs: dict, argument: str, where: str):
+    """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``."""
+    names = list(inspect.signature(forward).parameters)
+    position = int(argument) if argument.isdigit() else None
+    if position is None and argument in names:
+        position = names.index(argument)
+    if position is not None and position < len(args):
+        return position
+    name = argument_name(forward, argument)
+    if name in kwargs:
+        return name
+    raise ValueError(
+        f'{where}: no argument {argument!r} was given; the module takes {", ".join(names)}'
+    )
+
+
+def argument_name(forward: Callable, argument: str) -> str:
+    """The name of an argument that is given by its position or its name."""
+    names = list(inspect.signature(forward).parameters)
+    if argument.isdigit() and int(argument) < len(names):
+        return names[int(argument)]
+    return argument

@@ -1,0 +1,1 @@
+"""What happens during a run: the runner, its hooks, optimizers."""

@@ -1,0 +1,98 @@
+"""Pictures of what distillation makes of the student's features."""
+
+from typing import Any, Dict, List, Optional, Sequence
+
+import numpy as np
+from mmengine.runner import Runner
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from mmdiffkd.diffusion import HeadOutput
+from mmdiffkd.engine.hooks.model import distiller_of
+from mmdiffkd.engine.hooks.observing import ObservingHook
+from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.models.preprocessing import InputFormat
+from mmdiffkd.registry import HOOKS
+from mmdiffkd.visualization import Level, pair_figure, to_image
+
+
+@HOOKS.register_module()
+class FeaturePictureHook(ObservingHook):
+    """Draws the features that student and teacher are compared by, one picture per pair.
+
+    Per image and level: the image, the student's feature after its projection, the same after
+    denoising, the teacher's, and how far both are from it. The pictures go to all backends of the
+    visualizer as ``pair_<pair>``; the local one writes them to
+    ``<work_dir>/<time>/vis_data/vis_image``.
+
+    Args:
+        interval: In iterations; the first is drawn too, as the state before learning.
+        num_images: How many of the batch are drawn.
+    """
+
+    def __init__(self, interval: int = 500, num_images: int = 2) -> None:
+        super().__init__(interval)
+        if not isinstance(num_images, int) or num_images < 1:
+            raise ValueError(
+                f'FeaturePictureHook: num_images must be a positive integer, got {num_images!r}'
+            )
+        self.num_images = num_images
+        self._inputs: Optional[Tensor] = None
+        self._levels: Dict[str, List[Level]] = {}
+        self._entries: Dict[str, int] = {}
+
+    def watch(self, distiller: DiffKDDistiller) -> List[RemovableHandle]:
+        """Look at the prepared images as well."""
+        seen_images = distiller.register_forward_pre_hook(self._see_images, with_kwargs=True)
+        return [seen_images, *super().watch(distiller)]
+
+    def _see_images(self, module: nn.Module, args: Sequence, kwargs: Dict[str, Any]) -> None:
+        self._inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]
+
+    def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
+        """Copy the first images' part of the maps."""
+        self._entries[pair] = len(outputs[0].target)
+        self._levels[pair] = [
+            Level(
+                *map(self._first, (output.aligned, output.refined, output.target)),
+                gamma=None if output.gamma is None else self._first(output.gamma),
+            )
+            for output in outputs
+        ]
+
+    def _first(self, tensor: Tensor) -> np.ndarray:
+        return tensor[: self.num_images].float().cpu().numpy()
+
+    def report(self, runner: Runner) -> None:
+        """Draw what was seen."""
+        levels_of, self._levels = self._levels, {}
+        inputs, self._inputs = self._inputs, None
+        step = runner.iter + 1
+        source = distiller_of(runner, self).input.format
+        for name, levels in levels_of.items():
+            if not all(np.isfinite(maps).all() for level in levels for maps in level[:3]):
+                runner.logger.warning(
+                    f'FeaturePictureHook: no picture of pair {name}, its features are not finite'
+                )
+                continue
+            images = None
+            if self._entries[name] == len(inputs):
+                images = _pixels(inputs[: self.num_images], source)
+            # Otherwise a pair behind proposals, with a row for each of them.
+            figure = pair_figure(f'Pair {name}, iteration {step}', levels, images)
+            runner.visualizer.add_image(f'pair_{name}', to_image(figure), step)
+
+
+def _pixels(inputs: Tensor, source: Optional[InputFormat]) -> np.ndarray:
+    """Prepared images as one would look at them, (N, H, W, 3), uint8."""
+    pixels = inputs.float().cpu()
+    if source is not None:
+        pixels = pixels * source.std + source.mean
+    if pixels.shape[1] != 3:
+        pixels = pixels[:, :1].expand(-1, 3, -1, -1)
+    elif source is None or not source.rgb:
+        pixels = pixels.flip(1)  # the hosts load images as BGR
+    # Each image from its darkest to its brightest, for some are in 0..255 and others in 0..1.
+    low, high = pixels.amin((1, 2, 3), True), pixels.amax((1, 2, 3), True)
+    pixels = 255 * (pixels - low) / (high - low).clamp(min=1e-12)
+    return pixels.permute(0, 2, 3, 1).byte().numpy()

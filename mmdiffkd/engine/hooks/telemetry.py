@@ -1,0 +1,51 @@
+"""The course of gamma and of the distances, level by level."""
+
+from typing import Dict, Sequence
+
+import torch.nn.functional as F
+from mmengine.runner import Runner
+from torch import Tensor
+
+from mmdiffkd.diffusion import HeadOutput
+from mmdiffkd.engine.hooks.observing import ObservingHook
+from mmdiffkd.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TelemetryHook(ObservingHook):
+    """Writes gamma and the distances to the teacher of every map of a pair.
+
+    The log on the screen has one number per pair, the mean over its maps. This writes one per map
+    to the backends of the visualizer alone (scalars.json, TensorBoard, W&B, ...), where
+    ``tools/analysis/plot_run.py`` finds them: ``gamma_<pair>/level_<i>``, and so on with
+    ``dist_before`` and ``dist_after``. They are of the main process's batch in one iteration.
+
+    Args:
+        interval: In iterations; the first is written too.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        super().__init__(interval)
+        self._scalars: Dict[str, Tensor] = {}
+
+    def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
+        """Note the scalars, without waiting for the device."""
+        for level, output in enumerate(outputs):
+            suffix = f'{pair}/level_{level}'
+            before = F.mse_loss(output.aligned, output.target)
+            self._scalars[f'dist_before_{suffix}'] = before
+            self._scalars[f'dist_after_{suffix}'] = F.mse_loss(output.refined, output.target)
+            if output.gamma is not None:
+                self._scalars[f'gamma_{suffix}'] = output.gamma.mean()
+
+    def report(self, runner: Runner) -> None:
+        """Write the scalars beside those of mmengine's ``LoggerHook``."""
+        if not self._scalars:
+            return
+        step = runner.iter + 1
+        scalars = {name: value.item() for name, value in self._scalars.items()}
+        self._scalars = {}
+        # As in the lines of LoggerHook, "iter" tells training from validation.
+        runner.visualizer.add_scalars(
+            dict(scalars, iter=step), step=step, file_path=f'{runner.timestamp}.json'
+        )

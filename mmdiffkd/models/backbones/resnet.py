@@ -1,0 +1,72 @@
+"""ResNets for CIFAR with basic blocks."""
+
+from typing import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmdiffkd.models.backbones.layers import conv_bn, conv_bn_relu
+from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
+from mmdiffkd.registry import MODELS
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; ReLU after the sum."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            conv_bn_relu(in_channels, out_channels, 3, stride),
+            conv_bn(out_channels, out_channels, 3),
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = conv_bn(in_channels, out_channels, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, H', W')."""
+        return F.relu(self.residual(x) + self.shortcut(x))
+
+
+@MODELS.register_module()
+class CIFARResNet(StagedBackbone):
+    """ResNet of the CIFAR experiments in He et al., "Deep Residual Learning" (CVPR 2016).
+
+    Against the ImageNet ResNet-18: a 3x3 stem of stride 1 without max pooling, and three stages
+    instead of four. Against the paper: where a block changes the shape, its shortcut is a 1x1
+    convolution with batch norm, as is usual in the distillation literature, not zero padding.
+
+    Maps of stages 0, 1, 2 for (N, 3, 32, 32): (N, channels[1], 32, 32), (N, channels[2], 16, 16),
+    (N, channels[3], 8, 8), each after the ReLU of the stage's last block.
+
+    Args:
+        depth: Layers with weights, 6 n + 2 for n blocks per stage: 8, 14, 20, 32, 44, 56, 110.
+        channels: Widths of the stem and the three stages. (32, 64, 128, 256) gives the "x4"
+            networks.
+        out_indices: Stages whose maps are returned.
+        init_cfg: Weight initialisation.
+
+    Raises:
+        ValueError: ``depth`` is not 6 n + 2, or ``channels`` are not four.
+    """
+
+    def __init__(
+        self,
+        depth: int = 20,
+        channels: Sequence[int] = (16, 16, 32, 64),
+        out_indices: Sequence[int] = (2,),
+        init_cfg: InitCfg = KAIMING_INIT,
+    ) -> None:
+        blocks, rest = divmod(depth - 2, 6)
+        if blocks < 1 or rest:
+            raise ValueError(f'depth must be 6 n + 2 with n from 1, got {depth!r}')
+        if len(channels) != 4:
+            raise ValueError(f'channels are of the stem and three stages, got {channels!r}')
+        stages = [
+            nn.Sequential(
+                BasicBlock(width_in, width, stride),
+                *(BasicBlock(width, width) for _ in range(blocks - 1)),
+            )
+            for width_in, width, stride in zip(channels, channels[1:], (1, 2, 2))
+        ]
+        super().__init__(conv_bn_relu(3, channels[0], 3), stages, out_indices, init_cfg)

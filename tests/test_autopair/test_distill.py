@@ -1,0 +1,155 @@
+"""The config that is written for two others."""
+
+import re
+import shlex
+from pathlib import Path
+
+import mmcv.transforms  # noqa: F401 (registers Resize)
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS
+
+from mmdiffkd.apis import distill
+from mmdiffkd.apis.distill import make_config
+from mmdiffkd.autopair.config_writer import write_config
+from mmdiffkd.models import ConfigError
+
+
+@pytest.fixture
+def files(config_file):
+    return dict(
+        student=config_file('small', type='PairedClassifier'),
+        teacher=config_file('large', type='PairedClassifier', width=6),
+    )
+
+
+@pytest.fixture
+def made(tmp_path, files):
+    """Make a config and read it back; returns the config and its text."""
+
+    def make(**options):
+        path = tmp_path / 'work' / 'config' / 'made.py'
+        text = make_config(path, **{**files, 'teacher_checkpoint': 'random', **options})
+        write_config(path, text)
+        return Config.fromfile(path), text
+
+    return make
+
+
+def test_a_written_config_is_built_as_it_was_meant(made, files):
+    cfg, text = made()
+    assert list(cfg.model.pairs) == ['features', 'logits']
+    assert cfg.model.student == Config.fromfile(files['student']).model
+    assert cfg.model.teacher == dict(config=files['teacher'], checkpoint='random')
+    assert cfg.optim_wrapper.clip_grad.max_norm == 35
+    distiller = MODELS.build(dict(cfg.model, data=cfg.train_dataloader))
+    assert set(distiller.pairs) == {'features', 'logits'}
+    assert '#   student  4x28x28' in text and '--work-dir' in text
+
+
+def test_the_student_s_own_clipping_stays(made, files):
+    student = Path(files['student'])
+    text = student.read_text()
+    student.write_text(text + 'optim_wrapper.update(clip_grad=dict(max_norm=1))\n')
+    assert made()[0].optim_wrapper.clip_grad == dict(max_norm=1)
+    student.write_text(text + 'optim_wrapper.update(clip_grad=None)\n')
+    assert made()[0].optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+
+
+def test_the_command_of_a_config_is_quoted(tmp_path, files):
+    path = tmp_path / "of 'mine'" / 'config' / 'made.py'
+    text = make_config(path, **files, teacher_checkpoint='random')
+    lines = re.search(r'# Command (.*?)\n#\n', text, re.DOTALL)[1]
+    words = shlex.split(lines.replace('\\\n#', ''))
+    assert words == ['python', 'tools/train.py', str(path), '--work-dir', str(path.parent.parent)]
+
+
+@pytest.mark.parametrize('classes', [('cat', 'dog'), ('dog', 'cat'), ('cat', 'fox')])
+def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path, monkeypatch):
+    """The student's are those of its data, the teacher's those of its file."""
+    lines = []
+    monkeypatch.setattr(
+        'mmdiffkd.autopair.pair_choice.print_log', lambda text, _: lines.append(text)
+    )
+    with Path(files['student']).open('a') as config:
+        config.write("train_dataloader['dataset'].update(metainfo=dict(classes=['cat', 'dog']))\n")
+    path = tmp_path / 'weights.pth'
+    state = MODELS.build(dict(type='PairedClassifier', width=6)).state_dict()
+    torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))), path)
+    pairs = made(teacher_checkpoint=str(path))[0].model.pairs
+    assert ('logits' in pairs) is (classes == ('cat', 'dog')) is (not lines)
+    assert all('No pair of scores: the classes' in line for line in lines)
+
+
+def test_pairs_in_full(made):
+    pair = dict(
+        student='backbone',
+        teacher='backbone',
+        head=dict(type='DiffKDHead', num_steps=2),
+        loss=dict(type='mmdet.L1Loss', loss_weight=0.5),
+    )
+    assert made(pairs=dict(mine=pair))[0].model.pairs == dict(mine=pair)
+    with pytest.raises(ConfigError, match='cannot be written into a config'):
+        made(pairs=dict(mine=dict(pair, loss=dict(type=MODELS))))
+
+
+def test_an_edited_config_is_kept(tmp_path):
+    path = tmp_path / 'made.py'
+    for text in ('first', 'first', 'second', 'third'):
+        write_config(path, text)
+    contents = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert contents == {'made.py': 'third', 'made_old1.py': 'first', 'made_old2.py': 'second'}
+
+
+def test_checkpoint_of_a_teacher(made, files):
+    with pytest.raises(ConfigError, match='--teacher-checkpoint is needed: .*large.py'):
+        made(teacher_checkpoint=None)
+    assert made(teacher_checkpoint=None, smoke=True)[0].model.teacher.checkpoint == 'random'
+    given = made(teacher_checkpoint='weights.pth')[0].model.teacher.checkpoint
+    assert given == str(Path('weights.pth').resolve())
+    url = 'https://example.org/weights.pth'
+    assert made(teacher_checkpoint=url)[0].model.teacher.checkpoint == url
+
+
+@pytest.mark.parametrize('role', ['student', 'teacher'])
+def test_a_distillation_config_is_refused(role, made, files):
+    cfg, _ = made()
+    path = Path(files[role]).with_name('distilled.py')
+    cfg.dump(path)
+    with pytest.raises(ConfigError, match=f'{role}: .* is a distillation config already'):
+        made(**{role: str(path)})
+
+
+def test_a_student_without_training(made, files):
+    path = Path(files['student'])
+    path.write_text("model = dict(type='PairedClassifier')\n")
+    with pytest.raises(ConfigError, match='has no train_dataloader, train_cfg, optim_wrapper'):
+        made()
+
+
+def test_a_teacher_for_other_images(made, files, config_file):
+    """A classifier of the wrong size is named with the size that the student has."""
+    student = Path(files['student'])
+    pipeline = [dict(type='Resize', scale=(96, 96))]
+    student.write_text(
+        student.read_text() + f'train_dataloader.update(dataset=dict(pipeline={pipeline}))\n'
+    )
+    assert '96x96' in made()[1]
+    message = '(?s)blank 96x96 image failed.*choose a teacher that takes'
+    with pytest.raises(ConfigError, match=message):
+        made(teacher=config_file('fixed', type='FixedSizeClassifier'))
+
+
+@MODELS.register_module()
+class FixedSizeClassifier(MODELS.get('PairedClassifier')):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        assert inputs.shape[-1] == 384, 'only images of 384 pixels'
+        return super().forward(inputs, data_samples, mode)
+
+    extract_feat = forward
+
+
+def test_unknown_arguments_are_named(files):
+    with pytest.raises(TypeError, match="no argument 'resum'"):
+        distill(**files, resum=True)

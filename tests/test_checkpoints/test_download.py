@@ -1,0 +1,149 @@
+"""Downloads of checkpoints: whole, verified, cached, in one process of several."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from mmdiffkd.checkpoints.download import cached_path, fetch
+from mmdiffkd.checkpoints.weights import CheckpointError
+
+from tests.serving import QuietHandler, served
+
+CONTENT = b'weights'
+HASH = hashlib.sha256(CONTENT).hexdigest()[:8]
+NAME = f'model_1x_coco-{HASH}.pth'
+
+
+class Short(QuietHandler):
+    """Promises more than it sends, as a connection that breaks."""
+
+    def copyfile(self, source, outputfile):
+        outputfile.write(source.read()[:3])
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    return tmp_path / 'hub' / 'checkpoints'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / 'served'
+    path.mkdir()
+    (path / NAME).write_bytes(CONTENT)
+    (path / 'model.pth').write_bytes(CONTENT)
+    return path
+
+
+def files_in(cache):
+    return [path.name for path in cache.rglob('*') if path.is_file()]
+
+
+@pytest.mark.parametrize('name', [NAME, 'model.pth'])
+def test_download_goes_to_the_cache_once(name, cache, folder, capfd):
+    """And its progress bar only to a terminal."""
+    with served(folder) as address:
+        first = fetch(f'{address}/{name}')
+        (folder / name).unlink()
+        assert fetch(f'{address}/{name}') == first
+        with pytest.raises(CheckpointError, match=r'other\.pth cannot be downloaded'):
+            fetch(f'{address}/other.pth')
+    assert first.read_bytes() == CONTENT
+    assert files_in(cache) == [name]
+    assert '%|' not in capfd.readouterr().err
+
+
+def test_cache_is_torch_s_where_the_name_tells_the_contents(cache):
+    assert cached_path(f'https://a.org/x/{NAME}?download=1') == cache / NAME
+    paths = {cached_path(f'https://{host}.org/model.pth') for host in 'ab'}
+    assert len(paths) == 2 and {path.name for path in paths} == {'model.pth'}
+    # A date is no hash.
+    assert cached_path('https://a.org/model-20220101.pth').parent.parent == cache
+
+
+def test_download_with_another_hash_is_removed(cache, folder):
+    (folder / NAME).write_bytes(b'something else')
+    message = f'SHA-256 .* not, as its name says, with {HASH}, so it was removed'
+    with served(folder) as address, pytest.raises(CheckpointError, match=message):
+        fetch(f'{address}/{NAME}')
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize('name', [NAME, 'model.pth'])
+def test_truncated_download_is_removed(name, cache, folder):
+    message = 'the connection ended after 3 of 7 bytes'
+    with served(folder, Short) as address, pytest.raises(CheckpointError, match=message):
+        fetch(f'{address}/{name}')
+    assert files_in(cache) == []
+
+
+def test_damaged_file_in_the_cache_is_downloaded_again(cache, folder, capsys):
+    cache.mkdir(parents=True)
+    (cache / NAME).write_bytes(b'half')
+    with served(folder) as address:
+        assert fetch(f'{address}/{NAME}').read_bytes() == CONTENT
+    # The one that cannot be had again stays.
+    (cache / NAME).write_bytes(b'half')
+    with pytest.raises(CheckpointError, match='cannot be downloaded'):
+        fetch(f'{address}/{NAME}')
+    assert (cache / NAME).read_bytes() == b'half'
+
+
+def test_a_kill_leaves_nothing_under_the_final_name(cache, folder, monkeypatch):
+    """While a file is being written it lies elsewhere, and is moved as a whole."""
+    seen = []
+
+    class Watching(QuietHandler):
+        def copyfile(self, source, outputfile):
+            content = source.read()
+            outputfile.write(content[:-1])
+            # The client waits for the last byte.
+            seen.append((cache / NAME).exists())
+            outputfile.write(content[-1:])
+
+    with served(folder, Watching) as address:
+        fetch(f'{address}/{NAME}')
+    assert seen == [False]
+
+
+@pytest.mark.parametrize('url', ['http://a.org', 'http://a.org/x/..'])
+def test_url_must_name_a_file(url, cache):
+    with pytest.raises(CheckpointError, match='names no file'):
+        fetch(url)
+
+
+def fetch_in_rank(rank, folder, url):
+    os.environ.update(LOCAL_RANK=str(rank), no_proxy='127.0.0.1')
+    torch.hub.set_dir(str(folder / 'hub'))
+    store = f'file://{folder}/store'
+    torch.distributed.init_process_group('gloo', init_method=store, rank=rank, world_size=2)
+    lines = [str(fetch(url))]
+    try:
+        fetch(url.replace(NAME, 'nothing.pth'))
+    except CheckpointError as error:
+        lines.append(str(error))
+    Path(folder, f'rank_{rank}').write_text('\n'.join(lines))
+    torch.distributed.destroy_process_group()
+
+
+def test_one_process_downloads_and_its_failure_ends_all(folder, tmp_path):
+    requests = []
+
+    class Counting(QuietHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            super().do_GET()
+
+    with served(folder, Counting) as address:
+        url = f'{address}/{NAME}'
+        multiprocessing.spawn(fetch_in_rank, (tmp_path, url), nprocs=2)
+    assert requests == [f'/{NAME}', '/nothing.pth']
+    texts = {(tmp_path / f'rank_{rank}').read_text() for rank in range(2)}
+    assert len(texts) == 1
+    assert 'nothing.pth cannot be downloaded: HTTP Error 404' in texts.pop()

@@ -1,0 +1,100 @@
+"""Batches that know their number."""
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader
+
+from mmdiffkd.engine.batches import AdvancedBatches, numbered
+from mmdiffkd.engine.seeding import BATCH, EPOCH, ITERATION, seed_generators
+
+
+class Draws:
+    """Samples that are a draw from each generator."""
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return index, random.random(), np.random.rand(), torch.rand(()).item()
+
+
+class WholeBatches(Draws):
+    """As torch's own ``Subset``: it loads a batch at once."""
+
+    def __getitems__(self, indices):
+        return [(*self[index], 'whole') for index in indices]
+
+
+def loader(dataset, sampler=DefaultSampler, endless=False, rank=0, seed=3, **settings):
+    batches = BatchSampler(sampler(dataset, shuffle=True, seed=7), batch_size=3, drop_last=False)
+    plain = DataLoader(dataset, batch_sampler=batches, collate_fn=list, **settings)
+    return numbered(plain, seed, rank, endless)
+
+
+def test_first_batches_are_left_out():
+    every, rest = loader(Draws()), loader(Draws())
+    rest.batch_sampler.first = 2
+    assert list(rest) == list(every)[2:]
+    assert len(rest) == len(every) == 4
+
+
+@pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
+def test_endless(sampler):
+    """Passes of a finite sampler are shuffled anew; numbers go on."""
+    every, rest = loader(Draws(), sampler, endless=True), loader(Draws(), sampler, endless=True)
+    rest.batch_sampler.first = 7
+    batches = [batch for batch, _ in zip(every, range(12))]
+    assert batches[7:] == [batch for batch, _ in zip(rest, range(5))]
+    assert len({draw for batch in batches for _, draw, *_ in batch}) == sum(map(len, batches))
+    order = [index for batch in batches for index, *_ in batch]
+    assert sorted(order[:10]) == sorted(order[10:20]) == list(range(10))
+    assert order[:10] != order[10:20]
+
+
+def test_draws_differ_between_processes_epochs_and_seeds():
+    first = list(loader(Draws()))
+    assert first == list(loader(Draws()))
+    other_epoch = loader(Draws())
+    other_epoch.batch_sampler.epoch = 1
+    for other in (loader(Draws(), rank=1), loader(Draws(), seed=4), other_epoch):
+        for batch, different in zip(first, other):
+            for sample, unlike in zip(batch, different):
+                assert sample[0] == unlike[0]
+                assert not set(sample[1:]) & set(unlike[1:])
+
+
+def test_dataset_that_loads_whole_batches():
+    assert all(sample[-1] == 'whole' for batch in loader(WholeBatches()) for sample in batch)
+
+
+def test_dataset_reaches_workers_that_are_not_forked():
+    dataset = loader(Draws()).dataset
+    batch = next(iter(loader(Draws()).batch_sampler))
+    received = pickle.loads(pickle.dumps(dataset))
+    assert received.__getitems__(pickle.loads(pickle.dumps(batch))) == dataset.__getitems__(batch)
+
+
+def test_both_ways_in_which_mmengine_skips():
+    dataloader = loader(Draws(), endless=True)
+    dataloader.batch_sampler.first = 3
+    expected = next(iter(dataloader))
+    newer, older = AdvancedBatches(dataloader, 3), AdvancedBatches(dataloader, 3)
+    newer.skip_iter(3)
+    assert [next(older) for _ in range(3)] == [None] * 3
+    assert next(newer) == next(older) == expected == next(AdvancedBatches(dataloader, 0))
+
+
+def test_positions_have_numbers_of_their_own():
+    positions = [(kind, *rest) for kind in (ITERATION, EPOCH, BATCH)
+                 for rest in [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]]  # fmt: skip
+    draws = set()
+    for position in positions:
+        for seed in (0, 1):
+            seed_generators(seed, *position)
+            draws |= {random.random(), np.random.rand(), torch.rand(()).item()}
+    assert len(draws) == 3 * 2 * len(positions)

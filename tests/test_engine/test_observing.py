@@ -1,0 +1,202 @@
+"""Hooks that look at pairs: what they write, and that training does not notice."""
+
+import json
+import logging
+import uuid
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import MODELS
+from mmengine.runner import Runner
+
+from mmdiffkd.diffusion import HeadOutput
+from mmdiffkd.engine.hooks import FeaturePictureHook, TelemetryHook
+from mmdiffkd.engine.hooks.feature_pictures import _pixels
+from mmdiffkd.models import ConfigError
+from mmdiffkd.models.probing import probe
+
+PICTURES = dict(type='mmdiffkd.FeaturePictureHook', interval=3, num_images=2)
+TELEMETRY = dict(type='mmdiffkd.TelemetryHook', interval=2)
+PAIRS = ('fpn', 'stem', 'logits')
+ITERATIONS = 4
+
+
+@pytest.fixture
+def train(toy_config, tmp_path):
+    """Train the toy student; returns the runner."""
+
+    def train_toy(*hooks, model=toy_config, **changes):
+        torch.manual_seed(0)
+        images = [dict(inputs=torch.randn(3, 16, 24)) for _ in range(6)]
+        name = uuid.uuid4().hex
+        settings = dict(
+            model=model,
+            work_dir=str(tmp_path / name),
+            experiment_name=name,
+            train_dataloader=dict(
+                dataset=images, batch_size=3, sampler=dict(type='DefaultSampler', shuffle=True)
+            ),
+            train_cfg=dict(by_epoch=False, max_iters=ITERATIONS),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+            log_processor=dict(by_epoch=False),
+            custom_hooks=list(hooks),
+            randomness=dict(seed=1),
+        )
+        runner = Runner(**{**settings, **changes})
+        runner.train()
+        return runner
+
+    return train_toy
+
+
+def scalars(runner):
+    path = Path(runner.log_dir, 'vis_data', 'scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'more'), [(False, []), (True, [dict(type='EMAHook', momentum=0.5)])]
+)
+def test_training_is_the_same_to_the_last_bit(train, toy_config, checkpoint, more):
+    toy_config['pairs']['fpn']['head']['checkpoint'] = checkpoint
+    plain = train(*more)
+    state = torch.get_rng_state(), np.random.get_state()[1]
+    watched = train(PICTURES, TELEMETRY, *more)
+    assert torch.equal(torch.get_rng_state(), state[0])
+    assert np.array_equal(np.random.get_state()[1], state[1])
+    expected = plain.model.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in watched.model.state_dict().items())
+    names = ('loss', 'gamma_fpn', 'dist_after_stem')
+    logs = [
+        [[line[name] for name in names] for line in scalars(run) if 'loss' in line]
+        for run in (plain, watched)
+    ]
+    assert logs[0] == logs[1] and len(logs[0]) == 4
+
+
+def test_pictures_of_every_pair(train):
+    runner = train(PICTURES)
+    folder = Path(runner.log_dir, 'vis_data', 'vis_image')
+    assert {path.name for path in folder.iterdir()} == {
+        f'pair_{pair}_{step}.png' for pair in PAIRS for step in (1, 3)
+    }
+    heights = {pair: cv2.imread(folder / f'pair_{pair}_3.png').shape[0] for pair in PAIRS}
+    assert heights['fpn'] > heights['stem'] + 150  # two levels of two images instead of one
+    before, after = (cv2.imread(folder / f'pair_stem_{step}.png') for step in (1, 3))
+    assert before.shape == after.shape and (before != after).any()
+
+
+def test_telemetry_has_every_level(train):
+    runner = train(TELEMETRY)
+    lines = scalars(runner)
+    levels = {line['iter']: line for line in lines if 'gamma_fpn/level_0' in line}
+    means = {line['iter']: line for line in lines if 'loss' in line}
+    assert list(levels) == [1, 2, 4] and list(means) == [1, 2, 3, 4]
+    for step, line in levels.items():
+        for name in ('gamma_fpn', 'dist_before_fpn', 'dist_after_fpn', 'dist_after_logits'):
+            values = [line[f'{name}/level_{level}'] for level in (0, 1)]
+            assert np.mean(values) == pytest.approx(means[step][name]), name
+        assert 'gamma_stem/level_0' not in line
+    assert not [name for line in levels.values() for name in line if 'loss' in name]
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert 'gamma_fpn: ' in log and 'level_0' not in log
+
+
+def test_other_iterations_pay_nothing(train, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        TelemetryHook, 'see', lambda self, pair, outputs: seen.append((pair, self.now))
+    )
+    monkeypatch.setattr(TelemetryHook, 'report', lambda *args: None)
+    begin = TelemetryHook.before_train_iter
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.now = runner.iter + 1
+        begin(self, runner, *args, **kwargs)
+
+    monkeypatch.setattr(TelemetryHook, 'before_train_iter', before_train_iter)
+    runner = train(dict(TELEMETRY, interval=3))
+    assert seen == [(pair, step) for step in (1, 3) for pair in PAIRS]
+    assert not any(pair._output_hooks for pair in runner.model.pairs.values())
+
+
+def test_telemetry_does_not_wait_for_the_device_while_the_pairs_run(operations):
+    maps = [torch.randn(2, 3, 4, 4) for _ in range(3)]
+    with operations:
+        TelemetryHook().see('fpn', [HeadOutput(*maps, gamma=torch.rand(2))])
+    assert operations.names and '_local_scalar_dense' not in operations.names
+
+
+def test_pair_that_does_not_run_is_left_out(train, monkeypatch):
+    """A schedule may stop the distillation."""
+    monkeypatch.setattr(
+        'mmdiffkd.models.DiffKDDistiller.forward',
+        lambda self, inputs, data_samples=None, mode='tensor': self.student(inputs, mode=mode),
+    )
+    runner = train(PICTURES, TELEMETRY)
+    assert not Path(runner.log_dir, 'vis_data', 'vis_image').exists()
+    assert not [line for line in scalars(runner) if any('level' in name for name in line)]
+
+
+def test_only_the_main_process_looks(train, monkeypatch):
+    monkeypatch.setattr('mmdiffkd.engine.hooks.observing.is_main_process', lambda: False)
+    runner = train(PICTURES)
+    assert not Path(runner.log_dir, 'vis_data', 'vis_image').exists()
+
+
+def test_no_picture_of_what_is_not_finite(train, caplog):
+    class Diverged(FeaturePictureHook):
+        def see(self, pair, outputs):
+            super().see(pair, [o._replace(refined=o.refined * float('nan')) for o in outputs])
+
+    with caplog.at_level(logging.WARNING):
+        runner = train(Diverged(interval=3))
+    log = Path(runner.log_dir, f'{runner.timestamp}.log').read_text()
+    assert 'no picture of pair fpn, its features are not finite' in log
+
+
+def test_images_as_they_were_loaded():
+    """BGR to RGB, and the normalisation undone."""
+    loaded = torch.zeros(1, 3, 2, 2)
+    loaded[:, 0] = 255  # blue
+    for to_rgb in (False, True):
+        settings = dict(mean=[10.0, 20.0, 30.0], std=[2.0, 3.0, 4.0], bgr_to_rgb=to_rgb)
+        preprocessor = MODELS.build(dict(type='ImgDataPreprocessor', **settings))
+        inputs = preprocessor(dict(inputs=list(loaded)))['inputs']
+        assert _pixels(inputs, probe(None, preprocessor, 3).format)[0, 0, 0].tolist() == [0, 0, 255]
+    grey = MODELS.build(dict(type='ImgDataPreprocessor', mean=[10.0], std=[2.0]))
+    form = probe(None, grey, 1).format
+    assert _pixels(torch.tensor([0.0, 1.0]).reshape(1, 1, 1, 2), form).tolist() == [
+        [[[0, 0, 0], [255, 255, 255]]]
+    ]
+
+
+def test_outputs_are_shown_without_gradient_and_in_float32(toy_distiller, images):
+    seen = []
+    looking = toy_distiller.pairs['fpn'].register_output_hook(seen.append)
+    with looking, torch.autocast('cpu', torch.bfloat16):
+        losses = toy_distiller(images, mode='loss')
+    toy_distiller(images, mode='loss')
+    (outputs,) = seen
+    assert [tuple(output.target.shape) for output in outputs] == [(2, 6, 8, 12), (2, 6, 4, 6)]
+    for output in outputs:
+        assert all(tensor.dtype == torch.float32 for tensor in output)
+        assert not any(tensor.requires_grad for tensor in output)
+    assert losses['loss_kd_fpn'].requires_grad
+
+
+@pytest.mark.parametrize('hook', [FeaturePictureHook, TelemetryHook])
+def test_wrong_settings(hook, train, toy_config):
+    with pytest.raises(ValueError, match='interval must be a positive number of iterations, got 0'):
+        hook(interval=0)
+    with pytest.raises(ConfigError, match='mmdiffkd.DiffKDDistiller, got ToyModel'):
+        train(hook(), model=toy_config['student'])
+
+
+def test_wrong_number_of_images():
+    with pytest.raises(ValueError, match='num_images must be a positive integer, got 0'):
+        FeaturePictureHook(num_images=0)

@@ -1,0 +1,150 @@
+"""One validation of the teacher, and a training that does not notice."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import LOOPS, METRICS
+from mmengine.runner import ValLoop
+
+from mmdiffkd.engine.hooks import TeacherCheckHook
+from mmdiffkd.models import ConfigError
+
+from .conftest import ToyImages
+
+CHECK = dict(type='mmdiffkd.TeacherCheckHook')
+
+
+@pytest.fixture
+def validation():
+    """The validation's part of a runner's arguments."""
+    return dict(
+        val_dataloader=dict(
+            dataset=ToyImages(number=6, noise=0.0),
+            batch_size=2,
+            num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+        ),
+        val_evaluator=dict(type='MeanLogit'),
+        val_cfg=dict(),
+    )
+
+
+def log_of(runner):
+    return next(Path(runner.work_dir).rglob('*.log')).read_text()
+
+
+def scalars_of(runner, name='scalars.json'):
+    (path,) = Path(runner.work_dir).rglob(name)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def state_of(runner):
+    return {key: value.clone() for key, value in runner.model.state_dict().items()}
+
+
+def test_metrics_are_the_teacher_s(make_runner, validation, toy_config):
+    """Prepared as the teacher wants it, and shown in the log and to the visualizer."""
+    toy_config['teacher']['config']['data_preprocessor'] = dict(
+        type='ImgDataPreprocessor', mean=[0.5] * 3, std=[2.0] * 3
+    )
+    toy_config['student_input'] = dict(mean=[0] * 3, std=[1] * 3, rgb=False)
+    runner = make_runner(CHECK, **validation)
+    teacher = runner.model.teacher.model
+    runner.train()
+    images = (ToyImages(number=6, noise=0.0).images - 0.5) / 2
+    expected = float(teacher(images)[0].mean())
+    first = scalars_of(runner)[0]
+    assert first == {'teacher/toy/mean': pytest.approx(expected, rel=1e-4), 'step': 0}
+    assert scalars_of(runner, f'{runner.timestamp}.json')[0] == first
+    assert f'teacher/toy/mean: {expected:.4f}' in log_of(runner)
+    assert 'teacher/toy/name: toy' in log_of(runner)
+    assert 'ToyModel on 6 images' in log_of(runner)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+def test_training_is_the_same_to_the_last_bit(make_runner, validation, workers):
+    """Weights, log, validation and best checkpoint; a worker that persists has a seed, too."""
+    validation['val_dataloader'].update(num_workers=workers, persistent_workers=workers > 0)
+    validation['val_dataloader']['dataset'] = ToyImages(number=6)
+    best = dict(type='CheckpointHook', save_best='toy/mean', rule='less')
+    runs = []
+    for hooks in ([], [CHECK]):
+        runner = make_runner(*hooks, name=f'run_{len(hooks)}', **validation)
+        runner.register_hook(best)
+        runner.train()
+        runs.append(runner)
+    without, checked = runs
+    expected = state_of(without)
+    assert all(torch.equal(value, expected[key]) for key, value in state_of(checked).items())
+    lines = scalars_of(checked)
+    assert list(lines.pop(0)) == ['teacher/toy/mean', 'step']
+    timeless = [
+        [{k: v for k, v in line.items() if 'time' not in k} for line in part]
+        for part in (lines, scalars_of(without))
+    ]
+    assert timeless[0] == timeless[1]
+    names = [sorted(p.name for p in Path(r.work_dir).glob('*.pth')) for r in runs]
+    assert names[0] == names[1] and [name for name in names[0] if name.startswith('best')]
+    hubs = [runner.message_hub for runner in runs]
+    assert set(hubs[0].log_scalars) == set(hubs[1].log_scalars)
+    assert set(hubs[0].runtime_info) == set(hubs[1].runtime_info)
+    assert len(hubs[1].get_scalar('val/toy/mean').data[0]) == 2
+
+
+def test_teacher_is_validated_in_its_precision(make_runner, validation, toy_config, monkeypatch):
+    toy_config['teacher']['precision'] = 'bf16'
+    runner = make_runner(CHECK, **validation)
+    seen = []
+    cls = runner.model.teacher.model.head.cls
+    cls.register_forward_hook(lambda _, args, output: seen.append(output.dtype))
+    runner.call_hook('before_run')
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    runner._val_loop = runner.build_val_loop(runner._val_loop)
+    TeacherCheckHook().before_train(runner)
+    assert set(seen) == {torch.bfloat16}
+
+
+def test_random_weights_are_said(make_runner, validation, toy_config):
+    toy_config['teacher']['checkpoint'] = 'random'
+    runner = make_runner(dict(CHECK, interval=2), **validation)
+    runner.train()
+    assert 'the teacher has random weights, so its metrics mean nothing' in log_of(runner)
+    assert 'Teacher check: [2/3]' in log_of(runner)
+
+
+@pytest.mark.parametrize(('value', 'warns'), [(34.0, True), (60.0, False)])
+def test_a_teacher_that_guesses_is_said(make_runner, validation, monkeypatch, value, warns):
+    """Whether or not its library has published what it should reach."""
+    metric = METRICS.get('MeanLogit')
+    monkeypatch.setattr(metric, 'default_prefix', 'accuracy')
+    monkeypatch.setattr(metric, 'compute_metrics', lambda self, results: dict(top1=value))
+    runner = make_runner(CHECK, **validation)
+    runner.train()
+    assert ('34.0 %, not better than a guess' in log_of(runner)) is warns
+
+
+def test_no_metrics_are_said(make_runner, validation, monkeypatch):
+    """mmdet's evaluation has none if nothing was detected."""
+    monkeypatch.setattr(METRICS.get('MeanLogit'), 'compute_metrics', lambda self, results: {})
+    runner = make_runner(CHECK, **validation)
+    runner.train()
+    assert 'the evaluation of its predictions has no metrics' in log_of(runner)
+
+
+def test_validation_is_needed(make_runner):
+    with pytest.raises(ConfigError, match='--check-teacher. needs a validation: val_cfg, val_data'):
+        make_runner(CHECK).train()
+
+
+@LOOPS.register_module()
+class OtherValLoop(ValLoop):
+    def run(self):
+        raise NotImplementedError
+
+
+def test_validation_of_another_kind(make_runner, validation):
+    validation['val_cfg'] = dict(type='OtherValLoop')
+    with pytest.raises(ConfigError, match='validates as ValLoop does, not .* OtherValLoop'):
+        make_runner(CHECK, **validation).train()

@@ -1,0 +1,159 @@
+"""From configs to model dicts, and what is said about those that do not work."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from mmdiffkd.models import ConfigError, FeatureCapture
+from mmdiffkd.models.hosts import (
+    build_model,
+    forget_weights,
+    model_config,
+    run_for_features,
+    student_config,
+)
+
+PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
+
+
+@pytest.mark.contract(12, 'errors')
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('model = dict(', r"student: '.*config.py' cannot be read: .* was never closed \(line 1\)"),
+        ("raise OSError('no disk')", r"student: '.*config.py' cannot be read: .*no disk"),
+        ('optimizer = dict()', r"student: '.*config.py' has no 'model'"),
+    ],
+)
+def test_config_files_that_do_not_work(text, message, tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        model_config(str(path), 'student')
+
+
+def test_preprocessing_beside_the_model_is_taken_along(tmp_path):
+    """There mmpretrain's configs have it; the model's own comes first."""
+    path = tmp_path / 'config.py'
+    path.write_text(f"model = dict(type='A')\ndata_preprocessor = {PREPROCESSOR}")
+    model = model_config(path, 'student')
+    assert model == dict(type='A', data_preprocessor=PREPROCESSOR)
+    distiller = dict(type='mmdiffkd.DiffKDDistiller', student=dict(type='A'))
+    assert student_config(distiller) == dict(type='A')
+    distiller['data_preprocessor'] = PREPROCESSOR
+    assert student_config(distiller) == model
+    distiller['student']['data_preprocessor'] = 'own'
+    assert student_config(distiller) == dict(type='A', data_preprocessor='own')
+    assert student_config(dict(type='A')) == dict(type='A')
+
+
+def test_no_weights_are_left_to_load():
+    """Wherever a config has them, in whichever of the libraries' ways."""
+    pretrained = dict(type='Pretrained', checkpoint='x.pth')
+    normal = dict(type='Normal', std=0.1)
+    model = dict(
+        pretrained='x.pth',
+        # mmdet's PVT does not ask for a type, mmseg's text encoder has its own.
+        backbone=dict(init_cfg=dict(checkpoint='x'), timm=dict(pretrained=True)),
+        text=dict(init_cfg=dict(type='Pretrained_Part', checkpoint='x.pth')),
+        heads=[dict(init_cfg=[normal, pretrained]), dict(init_cfg=(pretrained,))],
+        neck=dict(init_cfg=normal, checkpoint=True),
+        # Configs of mmpretrain leave the file to the user.
+        todo=dict(init_cfg=dict(type='Pretrained', prefix='backbone.')),
+        teacher_ckpt='x.pth',
+        other=dict(checkpoint_path='x.bin'),
+    )
+    rest = copy.deepcopy(model['neck'])
+    forget_weights(model)
+    assert model == dict(
+        pretrained=None,
+        backbone=dict(init_cfg=None, timm=dict(pretrained=False)),
+        text=dict(init_cfg=None),
+        heads=[dict(init_cfg=[normal]), dict(init_cfg=None)],
+        neck=rest,
+        todo=dict(init_cfg=None),
+        teacher_ckpt=None,
+        other=dict(checkpoint_path=None),
+    )
+
+
+PARTS = dict(backbone=dict(type='ResNet', depth=18), neck=dict(type='GlobalAveragePooling'))
+PIXELS = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a config file; returns its path."""
+
+    def write(**content):
+        path = tmp_path / 'config.py'
+        path.write_text('\n'.join(f'{key} = {value!r}' for key, value in content.items()))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize('run', ['mmdet', 'mmpretrain', None])
+def test_parts_are_looked_up_where_the_model_is_from(run, written):
+    """The file's scope, the library of the name or that of the type: not the run's."""
+    for host in ('mmdet', 'mmpretrain'):
+        pytest.importorskip(host)
+    typed = dict(type='mmpretrain.ImageClassifier', **PARTS)
+    bare = dict(type='ImageClassifier', **PARTS)
+    zoo = 'mmpretrain::dinov2/vit-small-p14_dinov2-pre_headless.py'
+    with DefaultScope.overwrite_default_scope(run):
+        for config in (
+            typed,
+            dict(bare, _scope_='mmpretrain'),
+            dict(bare, type=MODELS.get('mmpretrain.ImageClassifier')),
+            written(model=typed),
+            written(model=bare, default_scope='mmpretrain'),
+            zoo,
+        ):
+            backbone = build_model(config, 'teacher.config').backbone
+            assert type(backbone).__module__.startswith('mmpretrain.')
+        if run != 'mmpretrain':
+            with pytest.raises(ConfigError, match="no 'ImageClassifier' .* 'mmpretrain.ImageCl"):
+                build_model(bare, 'teacher.config')
+
+
+def test_a_plain_module_is_run_on_images_alone(written):
+    """What stands beside it, or in its dict, is its preprocessing."""
+    pytest.importorskip('mmpretrain')
+    backbone = dict(type='mmpretrain.ResNet', depth=18)
+    images = torch.ones(1, 3, 32, 32)
+    assert not hasattr(build_model(backbone, 'teacher.config'), 'data_preprocessor')
+    for config in (
+        dict(backbone, data_preprocessor=dict(PIXELS)),
+        written(model=backbone, data_preprocessor=PIXELS),
+    ):
+        model = build_model(config, 'teacher.config')
+        model.eval()
+        assert model.data_preprocessor.mean.flatten().tolist() == PIXELS['mean']
+        assert not [key for key in model.state_dict() if 'preprocessor' in key]
+        with FeatureCapture(model, ['layer4']) as features:
+            run_for_features(model, features, images)
+        assert features['layer4'][0].shape == (1, 512, 1, 1)
+
+
+def test_a_plain_module_teaches(toy_config):
+    """But cannot be validated."""
+    toy_config['teacher'] = dict(config=dict(type=ToyBackbone), checkpoint='random')
+    toy_config['pairs'] = dict(stem=dict(toy_config['pairs']['stem'], teacher='conv'))
+    distiller = MODELS.build(toy_config)
+    losses = distiller(torch.ones(2, 3, 16, 16), mode='loss')
+    assert losses['loss_kd_stem'].requires_grad
+    with pytest.raises(ConfigError, match='ToyBackbone yields features and no predictions'):
+        distiller.teacher.predict({})
+
+
+class ToyBackbone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, padding=1)
+
+    def forward(self, x):
+        return (self.conv(x),)

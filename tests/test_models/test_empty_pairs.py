@@ -1,0 +1,113 @@
+"""Pairs that have nothing to compare in a step: a zero that every parameter is reached by."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmdiffkd.diffusion import AlignHead, DiffKDHead
+from mmdiffkd.losses import DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss
+from mmdiffkd.models import DistillPair
+from tests.test_models.test_teacher_inputs import config  # noqa: F401
+
+LOSSES = [
+    MSELoss(),
+    L1Loss(),
+    SmoothL1Loss(),
+    KLDivLoss(),
+    KLDivLoss(use_sigmoid=True),
+    DISTLoss(),
+]
+
+
+@pytest.mark.parametrize(
+    'head, side',
+    [
+        (AlignHead(6, 8), 5),
+        (DiffKDHead(6, 8), 40),
+        (DiffKDHead(6, 8, ae_channels=4, checkpoint=True), 5),
+        (DiffKDHead(6, 8, kernel_size=1), 1),
+    ],
+)
+def test_heads_and_losses_on_no_rows(head, side):
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    for loss in LOSSES:
+        student = torch.zeros(0, 6, side, side, requires_grad=True)
+        output = head(student, torch.zeros(0, 8, side, side))
+        parts = [loss(output.refined, output.target), output.loss_diffusion, output.loss_ae]
+        total = sum(part for part in parts if part is not None)
+        total.backward()
+        assert total == 0
+    assert not any(p.grad is not None and p.grad.any() for p in head.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
+
+
+class MeanOfAnotherLibrary(nn.Module):
+    def forward(self, refined, target):
+        return (refined - target).square().mean()
+
+
+@pytest.mark.parametrize('empty', [(0,), (1,), (0, 1)])
+def test_empty_maps_are_left_out(empty):
+    """Beside others, or all of them; with any loss."""
+    torch.manual_seed(0)
+    pair = DistillPair('p', [DiffKDHead(6, 8), AlignHead(6, 8)], MeanOfAnotherLibrary())
+    rows = [0 if level in empty else 3 for level in range(2)]
+    student = [torch.randn(n, 6, 5, 5, requires_grad=True) for n in rows]
+    before = {name: value.clone() for name, value in pair.state_dict().items()}
+    reached = set()
+    for name, parameter in pair.named_parameters():
+        node = parameter.view_as(parameter).grad_fn.next_functions[0][0]
+        node.register_hook(lambda *_, name=name: reached.add(name))
+        parameter.node = node
+    losses = pair(student, [torch.randn(n, 8, 5, 5) for n in rows])
+    total = sum(value for name, value in losses.items() if 'loss' in name)
+    total.backward()
+    assert all(value.isfinite() for value in losses.values())
+    assert (total == 0) == (len(empty) == 2)
+    assert reached == {name for name, _ in pair.named_parameters()}
+    assert all(feature.grad is not None for feature in student)
+    after = pair.state_dict()
+    for level in empty:
+        assert all(p.grad is None for p in pair.heads[level].parameters())
+        ours = [name for name in before if name.startswith(f'heads.{level}.')]
+        assert all(torch.equal(before[name], after[name]) for name in ours)
+
+
+def test_a_picture_without_proposals(config, images):  # noqa: F811
+    distiller = MODELS.build(config)
+    distiller.student.num_boxes = 0
+    distiller.student.regions[0].forward = lambda maps, boxes: maps.new_zeros(0, maps.shape[1])
+    modes = distiller.teacher.model.modes
+    modes.clear()
+    losses = distiller(images, mode='loss')
+    assert losses['loss_kd_scores'] == 0 and losses['loss_kd_fpn'] > 0
+    # Nothing is fed, and nobody looks at the teacher's scores.
+    assert modes == ['extract_feat']
+
+
+def test_a_module_that_the_host_leaves_out(config, images, monkeypatch):  # noqa: F811
+    """It is said once, because it could be one that training never runs."""
+    said = []
+    monkeypatch.setattr('mmdiffkd.models.wiring.print_log', lambda text, *level: said.append(text))
+    distiller = MODELS.build(config)
+    student = distiller.student
+    student.forward = lambda inputs, samples, mode: dict(
+        loss_task=sum(level.mean() for level in student.extract_feat(inputs))
+    )
+    losses = [distiller(images, mode='loss') for _ in range(2)]
+    assert all(step['loss_kd_scores'] == 0 and step['loss_kd_fpn'] > 0 for step in losses)
+    assert len(said) == 1 and "pairs.scores: student path 'scores.0' did not run" in said[0]
+
+
+def test_synchronised_norms_rest_in_all_processes(monkeypatch):
+    """They would wait for the process that has nothing."""
+    asked = []
+    monkeypatch.setattr(
+        'mmdiffkd.models.pair.all_reduce', lambda value, op: (asked.append(op), value.zero_())
+    )
+    pair = DistillPair('p', [DiffKDHead(6, 8)], MSELoss())
+    assert pair.takes_part(True, True) and not asked
+    pair.heads = nn.SyncBatchNorm.convert_sync_batchnorm(pair.heads)
+    assert pair.takes_part(True, False) and not asked
+    assert not pair.takes_part(True, True) and asked == ['min']

@@ -1,0 +1,385 @@
+"""The teacher sees the input it was trained with, whatever the student's preprocessing."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.model import BaseModel, ImgDataPreprocessor
+from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
+from mmengine.structures import BaseDataElement
+
+from mmdiffkd.models import ConfigError
+from mmdiffkd.models.preprocessing import ExtentRecorder, InputConverter, InputFormat, extent_of
+from mmdiffkd.models.probing import probe
+
+RGB = dict(
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True, pad_value=0
+)
+CAFFE = dict(mean=[102.9801, 115.9465, 122.7717], std=[1.0, 1.0, 1.0], pad_value=0)
+RAW = dict(pad_value=114)
+
+
+def preprocessor(cfg):
+    return ImgDataPreprocessor(pad_size_divisor=32, **cfg)
+
+
+def converter_between(*modules):
+    return InputConverter(*(probe(None, module, 3).format for module in modules))
+
+
+def images():
+    torch.manual_seed(0)
+    sizes = [(3, 40, 60), (3, 64, 50)]
+    return [torch.randint(0, 256, size, dtype=torch.uint8) for size in sizes]
+
+
+def samples():
+    return [BaseDataElement(metainfo=dict(img_shape=tuple(x.shape[1:]))) for x in images()]
+
+
+def prepared(cfg):
+    return preprocessor(cfg)(dict(inputs=images()))['inputs']
+
+
+@pytest.mark.parametrize('student', [RGB, CAFFE, RAW])
+@pytest.mark.parametrize('teacher', [RGB, CAFFE, RAW])
+def test_teacher_gets_what_its_own_preprocessing_would_give(student, teacher):
+    converter = converter_between(preprocessor(student), preprocessor(teacher))
+    before = prepared(student)
+    converted = converter(before, samples())
+    torch.testing.assert_close(converted, prepared(teacher), rtol=1e-5, atol=1e-3)
+    assert torch.equal(before, prepared(student))
+    assert converter.is_identity == (student is teacher)
+
+
+def test_identity_costs_nothing():
+    converter = converter_between(preprocessor(RGB), preprocessor(RGB))
+    x = prepared(RGB)
+    assert converter(x, samples()) is x
+
+
+def test_without_data_samples_all_is_image():
+    converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
+    x = prepared(RGB)[:1, :, :40, :60]
+    torch.testing.assert_close(converter(x), prepared(CAFFE)[:1, :, :40, :60], rtol=1e-5, atol=1e-3)
+
+
+class Recorder(torch.nn.Module):
+    def forward(self, x):
+        self.seen = x
+        return x
+
+
+def test_distiller_gives_the_teacher_its_own_input(toy_config):
+    """A caffe-style BGR teacher of an RGB student, through the whole distiller."""
+    toy_config['student']['data_preprocessor'] = dict(
+        type='ImgDataPreprocessor', pad_size_divisor=32, **RGB
+    )
+    toy_config['teacher']['config']['data_preprocessor'] = dict(
+        type='ImgDataPreprocessor', pad_size_divisor=32, **CAFFE
+    )
+    distiller = MODELS.build(toy_config)
+    recorder = Recorder()
+    distiller.teacher.model.backbone.insert(0, recorder)
+    data = distiller.data_preprocessor(dict(inputs=images(), data_samples=samples()), True)
+    distiller(**data, mode='loss')
+    torch.testing.assert_close(recorder.seen, prepared(CAFFE), rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.contract(1, 'frozen teacher')
+def test_converter_moves_with_the_distiller(toy_config):
+    toy_config['student']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+    distiller = MODELS.build(toy_config).double()
+    assert distiller.teacher.converter.scale.dtype == torch.float64
+    assert next(distiller.teacher.model.parameters()).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ('library', 'student', 'teacher'),
+    [
+        (
+            'mmdet',
+            dict(type='DetDataPreprocessor', pad_size_divisor=32, **RGB),
+            dict(type='DetDataPreprocessor', pad_size_divisor=32, **CAFFE),
+        ),
+        (
+            'mmpretrain',
+            dict(type='ClsDataPreprocessor', mean=RGB['mean'], std=RGB['std'], to_rgb=True),
+            dict(type='ClsDataPreprocessor', mean=CAFFE['mean'], std=CAFFE['std'], to_rgb=False),
+        ),
+    ],
+)
+def test_preprocessors_of_the_hosts(library, student, teacher):
+    host = pytest.importorskip(library)
+    if library == 'mmdet':
+        from mmdet.structures import DetDataSample as Sample
+    else:
+        from mmpretrain.structures import DataSample as Sample
+    with DefaultScope.overwrite_default_scope(host.__name__):
+        built = [MODELS.build(dict(cfg)) for cfg in (student, teacher)]
+
+    def batch(module):
+        data_samples = [Sample(metainfo=sample.metainfo) for sample in samples()]
+        data = module(dict(inputs=images(), data_samples=data_samples))
+        return data['inputs'], data['data_samples']
+
+    converter = converter_between(*built)
+    torch.testing.assert_close(
+        converter(*batch(built[0])), batch(built[1])[0], rtol=1e-5, atol=1e-3
+    )
+
+
+def test_padding_is_what_the_preprocessor_padded():
+    """Not what ``img_shape`` says, which many transforms leave as it was."""
+    samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
+    module = preprocessor(RGB)
+    module.register_forward_pre_hook(ExtentRecorder())
+    batch = module(dict(inputs=images(), data_samples=samples_))
+    converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
+    torch.testing.assert_close(
+        converter(batch['inputs'], batch['data_samples']), prepared(CAFFE), rtol=1e-5, atol=1e-3
+    )
+
+
+def test_stale_img_shape_of_a_batch_that_is_resized():
+    """As mmdet's BatchSyncRandomResize, which has img_shape follow."""
+    samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
+    module = preprocessor(RGB)
+    module.register_forward_pre_hook(ExtentRecorder())
+    samples_ = module(dict(inputs=images(), data_samples=samples_))['data_samples']
+    for sample in samples_:
+        sample.set_metainfo(dict(img_shape=(40, 180)))
+    assert [list(map(int, extent_of(sample))) for sample in samples_] == [[80, 120], [128, 100]]
+
+
+# Statistics of pixels from 0 to 255 in RGB order, and the same in other words.
+IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], rgb=True)
+NORMALIZE = dict(type='Normalize', mean=IMAGENET['mean'], std=IMAGENET['std'], to_rgb=True)
+TO_TENSOR = dict(type='ToUnitTensor')
+UNIT = dict(type='UnitNormalize', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+@pytest.mark.parametrize(
+    'wrong, message',
+    [
+        (dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]), 'std must .* multiply'),
+        (dict(mean=[0, 0, 0], std=[255, 255]), 'mean has 3 numbers, std 2'),
+        (dict(mean=[math.nan] * 3), 'finite'),
+    ],
+)
+def test_numbers_that_are_none_of_pixels(wrong, message):
+    with pytest.raises(ConfigError, match=f'^teacher.input: .*{message}'):
+        InputFormat.from_config({**IMAGENET, **wrong}, 'teacher.input')
+
+
+@TRANSFORMS.register_module()
+class LoadFromElsewhere(BaseTransform):
+    """As from an archive that is not there."""
+
+    def transform(self, results):
+        raise FileNotFoundError(results['img_path'])
+
+
+@pytest.mark.parametrize(
+    ('loader', 'rgb'),
+    [
+        ([dict(type='LoadImageFromFile')], False),
+        ([dict(type='LoadFromElsewhere')], False),
+        ([], True),
+    ],
+)
+def test_pixels_that_a_data_set_has_itself_are_rgb(loader, rgb):
+    found = probe([*loader, dict(type='Resize', scale=(64, 64))], preprocessor(RAW), 3)
+    assert found.format.rgb == rgb
+
+
+@TRANSFORMS.register_module()
+class ToUnitTensor(BaseTransform):
+    """RGB from 0 to 1, as torchvision's."""
+
+    def transform(self, results):
+        image = torch.from_numpy(results['img'][..., ::-1].copy()).permute(2, 0, 1)
+        return dict(results, img=image.float() / 255)
+
+
+@TRANSFORMS.register_module()
+class UnitNormalize(BaseTransform):
+    """A user's own, which nobody knows by name."""
+
+    def __init__(self, mean, std):
+        self.mean, self.std = (torch.tensor(x).view(-1, 1, 1) for x in (mean, std))
+
+    def transform(self, results):
+        return dict(results, img=(results['img'] - self.mean) / self.std)
+
+
+@TRANSFORMS.register_module()
+class Jitter(BaseTransform):
+    """Augmentation of colours, which says nothing about normalisation."""
+
+    def transform(self, results):
+        return dict(results, img=results['img'] * np.random.uniform(0.5, 1))
+
+
+@TRANSFORMS.register_module()
+class NeedsOthers(BaseTransform):
+    """As a mosaic: a single picture is not enough."""
+
+    def transform(self, results):
+        return dict(results, img=results['mix_results'][0]['img'])
+
+
+@pytest.mark.parametrize(
+    ('transforms', 'mean', 'std', 'rgb'),
+    [
+        ([dict(type='LoadImageFromFile')], [0] * 3, [1] * 3, False),
+        ([dict(type='LoadImageFromFile'), NORMALIZE], IMAGENET['mean'], IMAGENET['std'], True),
+        ([TO_TENSOR], [0] * 3, [255] * 3, True),
+        ([TO_TENSOR, UNIT], IMAGENET['mean'], IMAGENET['std'], True),
+        ([dict(type='Jitter'), dict(type='NeedsOthers'), TO_TENSOR], [0] * 3, [255] * 3, True),
+        (
+            [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(40, 30)), NORMALIZE],
+            IMAGENET['mean'],
+            IMAGENET['std'],
+            True,
+        ),
+    ],
+)
+def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
+    before = torch.get_rng_state()
+    found = probe([dict(type='LoadFromElsewhere'), *transforms], ImgDataPreprocessor(), 3)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.format.mean.flatten().tolist() == pytest.approx(mean, abs=0.01)
+    assert found.format.std.flatten().tolist() == pytest.approx(std, rel=1e-3)
+    assert found.format.rgb is rgb
+    if any(transform['type'] == 'Resize' for transform in transforms):
+        assert found.shape == (3, 30, 40)
+
+
+class WritesIntoSamples(ImgDataPreprocessor):
+    """As mmseg's, where ``test_cfg`` pads."""
+
+    def forward(self, data, training=False):
+        for sample in data['data_samples']:
+            sample.set_metainfo(dict(pad_shape=data['inputs'][0].shape))
+        return super().forward(data, training)
+
+
+def test_a_preprocessor_that_writes_into_samples():
+    assert str(probe(None, WritesIntoSamples(**CAFFE), 3).format) == str(
+        probe(None, ImgDataPreprocessor(**CAFFE), 3).format
+    )
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 7])
+def test_pictures_of_other_channels(channels):
+    load = dict(type='LoadImageFromFile', color_type='unchanged')
+    # No image files have 2 or 7 channels; what loads such pictures fails on those there are.
+    found = probe([load] if channels in (1, 4) else [], ImgDataPreprocessor(), channels)
+    assert len(found.format.mean) == channels and not found.format.normalises
+    assert found.shape is None, 'they stay of any size'
+
+
+def data_with(*transforms):
+    return dict(dataset=dict(type='ToyData', pipeline=[*transforms]))
+
+
+def refused(toy_config, match):
+    with pytest.raises(ConfigError, match=match) as caught:
+        MODELS.build(toy_config)
+    assert len(str(caught.value)) <= 400
+
+
+class TestWhatTheTeacherGets:
+    """Of pictures that the student's own pipeline normalises."""
+
+    @pytest.fixture
+    def config(self, toy_config):
+        toy_config['data'] = data_with(NORMALIZE)
+        return toy_config
+
+    def test_a_dict_without_preprocessor_gets_the_student_s(self, config):
+        assert MODELS.build(config).teacher.converter.is_identity
+        config['teacher']['config']['data_preprocessor'] = None
+        assert MODELS.build(config).teacher.converter.is_identity
+
+    def test_a_preprocessor_that_normalises_is_known(self, config):
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        assert MODELS.build(config).teacher.converter.is_identity
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **CAFFE)
+        converter = MODELS.build(config).teacher.converter
+        assert converter.flip and not converter.is_identity
+
+    def test_another_one_is_not(self, config):
+        preprocessor = dict(type='ImgDataPreprocessor', bgr_to_rgb=True)
+        config['teacher']['config']['data_preprocessor'] = preprocessor
+        refused(config, r'teacher.input: it cannot be known .* teacher.input=dict\(mean=')
+        config['teacher']['input'] = 'student'
+        assert MODELS.build(config).teacher.converter.is_identity
+        config['teacher']['input'] = dict(mean=[0.0], std=[255.0], rgb=True)
+        assert not MODELS.build(config).teacher.converter.is_identity
+
+    def test_of_a_config_file_its_pipeline_counts(self, config, tmp_path):
+        path = tmp_path / 'teacher.py'
+        for transforms, same in (([NORMALIZE], True), ([TO_TENSOR], False)):
+            path.write_text(
+                f'model = {config["teacher"]["config"]}\n'
+                f'test_dataloader = {data_with(*transforms)}\n'
+            )
+            teacher = dict(config['teacher'], config=str(path))
+            assert MODELS.build(dict(config, teacher=teacher)).teacher.converter.is_identity is same
+
+    def test_unknown_pictures_of_the_student(self, config):
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        del config['data']
+        refused(config, r'student_input: it cannot be known')
+        config['student_input'] = IMAGENET
+        assert MODELS.build(config).teacher.converter.is_identity
+
+    def test_pictures_that_are_not_what_they_seem(self, config, images):
+        """As when a data set normalises by itself, behind its pipeline."""
+        config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        config['data'] = data_with()
+        distiller = MODELS.build(config)
+        with pytest.raises(ConfigError, match="student_input: the student's pictures cannot be"):
+            distiller(images / 10, mode='loss')
+
+
+@pytest.mark.parametrize('shape', [(1, 28, 28), (4, 20, 36)])
+def test_a_model_for_its_own_pictures_only(shape):
+    """Without transforms the first sample of the data tells what they are like."""
+    model = dict(type='FlatModel', shape=shape)
+    distiller = MODELS.build(
+        dict(
+            type='mmdiffkd.DiffKDDistiller',
+            student=model,
+            teacher=dict(config=model, checkpoint='random'),
+            pairs=dict(a=dict(student='head', teacher='head', loss=dict(type='MSELoss'))),
+            data=dict(dataset=dict(type='ShapedPictures', shape=shape)),
+        )
+    )
+    assert distiller.input.shape == shape
+
+
+@DATASETS.register_module()
+class ShapedPictures(torch.utils.data.Dataset):
+    def __init__(self, shape):
+        self.shape = shape
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.randn(self.shape))
+
+    def __len__(self):
+        return 4
+
+
+@MODELS.register_module()
+class FlatModel(BaseModel):
+    def __init__(self, shape):
+        super().__init__()
+        self.head = torch.nn.Linear(math.prod(shape), 5)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return self.head(inputs.flatten(1))

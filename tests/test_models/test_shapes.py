@@ -1,0 +1,71 @@
+"""Maps, tokens and vectors become maps of one size."""
+
+import math
+
+import pytest
+import torch
+
+from mmdiffkd.models.shapes import TokenLayout, resize_like, to_map, token_layout
+
+pytestmark = pytest.mark.contract(6, 'shapes')
+
+
+def test_maps_and_vectors():
+    x = torch.randn(2, 3, 4, 5)
+    assert to_map(x, (32, 32)) is x
+    assert to_map(torch.randn(2, 7), (32, 32)).shape == (2, 7, 1, 1)
+
+
+def test_tokens_of_an_image_that_the_patches_do_not_divide():
+    layout = token_layout([(7 * 4, (100, 50))])
+    assert layout.extra == 0 and layout.grid(7 * 4, (100, 50)) == (7, 4)
+
+
+@pytest.mark.parametrize('number', [1, 2, 49, 64, 100, 196, 300, 900])
+def test_what_does_not_follow_the_image_s_size_is_no_map(number):
+    """Queries, and class tokens alone."""
+    assert token_layout([(number, (224, 224)), (number, (256, 256))], {2, 14}) is None
+
+
+@pytest.mark.parametrize('strides', [(8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32)])
+def test_several_scales_in_a_row_are_no_map(strides):
+    seen = [(sum((side // s) ** 2 for s in strides), (side, side)) for side in (256, 448)]
+    assert token_layout(seen) is None
+
+
+@pytest.mark.parametrize('patch, extra', [(4, 0), (14, 1), (14, 5), (16, 2), (28, 0), (32, 0)])
+def test_two_sizes_tell_patch_and_leading_tokens(patch, extra):
+    seen = [(math.ceil(side / patch) ** 2 + extra, (side, side)) for side in (224, 256)]
+    assert token_layout(seen, {2, 14}) == (patch, extra)
+
+
+def test_where_one_size_is_seen_the_patch_is_a_product_of_the_model_s_strides():
+    assert token_layout([(196, (224, 224))], {4, 2}) == (16, 0)
+    assert token_layout([(257, (224, 224))], {14}) == (14, 1)
+    assert token_layout([(256, (224, 224))], {4, 2}) is None
+    assert token_layout([(100, (224, 224))], {4, 2}) is None
+
+
+def test_the_layout_stays():
+    layouts = [TokenLayout(16, 1)]
+    assert to_map(torch.zeros(2, 13, 5), (48, 64), layouts).shape == (2, 5, 3, 4)
+    with pytest.raises(ValueError, match='17 tokens fit no patch grid of a 48x64 image'):
+        to_map(torch.zeros(2, 17, 5), (48, 64), layouts)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match='997 tokens fit no patch grid of a 64x160 image'):
+        to_map(torch.zeros(1, 997, 3), (64, 160))
+    with pytest.raises(ValueError, match=r'got shape \(1, 2, 3, 4, 5\)'):
+        to_map(torch.zeros(1, 2, 3, 4, 5), (32, 32))
+
+
+def test_resize():
+    x, reference = torch.full((1, 2, 3, 5), 7.0), torch.zeros(1, 9, 6, 4)
+    assert resize_like(reference, reference) is reference
+    assert torch.equal(resize_like(x, reference), torch.full((1, 2, 6, 4), 7.0))
+
+
+def test_a_vector_is_compared_with_the_mean():
+    x = torch.arange(12.0).reshape(1, 1, 3, 4)
+    assert resize_like(x, torch.zeros(1, 9, 1, 1)).item() == 5.5

@@ -1,0 +1,67 @@
+"""Tokens are a map if they are the image's patches, and as long as they lie as they did."""
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch import nn
+
+from mmdiffkd.models import ConfigError
+from tests.conftest import ToyModel
+
+
+@MODELS.register_module()
+class ToyTransformer(ToyModel):
+    """Patches of so many pixels and queries that look at them, at any image size or at one."""
+
+    def __init__(self, patch=16, queries=100, extra=1, only_side=None, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = nn.Conv2d(3, 8, patch, stride=patch)
+        self.encoder, self.decoder, self.class_token = nn.Identity(), nn.Identity(), nn.Identity()
+        self.queries = nn.Parameter(torch.randn(queries, 8))
+        self.extra, self.only_side = extra, only_side
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        assert self.only_side in (None, inputs.shape[-1])
+        patches = self.embedding(inputs).flatten(2).mT
+        tokens = self.encoder(torch.cat([patches[:, : self.extra], patches], 1))
+        self.class_token(tokens[:, :1])
+        read = self.decoder(self.queries + tokens.mean(1, keepdim=True))
+        return dict(loss_task=read.mean()) if mode == 'loss' else read
+
+
+def tokens_config(path, **model):
+    model = dict(type='ToyTransformer', **model)
+    return dict(
+        type='mmdiffkd.DiffKDDistiller',
+        student=model,
+        teacher=dict(config=model, checkpoint='random'),
+        pairs=dict(tokens=dict(student=path, teacher=path, loss=dict(type='MSELoss'))),
+    )
+
+
+@pytest.mark.parametrize('queries', [49, 64, 100, 196, 300, 900])
+@pytest.mark.parametrize('path', ['decoder', 'class_token'])
+def test_queries_and_class_tokens_are_no_map(path, queries):
+    message = f"pairs.tokens: student path '{path}': .* tokens fit no patch grid"
+    with pytest.raises(ConfigError, match=message) as error:
+        MODELS.build(tokens_config(path, queries=queries))
+    assert len(str(error.value)) <= 400
+
+
+def test_queries_of_a_model_of_one_size_are_no_map():
+    with pytest.raises(ConfigError, match='100 tokens fit no patch grid'):
+        MODELS.build(tokens_config('decoder', only_side=224))
+
+
+@pytest.mark.parametrize('patch, extra', [(8, 0), (14, 1), (14, 5), (16, 2), (32, 0)])
+def test_tokens_of_patches_are_maps_of_every_size(patch, extra):
+    distiller = MODELS.build(tokens_config('encoder', patch=patch, extra=extra))
+    seen = []
+    distiller.pairs['tokens'].register_output_hook(lambda outputs: seen.extend(outputs))
+    for height, width in ((96, 160), (224, 96)):
+        distiller(torch.randn(2, 3, height, width), mode='loss')
+        assert seen.pop().refined.shape == (2, 8, height // patch, width // patch)
+
+
+def test_tokens_of_a_model_of_one_size():
+    MODELS.build(tokens_config('encoder', only_side=224))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import MODELS, DefaultScope
 
-from mmdiffkd.messages import describe, place_of, shortened, suggest
+from mmdiffkd.errors import describe, place_of, shortened, suggest
 
 
 def said(fail):

@@ -13,9 +13,8 @@ from mmengine.registry import MODELS
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.apis.launch import warn_of_a_student_from_scratch
-from mmdiffkd.checkpoints.weights import CheckpointError
 from mmdiffkd.engine.hooks import TeacherCheckHook
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models.published import published_results
 
 from .toy_run import toy_run

@@ -25,6 +25,7 @@ from mmdiffkd.autopair.pair_choice import (
 )
 from mmdiffkd.autopair.pair_recipes import PairRecipe, make_recipes, parse_pairs
 from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import (
     class_difference,
     classes_of_config,
@@ -32,12 +33,7 @@ from mmdiffkd.models.classes import (
     classes_of_file,
 )
 from mmdiffkd.models.dry_run import ImageShape
-from mmdiffkd.models.hosts import (
-    ConfigError,
-    build_model,
-    load_config,
-    untrained_config,
-)
+from mmdiffkd.models.hosts import build_model, load_config, untrained_config
 from mmdiffkd.models.input_matching import find_student_input
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]

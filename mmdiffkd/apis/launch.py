@@ -16,10 +16,9 @@ from mmengine.runner import Runner
 
 from mmdiffkd.checkpoints.guarded_loading import guarded_loading
 from mmdiffkd.checkpoints.plain_config import plain_config
-from mmdiffkd.checkpoints.reading import CheckpointError
 from mmdiffkd.engine.runner import DistillRunner
-from mmdiffkd.messages import describe, suggest
-from mmdiffkd.models.hosts import ConfigError, has_pretrained_weights, student_config
+from mmdiffkd.errors import CheckpointError, ConfigError, describe, suggest
+from mmdiffkd.models.hosts import has_pretrained_weights, student_config
 from mmdiffkd.models.hosts import load_config as read_config
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')

@@ -8,7 +8,7 @@ from typing import Iterator, Optional
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError
 
 # In what gloo says stands which of its lines failed; its exceptions have no type of their own.
 _GLOO_LINE = '/gloo/'

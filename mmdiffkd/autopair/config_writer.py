@@ -13,7 +13,7 @@ from mmengine.logging import print_log
 
 from mmdiffkd.autopair.model_view import MapShape
 from mmdiffkd.autopair.pair_recipes import PairRecipe
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError
 
 _INDENT = '    '
 # Longest line of a config.

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.autopair.survey import ModuleRecord, TensorSpec, surveyed
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import (
     ImageShape,
     annotated_batch,
@@ -15,7 +16,7 @@ from mmdiffkd.models.dry_run import (
     first_accepted,
     undisturbed,
 )
-from mmdiffkd.models.hosts import ConfigError, run_completely
+from mmdiffkd.models.hosts import run_completely
 from mmdiffkd.models.levels import MapShape
 from mmdiffkd.models.shapes import Size, strides_of, token_layout
 

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.autopair.model_view import ModelView
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.levels import indexed, match_levels, octaves
 
 DETECTOR, SEGMENTOR, CLASSIFIER = 'detector', 'segmentor', 'classifier'

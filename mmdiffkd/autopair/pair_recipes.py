@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from mmdiffkd.autopair.model_view import view_model
 from mmdiffkd.autopair.pair_choice import PairChoice, kind_of_scores
 from mmdiffkd.capture import resolve_path
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
-from mmdiffkd.models.hosts import ConfigError
 from mmdiffkd.models.levels import MapShape, better_cut, cut_to, octaves_of_both
 from mmdiffkd.models.shapes import Size, layouts_of, maps_of, strides_of
 

@@ -16,7 +16,7 @@ from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from torch.hub import tqdm
 
-from mmdiffkd.checkpoints.reading import CheckpointError
+from mmdiffkd.errors import CheckpointError
 
 # The libraries end a file's name with the start of its SHA-256. A date can stand there, too.
 _HASH = re.compile(r'-(?!20\d{6}\.)([0-9a-f]{8})\.\w+$')

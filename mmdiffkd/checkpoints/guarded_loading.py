@@ -20,7 +20,8 @@ from torch import nn
 
 from mmdiffkd.checkpoints.download import fetch, is_url
 from mmdiffkd.checkpoints.reading import read_anything, read_weights
-from mmdiffkd.checkpoints.weights import CheckpointError, listing
+from mmdiffkd.checkpoints.weights import listing
+from mmdiffkd.errors import CheckpointError
 
 OPT_OUT = 'give --trust-checkpoint, or set trust_checkpoint=True in the config'
 

@@ -3,7 +3,7 @@
 import ast
 from typing import Any, Dict
 
-from mmdiffkd.checkpoints.reading import CheckpointError
+from mmdiffkd.errors import CheckpointError
 
 
 def plain_config(text: str) -> Dict[str, Any]:

@@ -12,6 +12,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
+from mmdiffkd.errors import CheckpointError
+
 # The function itself, whatever a run puts in its place (:mod:`mmdiffkd.checkpoints.guarded_loading`).
 _torch_load = torch.load
 
@@ -19,10 +21,6 @@ _SAFETENSORS = '.safetensors'
 
 # What torch's weights-only unpickler says of something that it will not make.
 _REFUSAL = re.compile(r'GLOBAL ([\w.]+)|Trying to call|Can only|Cannot use ..?weights_only=True')
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says which, why, and what to do."""
 
 
 class _History(HistoryBuffer):

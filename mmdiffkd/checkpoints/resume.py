@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmdiffkd.checkpoints.download import fetch
 from mmdiffkd.checkpoints.guarded_loading import OPT_OUT
 from mmdiffkd.checkpoints.search import latest_checkpoint, read_whole
-from mmdiffkd.checkpoints.weights import CheckpointError
+from mmdiffkd.errors import CheckpointError
 
 
 def choose_checkpoint(cfg: Config) -> List[str]:

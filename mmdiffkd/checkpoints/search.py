@@ -4,7 +4,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Union
 
-from mmdiffkd.checkpoints.weights import CheckpointError, load_file
+from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.errors import CheckpointError
 
 
 def read_whole(path: Union[str, Path], trust: bool, opt_out: str) -> Dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any, Dict, Iterable, List, Union
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdiffkd.checkpoints.reading import CheckpointError, read_anything, read_weights
+from mmdiffkd.checkpoints.reading import read_anything, read_weights
+from mmdiffkd.errors import CheckpointError
 
 DISTILL_PREFIX = 'distill.'
 

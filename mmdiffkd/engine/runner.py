@@ -8,7 +8,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.models import ConfigError, DiffKDDistiller
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import MODELS, RUNNERS
 
 # Hooks of the hosts, which need not be installed, and why they fail. All others work.

@@ -4,7 +4,6 @@ from mmdiffkd.capture import FeatureCapture, FeaturePath
 from mmdiffkd.diffusion import AlignHead, DiffKDHead
 from mmdiffkd.losses import DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss
 from mmdiffkd.models.distiller import DiffKDDistiller
-from mmdiffkd.models.hosts import ConfigError
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.sync_bn import CPUDataParallel
 from mmdiffkd.models.teacher import FrozenTeacher
@@ -16,7 +15,6 @@ for component in (AlignHead, DiffKDHead, DISTLoss, KLDivLoss, L1Loss, MSELoss, S
 
 __all__ = [
     'CPUDataParallel',
-    'ConfigError',
     'DiffKDDistiller',
     'DistillPair',
     'FeatureCapture',

@@ -10,7 +10,8 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS, Registry
 from torch import Tensor, nn
 
-from mmdiffkd.models.hosts import ConfigError, load_config, scope_of
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.hosts import load_config, scope_of
 from mmdiffkd.models.probing import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]

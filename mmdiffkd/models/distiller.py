@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import check_classes, classes_of_data
 from mmdiffkd.models.dry_run import (
     TRIAL_SIDE,
@@ -19,7 +20,7 @@ from mmdiffkd.models.dry_run import (
     random_batch,
     undisturbed,
 )
-from mmdiffkd.models.hosts import ConfigError, build_model, check_keys, run_for_features
+from mmdiffkd.models.hosts import build_model, check_keys, run_for_features
 from mmdiffkd.models.inference import Features
 from mmdiffkd.models.inherit import inherit, inherited_modules
 from mmdiffkd.models.input_matching import find_student_input

@@ -8,8 +8,8 @@ from mmengine.structures import BaseDataElement, PixelData
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture
-from mmdiffkd.messages import describe
-from mmdiffkd.models.hosts import ConfigError, run_for_features
+from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.models.hosts import run_for_features
 
 ImageShape = Tuple[int, int, int]
 """Channels, height and width of a model's input."""

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
 from mmdiffkd.compat import is_installed
-from mmdiffkd.messages import describe, shortened, suggest
+from mmdiffkd.errors import ConfigError, describe, shortened, suggest
 from mmdiffkd.registry import MODELS
 
 _PACKAGE = __name__.partition('.')[0]
@@ -43,10 +43,6 @@ _HOSTS = ('mmdet', 'mmseg', 'mmpretrain')
 _WEIGHT_WORDS = ('pretrained', 'checkpoint', 'ckpt')
 # Modules that every host's `extract_feat` runs.
 _FEATURE_MODULES = ('backbone', 'neck')
-
-
-class ConfigError(ValueError):
-    """A config that cannot be built; the message names key, value and what is accepted."""
 
 
 def check_keys(cfg: Any, accepted: Iterable[str], required: Iterable[str], where: str) -> None:

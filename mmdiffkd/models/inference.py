@@ -22,8 +22,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from mmdiffkd.capture import FeaturePath
-from mmdiffkd.messages import suggest
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError, suggest
 
 Features = Dict[str, List[Tensor]]
 

@@ -5,7 +5,7 @@ from typing import Dict, List, Mapping, Sequence, Union
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError
 
 
 def inherited_modules(

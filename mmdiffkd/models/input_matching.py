@@ -6,8 +6,9 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, ImageShapes
-from mmdiffkd.models.hosts import ConfigError, load_config, scope_of
+from mmdiffkd.models.hosts import load_config, scope_of
 from mmdiffkd.models.preprocessing import InputConverter, InputFormat, pad_value_of
 from mmdiffkd.models.probing import Probe, pipeline_of, probe, sample_shape
 

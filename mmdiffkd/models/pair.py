@@ -11,7 +11,8 @@ from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
-from mmdiffkd.models.hosts import ConfigError, build_component
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.hosts import build_component
 from mmdiffkd.models.shapes import resize_like
 from mmdiffkd.models.sync_bn import BatchNormSwitch, can_synchronize
 

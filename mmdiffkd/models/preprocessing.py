@@ -8,7 +8,8 @@ from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmdiffkd.models.hosts import ConfigError, check_keys
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.hosts import check_keys
 
 EXTENT = 'unpadded_shape'
 """Meta information of a data sample: height and width of its picture before it was padded, where

@@ -14,18 +14,17 @@ from torch import Tensor, nn
 from mmdiffkd.capture import FeatureCapture, FeaturePath, replaced_input
 from mmdiffkd.checkpoints.download import fetch
 from mmdiffkd.checkpoints.weights import (
-    CheckpointError,
     fitting_prefixes,
     load_file,
     load_strictly,
     tensors_in,
     weights_of,
 )
+from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_config, classes_of_file
 from mmdiffkd.models.dry_run import undisturbed
 from mmdiffkd.models.folding import ConvNormTrace, Folding
 from mmdiffkd.models.hosts import (
-    ConfigError,
     build_model,
     is_plain,
     load_config,

@@ -5,7 +5,8 @@ from typing import Any, Dict
 from torch import nn
 
 from mmdiffkd.capture import FeaturePath, argument_name, resolve_path
-from mmdiffkd.models.hosts import ConfigError, check_keys
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.hosts import check_keys
 
 
 def input_replacements(name: str, given: Any, teacher: nn.Module) -> Dict[FeaturePath, str]:

@@ -9,8 +9,9 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
-from mmdiffkd.models.hosts import ConfigError, check_keys
+from mmdiffkd.models.hosts import check_keys
 from mmdiffkd.models.inference import Features
 from mmdiffkd.models.levels import better_cut, cut_to, octaves_of_both
 from mmdiffkd.models.pair import DistillPair

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import DATASETS
 
-from mmdiffkd.messages import suggest
+from mmdiffkd.errors import suggest
 from mmdiffkd.models.hosts import (
     dicts_in,
     forget_weights,

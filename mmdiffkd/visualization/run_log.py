@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
-from mmdiffkd.messages import shortened
+from mmdiffkd.errors import shortened
 
 _LOG = 'vis_data/scalars.json'
 _NO_QUANTITY = {'iter', 'step', 'epoch', 'memory'}

@@ -5,7 +5,7 @@ import torch
 from mmengine.config import Config
 
 from mmdiffkd.apis import LostProcessError, process_group
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 NCCL = (
     'NCCL error in: /pytorch/torch/csrc/distributed/c10d/ProcessGroupNCCL.cpp:3690, remote process '

@@ -20,8 +20,9 @@ from torch.utils.data import Dataset
 
 from mmdiffkd.apis import train
 from mmdiffkd.checkpoints import files
-from mmdiffkd.checkpoints.weights import CheckpointError, load_file
+from mmdiffkd.checkpoints.weights import load_file
 from mmdiffkd.engine.hooks import InterruptHook, SafeCheckpointHook
+from mmdiffkd.errors import CheckpointError
 
 from ..conftest import HidingToy, ToyModel
 

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmdiffkd.apis import distill
 from mmdiffkd.apis.distill import make_config
 from mmdiffkd.autopair.config_writer import write_config
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 
 @pytest.fixture

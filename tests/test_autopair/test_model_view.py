@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmdiffkd.autopair.model_view import view_model
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 
 class Yields(nn.Module):

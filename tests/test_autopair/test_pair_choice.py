@@ -15,7 +15,7 @@ from mmdiffkd.autopair.pair_choice import (
     octaves,
 )
 from mmdiffkd.autopair.pair_recipes import make_recipes, parse_pairs
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 SHAPES = ((3, 64, 64),)
 

@@ -9,8 +9,7 @@ import torch
 from torch import multiprocessing
 
 from mmdiffkd.checkpoints.download import cached_path, fetch
-from mmdiffkd.checkpoints.weights import CheckpointError
-
+from mmdiffkd.errors import CheckpointError
 from tests.serving import QuietHandler, served
 
 CONTENT = b'weights'

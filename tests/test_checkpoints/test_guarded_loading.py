@@ -14,8 +14,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmdiffkd.apis import build_runner, train
 from mmdiffkd.checkpoints.guarded_loading import guarded_loading
-from mmdiffkd.checkpoints.weights import CheckpointError
-
+from mmdiffkd.errors import CheckpointError
 from tests.serving import Malicious, served
 from tests.toy_run import toy_run
 

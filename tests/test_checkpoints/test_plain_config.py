@@ -4,7 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from mmdiffkd.checkpoints.plain_config import plain_config
-from mmdiffkd.checkpoints.weights import CheckpointError
+from mmdiffkd.errors import CheckpointError
 
 
 def test_what_mmengine_writes_is_read():

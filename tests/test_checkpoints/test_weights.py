@@ -10,9 +10,9 @@ from mmengine.optim import OneCycleLR
 from mmengine.runner import CheckpointLoader
 
 from mmdiffkd.checkpoints.guarded_loading import guarded_loading
-from mmdiffkd.checkpoints.weights import CheckpointError, load_file, load_strictly, weights_of
+from mmdiffkd.checkpoints.weights import load_file, load_strictly, weights_of
 from mmdiffkd.engine.hooks.witness import non_finite
-
+from mmdiffkd.errors import CheckpointError
 from tests.serving import Malicious
 
 

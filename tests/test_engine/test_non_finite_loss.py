@@ -15,7 +15,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 
 from mmdiffkd.engine.hooks import NonFiniteLossError, NonFiniteLossHook
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 from tests.test_engine.conftest import Spoil, ToyImages, infinite
 
 ITERATIONS = dict(by_epoch=False, max_iters=6)

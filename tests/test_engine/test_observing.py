@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.engine.hooks import FeaturePictureHook, TelemetryHook
 from mmdiffkd.engine.hooks.feature_pictures import _pixels
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.probing import probe
 
 PICTURES = dict(type='mmdiffkd.FeaturePictureHook', interval=3, num_images=2)

@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from mmdiffkd.apis import build_runner
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError
 
 from ..toy_run import toy_run
 

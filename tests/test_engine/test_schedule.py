@@ -11,7 +11,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import HOOKS
 
 from mmdiffkd.engine.hooks import DistillationScheduleHook
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 from .conftest import ITERATIONS_PER_EPOCH, Trace
 

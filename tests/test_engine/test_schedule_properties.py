@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdiffkd.engine.hooks.schedule import PairSchedule
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 times = st.integers(0, 50)
 fractions = st.floats(0, 1)

@@ -9,7 +9,7 @@ from mmengine.registry import LOOPS, METRICS
 from mmengine.runner import ValLoop
 
 from mmdiffkd.engine.hooks import TeacherCheckHook
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 from .conftest import ToyImages
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 
 def test_a_batch_of_several_is_refused(toy_distiller, images):

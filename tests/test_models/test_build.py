@@ -7,7 +7,8 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from mmdiffkd.models import ConfigError, FeatureCapture
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import FeatureCapture
 from mmdiffkd.models.hosts import (
     build_model,
     forget_weights,

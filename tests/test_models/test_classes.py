@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.registry import DATASETS, MODELS
 
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import class_difference, classes_of_config, classes_of_data
 
 NAMES = ('ant', 'bee', 'cat')

@@ -11,7 +11,7 @@ from mmengine.runner import save_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
 from mmdiffkd.checkpoints.weights import load_file, weights_of
-from mmdiffkd.models.hosts import ConfigError
+from mmdiffkd.errors import ConfigError
 
 from ..conftest import ToyModel
 

@@ -11,7 +11,8 @@ from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.diffusion import DiffKDHead
-from mmdiffkd.models import ConfigError, DistillPair, FrozenTeacher
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import DistillPair, FrozenTeacher
 from mmdiffkd.models.preprocessing import InputConverter, InputFormat
 
 widths = st.integers(1, 10)

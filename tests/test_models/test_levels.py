@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.levels import better_cut, cut_to, octaves_of_both
 
 

@@ -13,7 +13,8 @@ from mmengine.runner.checkpoint import get_state_dict
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
 
-from mmdiffkd.models.hosts import ConfigError, student_config
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.hosts import student_config
 from mmdiffkd.models.naming import checkpoint_name
 
 from ..conftest import ToyModel, make_toy_config

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, ImgDataPreprocessor
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 from mmengine.structures import BaseDataElement
 
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.preprocessing import ExtentRecorder, InputConverter, InputFormat, extent_of
 from mmdiffkd.models.probing import probe
 

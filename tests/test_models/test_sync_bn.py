@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmdiffkd.diffusion import DiffKDHead, layers
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 
 
 @MODEL_WRAPPERS.register_module()

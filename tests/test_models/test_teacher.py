@@ -12,8 +12,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmdiffkd.checkpoints.weights import CheckpointError
-from mmdiffkd.models import ConfigError, FrozenTeacher
+from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.hosts import run_for_features
 from mmdiffkd.models.input_matching import find_student_input
 from mmdiffkd.models.teacher import load_teacher_weights

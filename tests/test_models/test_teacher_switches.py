@@ -10,7 +10,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmdiffkd.capture import FeaturePath
-from mmdiffkd.models import ConfigError, FrozenTeacher
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.dry_run import blank_batch
 from mmdiffkd.models.inference import ChannelsLast, relative_difference
 from mmdiffkd.models.input_matching import find_student_input

@@ -5,7 +5,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
-from mmdiffkd.models import ConfigError
+from mmdiffkd.errors import ConfigError
 from tests.conftest import ToyModel
 
 

@@ -9,9 +9,9 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mmdiffkd.checkpoints.weights import CheckpointError, listing
+from mmdiffkd.checkpoints.weights import listing
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.messages import shortened
+from mmdiffkd.errors import CheckpointError, shortened
 from mmdiffkd.registry import HOOKS
 
 # What decides on the training; paths of data may well differ from machine to machine.

@@ -5,7 +5,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from mmdiffkd.models import ConfigError, DiffKDDistiller
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import DiffKDDistiller
 
 
 def model_of(runner: Runner) -> nn.Module:

@@ -13,7 +13,8 @@ from torch import Tensor
 from mmdiffkd.engine.hooks.buffers import BufferCopies
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.engine.hooks.witness import PairWitness, non_finite
-from mmdiffkd.models import ConfigError, DiffKDDistiller
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import HOOKS
 
 _ACTIONS = ('stop', 'skip')

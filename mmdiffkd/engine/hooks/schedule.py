@@ -8,8 +8,8 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from mmdiffkd.engine.hooks.model import distiller_of
-from mmdiffkd.messages import suggest
-from mmdiffkd.models import ConfigError, DistillPair
+from mmdiffkd.errors import ConfigError, suggest
+from mmdiffkd.models import DistillPair
 from mmdiffkd.models.hosts import check_keys
 from mmdiffkd.registry import HOOKS
 

@@ -9,7 +9,8 @@ from mmengine.runner import Runner, ValLoop
 from mmengine.runner.amp import autocast
 
 from mmdiffkd.engine.hooks.model import distiller_of
-from mmdiffkd.models import ConfigError, DiffKDDistiller
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.models.probing import random_state_kept
 from mmdiffkd.models.published import (
     GUESSED_AMONG_CLASSES,

@@ -102,7 +102,7 @@ class Heads:
             for head, student, teacher in zip(self.heads, self.student, self.teacher):
                 output = head(student, teacher)
                 distance = nn.functional.mse_loss(output.refined, output.target)
-                total = total + distance + output.loss_diffusion
+                total = total + distance + output.losses['diff']
         return total
 
     def step(self) -> None:

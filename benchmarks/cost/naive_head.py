@@ -152,10 +152,11 @@ class NaiveDiffKDHead(nn.Module):
         timesteps: Optional[Tensor] = None,
     ) -> HeadOutput:
         """Same as :meth:`DiffKDHead.forward`."""
-        target, loss_ae = at_least_float32(teacher_feat), None
+        target, losses = at_least_float32(teacher_feat), {}
         if self.autoencoder is not None:
             latent, reconstruction = self.autoencoder(teacher_feat)
-            loss_ae = self.ae_weight * F.mse_loss(at_least_float32(reconstruction), target)
+            error = F.mse_loss(at_least_float32(reconstruction), target)
+            losses['ae'] = self.ae_weight * error
             target = at_least_float32(latent).detach()
         aligned = at_least_float32(self.align(student_feat))
         gamma = self.noise_adapter(aligned)
@@ -163,9 +164,9 @@ class NaiveDiffKDHead(nn.Module):
         noise = torch.randn_like(aligned) if student_noise is None else student_noise
         noisy = keep * aligned + (1 - keep) * noise
         refined = at_least_float32(self.projection(self.denoise(noisy)))
-        loss_diffusion = self.diffusion_loss(target, diffusion_noise, timesteps)
+        losses['diff'] = self.diffusion_loss(target, diffusion_noise, timesteps)
         return HeadOutput(
-            refined, target, aligned.detach(), loss_diffusion, loss_ae, gamma.detach()
+            refined, target, aligned.detach(), losses=losses, stats=dict(gamma=gamma.detach())
         )
 
     def denoise(self, x: Tensor) -> Tensor:

@@ -60,11 +60,11 @@ def train(model, images, labels, epochs, teacher=None, head=None):
                     teacher_features, _ = teacher(images[batch])
                 out = head(features, teacher_features)
                 loss_kd = F.mse_loss(out.refined, out.target)
-                loss = loss + DISTILL_WEIGHT * loss_kd + out.loss_diffusion
+                loss = loss + DISTILL_WEIGHT * loss_kd + out.losses['diff']
                 log.append(
                     dict(
-                        gamma=out.gamma.mean().item(),
-                        loss_diffusion=out.loss_diffusion.item(),
+                        gamma=out.stats['gamma'].mean().item(),
+                        loss_diffusion=out.losses['diff'].item(),
                         before=F.mse_loss(out.aligned, out.target).item(),
                         after=loss_kd.item(),
                     )

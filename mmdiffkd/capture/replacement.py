@@ -38,7 +38,7 @@ def replaced_input(
             given = {**dict(enumerate(args)), **kwargs}
             if not isinstance(given[place], Tensor):
                 raise ValueError(
-                    f'{where}: only a tensor can be replaced, this is {describe_value(given[place])}'
+                    f'{where}: only a tensor can be replaced, got {describe_value(given[place])}'
                 )
             value = next(remaining, None)
             if value is None:

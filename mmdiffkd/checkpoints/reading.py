@@ -14,7 +14,7 @@ from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_g
 
 from mmdiffkd.errors import CheckpointError
 
-# The function itself, whatever a run puts in its place (:mod:`mmdiffkd.checkpoints.guarded_loading`).
+# The function itself, whatever a run puts in its place.
 _torch_load = torch.load
 
 _SAFETENSORS = '.safetensors'

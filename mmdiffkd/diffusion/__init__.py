@@ -11,8 +11,9 @@ from mmdiffkd.diffusion.ddim import (
     sampling_timesteps,
 )
 from mmdiffkd.diffusion.denoiser import Denoiser
-from mmdiffkd.diffusion.head import AlignHead, DiffKDHead, HeadOutput
+from mmdiffkd.diffusion.head import AlignHead, DiffKDHead
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
+from mmdiffkd.diffusion.output import HeadOutput
 
 __all__ = [
     'AlignHead',

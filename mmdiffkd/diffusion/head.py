@@ -1,7 +1,7 @@
 """Heads: what turns a student and a teacher feature into the two tensors that are compared."""
 
 import math
-from typing import Any, Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -11,28 +11,9 @@ from mmdiffkd.diffusion.ddim import add_noise, ddim_denoise, ddim_steps, linear_
 from mmdiffkd.diffusion.denoiser import Denoiser
 from mmdiffkd.diffusion.layers import conv_bn
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
+from mmdiffkd.diffusion.output import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.diffusion.recompute import Recompute
-
-
-class HeadOutput(NamedTuple):
-    """What a head makes of one student map and one teacher map.
-
-    Attributes:
-        refined: Student feature ready for the distance, (N, D, H, W), at least float32.
-        target: Teacher feature to compare it with, same shape, detached.
-        aligned: Student feature after its projection, before denoising, same shape, detached.
-        loss_diffusion: Weighted loss of the noise predictor, scalar; None if the head has none.
-        loss_ae: Weighted reconstruction loss of the autoencoder, scalar; None if it has none.
-        gamma: Share of the student feature kept, (N,), detached; None if the head adds no noise.
-    """
-
-    refined: Tensor
-    target: Tensor
-    aligned: Tensor
-    loss_diffusion: Optional[Tensor] = None
-    loss_ae: Optional[Tensor] = None
-    gamma: Optional[Tensor] = None
 
 
 class AlignHead(nn.Module):
@@ -171,17 +152,19 @@ class DiffKDHead(nn.Module):
         # The diffusion works on channels-last maps, in which 1x1 convolutions are matrix products.
         teacher_feat = _channels_last(teacher_feat.detach())
         if self.autoencoder is None:
-            latent, loss_ae = at_least_float32(teacher_feat), None
+            latent, loss_ae = at_least_float32(teacher_feat), {}
         else:
-            latent, loss_ae = self._encode(teacher_feat)
+            latent, loss = self._encode(teacher_feat)
+            loss_ae = dict(ae=loss)
         # The autoencoder learns from its reconstruction alone, never from what is compared.
         target = latent.detach()
 
         aligned = _channels_last(at_least_float32(self.align(student_feat)))
         refined, gamma = self.refine(aligned, generator, student_noise)
-        loss_diffusion = self.diffusion_loss(target, generator, diffusion_noise, timesteps)
+        loss_diff = self.diffusion_loss(target, generator, diffusion_noise, timesteps)
+        losses = dict(diff=loss_diff, **loss_ae)
         return HeadOutput(
-            refined, target, aligned.detach(), loss_diffusion, loss_ae, gamma.detach()
+            refined, target, aligned.detach(), losses=losses, stats=dict(gamma=gamma.detach())
         )
 
     def _encode(self, teacher_feat: Tensor):

@@ -156,12 +156,8 @@ class DistillPair(nn.Module):
                 [head for level, head in enumerate(self.heads) if level not in levels],
             )
         scalars = {f'loss_kd_{self.name}': self.kd_weight * distance}
-        for key, losses in (
-            ('loss_diff', [o.loss_diffusion for o in outputs]),
-            ('loss_ae', [o.loss_ae for o in outputs]),
-        ):
-            if all(loss is not None for loss in losses):
-                scalars[f'{key}_{self.name}'] = sum(losses)
+        for key in outputs[0].losses:
+            scalars[f'loss_{key}_{self.name}'] = sum(o.losses[key] for o in outputs)
         scalars.update(self._diagnostics(outputs))
         self._call_output_hooks(outputs)
         return scalars
@@ -236,7 +232,7 @@ class DistillPair(nn.Module):
     @torch.no_grad()
     def _call_output_hooks(self, outputs: Sequence[HeadOutput]) -> None:
         if self._output_hooks:
-            outputs = [HeadOutput(*(x if x is None else x.detach() for x in o)) for o in outputs]
+            outputs = [output.detach() for output in outputs]
         for hook in self._output_hooks.values():
             hook(outputs)
 
@@ -246,9 +242,8 @@ class DistillPair(nn.Module):
             f'dist_before_{self.name}': _mean(F.mse_loss(o.aligned, o.target) for o in outputs),
             f'dist_after_{self.name}': _mean(F.mse_loss(o.refined, o.target) for o in outputs),
         }
-        gammas = [o.gamma.mean() for o in outputs if o.gamma is not None]
-        if gammas:
-            scalars[f'gamma_{self.name}'] = _mean(gammas)
+        for key in outputs[0].stats:
+            scalars[f'{key}_{self.name}'] = _mean(o.stats[key].mean() for o in outputs)
         return scalars
 
 

@@ -49,7 +49,7 @@ class AugmentedImages(Dataset):
 
 
 class Killed(BaseException):
-    """What ends a run in these tests. benchmarks/experiments/kill_and_resume.py sends real signals."""
+    """What ends a run in these tests."""
 
 
 @HOOKS.register_module()

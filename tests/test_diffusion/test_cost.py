@@ -24,8 +24,8 @@ def features(kind, num=2, size=(6, 5)):
 
 def loss_of(head, student, teacher):
     output = head(student, teacher, generator=torch.Generator().manual_seed(1))
-    loss = F.mse_loss(output.refined, output.target) + output.loss_diffusion
-    return loss if output.loss_ae is None else loss + output.loss_ae
+    loss = F.mse_loss(output.refined, output.target) + output.losses['diff']
+    return loss if 'ae' not in output.losses else loss + output.losses['ae']
 
 
 def train_step(head, student, teacher):
@@ -108,7 +108,7 @@ def kept_bytes(build):
             student = torch.randn(2, 256, side, side, requires_grad=True)
             teacher = torch.randn(2, 256, side, side).to(memory_format=torch.channels_last)
             output = head(student, teacher)
-            losses.append(F.mse_loss(output.refined, output.target) + output.loss_diffusion)
+            losses.append(F.mse_loss(output.refined, output.target) + output.losses['diff'])
     return kept.num_bytes
 
 
@@ -140,7 +140,7 @@ def test_no_synchronisation_and_no_tables_in_a_step(operations, kind, checkpoint
     teacher = torch.randn(2, 16, *size)
     with operations:
         output = head(student, teacher)
-        (F.mse_loss(output.refined, output.target) + output.loss_diffusion).backward()
+        (F.mse_loss(output.refined, output.target) + output.losses['diff']).backward()
     names = operations.names
     assert names.count('convolution') + names.count('addmm') > 10
     # One look-up for all sampling steps, one for the noise predictor's own loss.
@@ -163,7 +163,7 @@ def test_no_synchronisation_on_a_gpu(checkpoint):
         try:
             with torch.autocast('cuda', torch.bfloat16):
                 output = head(student, teacher)
-                loss = F.mse_loss(output.refined, output.target) + output.loss_diffusion
+                loss = F.mse_loss(output.refined, output.target) + output.losses['diff']
             loss.backward()
         finally:
             torch.cuda.set_sync_debug_mode('default')

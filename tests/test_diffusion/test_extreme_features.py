@@ -44,7 +44,7 @@ def parts_of(head, student, teacher):
     """Every loss of a head, with each distance."""
     output = head(student, teacher)
     distances = [loss(output.refined, output.target) for loss in LOSSES]
-    own = [loss for loss in (output.loss_diffusion, output.loss_ae) if loss is not None]
+    own = list(output.losses.values())
     return distances + own
 
 

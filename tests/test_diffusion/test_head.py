@@ -24,8 +24,8 @@ def features(shape, student_channels=4, teacher_channels=6):
 
 
 def total(output):
-    losses = (output.refined - output.target).square().mean(), output.loss_diffusion
-    return sum(losses) + (0 if output.loss_ae is None else output.loss_ae)
+    losses = (output.refined - output.target).square().mean(), output.losses['diff']
+    return sum(losses) + (output.losses.get('ae', 0))
 
 
 @pytest.mark.contract(6, 'shapes')
@@ -40,10 +40,10 @@ def test_shapes_and_gradients(shape, ae_channels):
     width = ae_channels or 6
     assert output.refined.shape == output.target.shape == output.aligned.shape
     assert output.refined.shape[1] == width
-    assert output.gamma.shape == (shape[0],)
-    assert ((output.gamma > 0) & (output.gamma < 1)).all()
-    assert not output.target.requires_grad and not output.gamma.requires_grad
-    assert (output.loss_ae is None) == (ae_channels is None)
+    assert output.stats['gamma'].shape == (shape[0],)
+    assert ((output.stats['gamma'] > 0) & (output.stats['gamma'] < 1)).all()
+    assert not output.target.requires_grad and not output.stats['gamma'].requires_grad
+    assert ('ae' not in output.losses) == (ae_channels is None)
     total(output).backward()
     assert [name for name, p in head.named_parameters() if p.grad is None] == []
     assert all(p.grad.isfinite().all() for p in head.parameters())
@@ -67,12 +67,12 @@ def test_autoencoder_learns_from_reconstruction_alone():
     student, teacher = features((2, 6, 8))
     head = DiffKDHead(4, 6, ae_channels=3)
     output = head(student, teacher)
-    ((output.refined - output.target).square().mean() + output.loss_diffusion).backward()
+    ((output.refined - output.target).square().mean() + output.losses['diff']).backward()
     assert all(p.grad is None for p in head.autoencoder.parameters())
     for module in (head.align, head.noise_adapter, head.denoiser, head.projection):
         assert all(p.grad is not None for p in module.parameters())
     head.zero_grad()
-    head(student, teacher).loss_ae.backward()
+    head(student, teacher).losses['ae'].backward()
     assert all(p.grad is not None for p in head.autoencoder.parameters())
 
 
@@ -100,8 +100,8 @@ def test_weights_scale_their_losses():
     first, second = (
         head(student, teacher, torch.Generator().manual_seed(5)) for head in (plain, weighted)
     )
-    torch.testing.assert_close(second.loss_diffusion, 3 * first.loss_diffusion)
-    torch.testing.assert_close(second.loss_ae, 0.5 * first.loss_ae)
+    torch.testing.assert_close(second.losses['diff'], 3 * first.losses['diff'])
+    torch.testing.assert_close(second.losses['ae'], 0.5 * first.losses['ae'])
     torch.testing.assert_close(second.refined, first.refined)
 
 
@@ -113,7 +113,7 @@ def test_randomness_comes_from_where_it_should():
 
     def refined(generator=None):
         output = head(student, teacher, generator)
-        return torch.cat([output.refined.flatten(), output.loss_diffusion[None]])
+        return torch.cat([output.refined.flatten(), output.losses['diff'][None]])
 
     torch.manual_seed(3)
     first = refined()
@@ -139,9 +139,9 @@ def test_autocast(dtype):
     with torch.autocast('cpu', dtype=dtype):
         output = head(student, teacher)
     assert set(seen) == {(torch.float32, dtype)}
-    for value in (output.refined, output.target, output.loss_diffusion, output.loss_ae):
+    for value in (output.refined, output.target, *output.losses.values()):
         assert value.dtype == torch.float32
-    assert output.gamma.dtype == torch.float32
+    assert output.stats['gamma'].dtype == torch.float32
 
 
 def test_tables_stay_out_of_the_state_dict():
@@ -174,7 +174,7 @@ def test_align_head():
     output = head(student, teacher)
     torch.testing.assert_close(output.refined, head.align(student))
     torch.testing.assert_close(output.target, teacher.detach())
-    assert output.loss_diffusion is output.loss_ae is output.gamma is None
+    assert not output.losses and not output.stats
     assert not output.target.requires_grad
 
 

@@ -52,9 +52,13 @@ def draws(kind, shape, seed, dtype=torch.float64):
     return dict(student_noise=noises[0], diffusion_noise=noises[1], timesteps=timesteps)
 
 
+def tensors_of(output):
+    return {'refined': output.refined, 'target': output.target, **output.losses, **output.stats}
+
+
 def total(output):
-    losses = [F.mse_loss(output.refined, output.target), output.loss_diffusion]
-    return sum(losses) + (0 if output.loss_ae is None else output.loss_ae)
+    losses = [F.mse_loss(output.refined, output.target), output.losses['diff']]
+    return sum(losses) + (output.losses.get('ae', 0))
 
 
 LAYOUTS = dict(
@@ -80,10 +84,10 @@ def test_shapes_dtypes_and_gradients(case, seed, layout, double, checkpoint):
     expected = (num, kind['ae_channels'] or kind['teacher_channels'], *size)
     for feature in (output.refined, output.target, output.aligned):
         assert feature.shape == expected and feature.dtype == dtype
-    assert output.gamma.shape == (num,) and output.gamma.dtype == dtype
-    assert ((output.gamma > 0) & (output.gamma < 1)).all()
-    assert (output.loss_ae is None) == (kind['ae_channels'] is None)
-    for loss in (output.loss_diffusion, output.loss_ae):
+    assert output.stats['gamma'].shape == (num,) and output.stats['gamma'].dtype == dtype
+    assert ((output.stats['gamma'] > 0) & (output.stats['gamma'] < 1)).all()
+    assert ('ae' not in output.losses) == (kind['ae_channels'] is None)
+    for loss in output.losses.values():
         assert loss is None or (loss.shape == () and loss.dtype == dtype and loss >= 0)
     total(output).backward()
     assert [name for name, p in head.named_parameters() if p.grad is None] == []
@@ -104,7 +108,7 @@ def test_half_precision_maps_under_autocast(case, seed, dtype, checkpoint):
             DiffKDHead(**kind, checkpoint=checkpoint),
             AlignHead(kind['student_channels'], kind['teacher_channels']),
         ):
-            values = [value for value in head(student, teacher) if value is not None]
+            values = list(tensors_of(head(student, teacher)).values())
             assert {value.dtype for value in values} == {torch.float32}
             assert all(value.isfinite().all() for value in values)
 
@@ -128,7 +132,7 @@ def test_computes_what_the_naive_head_does(case, seed, training):
         total(output).backward()
         gradients = {name: p.grad for name, p in module.named_parameters()}
         buffers = {k: v for k, v in module.state_dict().items() if 'running' in k}
-        results.append((output._asdict(), student.grad, gradients, buffers))
+        results.append((tensors_of(output), student.grad, gradients, buffers))
     # The scales of the diffusion loss are float32 in a head that is cast to float64.
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
@@ -145,7 +149,7 @@ def test_float32_is_close_to_float64(case, seed):
     ours = single(*features(kind, shape, seed), **given_draws)
     given_draws.update({k: v.double() for k, v in given_draws.items() if v.is_floating_point()})
     exact = double(*(x.double() for x in features(kind, shape, seed)), **given_draws)
-    for name, value in exact._asdict().items():
-        if value is not None:
-            error = (getattr(ours, name).double() - value).abs().max()
-            assert error <= 1e-5 * value.abs().max(), name
+    ours = tensors_of(ours)
+    for name, value in tensors_of(exact).items():
+        error = (ours[name].double() - value).abs().max()
+        assert error <= 1e-5 * value.abs().max(), name

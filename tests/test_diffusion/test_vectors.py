@@ -83,19 +83,19 @@ def test_outputs_and_gradients(file, build):
     )
     distance = torch.nn.functional.mse_loss if is_mse else softmax_kl
     loss_kd = distance(output.refined, output.target)
-    total = loss_kd + output.loss_diffusion + (output.loss_ae if has_ae else 0)
+    total = loss_kd + output.losses['diff'] + (output.losses['ae'] if has_ae else 0)
     total.backward()
 
     results = dict(
-        gamma=output.gamma,
+        gamma=output.stats['gamma'],
         refined=output.refined,
         target=output.target,
-        loss_diffusion=output.loss_diffusion,
+        loss_diffusion=output.losses['diff'],
         loss_kd=loss_kd,
         grad_student=student.grad,
     )
     if has_ae:
-        results['loss_ae'] = output.loss_ae
+        results['loss_ae'] = output.losses['ae']
     for name, value in results.items():
         assert_agrees(name, value, vectors[name])
     gradients = [key for key in vectors if key.startswith('grad:')]

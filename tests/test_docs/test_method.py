@@ -38,8 +38,8 @@ def test_table_of_updates(parts):
     losses = [
         parts['behind'](feature).square().mean(),
         MSELoss()(out.refined, out.target),
-        out.loss_diffusion,
-        out.loss_ae,
+        out.losses['diff'],
+        out.losses['ae'],
     ]
     modules = {
         'student, up to the paired module': parts['before'],

@@ -3,6 +3,7 @@
 import json
 import logging
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -127,7 +128,7 @@ def test_other_iterations_pay_nothing(train, monkeypatch):
 def test_telemetry_does_not_wait_for_the_device_while_the_pairs_run(operations):
     maps = [torch.randn(2, 3, 4, 4) for _ in range(3)]
     with operations:
-        TelemetryHook().see('fpn', [HeadOutput(*maps, gamma=torch.rand(2))])
+        TelemetryHook().see('fpn', [HeadOutput(*maps, stats=dict(gamma=torch.rand(2)))])
     assert operations.names and '_local_scalar_dense' not in operations.names
 
 
@@ -151,7 +152,7 @@ def test_only_the_main_process_looks(train, monkeypatch):
 def test_no_picture_of_what_is_not_finite(train, caplog):
     class Diverged(FeaturePictureHook):
         def see(self, pair, outputs):
-            super().see(pair, [o._replace(refined=o.refined * float('nan')) for o in outputs])
+            super().see(pair, [replace(o, refined=o.refined * float('nan')) for o in outputs])
 
     with caplog.at_level(logging.WARNING):
         runner = train(Diverged(interval=3))
@@ -184,8 +185,9 @@ def test_outputs_are_shown_without_gradient_and_in_float32(toy_distiller, images
     (outputs,) = seen
     assert [tuple(output.target.shape) for output in outputs] == [(2, 6, 8, 12), (2, 6, 4, 6)]
     for output in outputs:
-        assert all(tensor.dtype == torch.float32 for tensor in output)
-        assert not any(tensor.requires_grad for tensor in output)
+        tensors = (output.refined, output.target, output.aligned, *output.stats.values())
+        assert all(tensor.dtype == torch.float32 for tensor in tensors)
+        assert not any(tensor.requires_grad for tensor in (*tensors, *output.losses.values()))
     assert losses['loss_kd_fpn'].requires_grad
 
 

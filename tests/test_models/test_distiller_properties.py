@@ -61,7 +61,7 @@ def test_one_head_per_level(levels, channels, ae_channels, batch, checkpoint):
         assert output.refined.shape == output.target.shape == (num, width, *side)
     compared = sum(F.mse_loss(output.refined, output.target) for output in outputs)
     torch.testing.assert_close(losses['loss_kd_fpn'].detach(), compared)
-    noise = sum(output.loss_diffusion for output in outputs)
+    noise = sum(output.losses['diff'] for output in outputs)
     torch.testing.assert_close(losses['loss_diff_fpn'].detach(), noise)
     total, _ = distiller.parse_losses(losses)
     total.backward()

@@ -91,7 +91,7 @@ def test_a_synchronised_norm_is_no_part_of_a_weight(monkeypatch):
 
     def run(head):
         output = head(*features, generator=torch.Generator().manual_seed(1))
-        (output.refined.square().mean() + output.loss_diffusion).backward()
+        (output.refined.square().mean() + output.losses['diff']).backward()
         gradients = {name: parameter.grad for name, parameter in head.named_parameters()}
         return output.refined.detach(), gradients, dict(head.named_buffers())
 

@@ -55,7 +55,7 @@ class FeaturePictureHook(ObservingHook):
         self._levels[pair] = [
             Level(
                 *map(self._first, (output.aligned, output.refined, output.target)),
-                gamma=None if output.gamma is None else self._first(output.gamma),
+                gamma=self._first(output.stats['gamma']) if 'gamma' in output.stats else None,
             )
             for output in outputs
         ]

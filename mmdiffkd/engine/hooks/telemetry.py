@@ -35,8 +35,8 @@ class TelemetryHook(ObservingHook):
             before = F.mse_loss(output.aligned, output.target)
             self._scalars[f'dist_before_{suffix}'] = before
             self._scalars[f'dist_after_{suffix}'] = F.mse_loss(output.refined, output.target)
-            if output.gamma is not None:
-                self._scalars[f'gamma_{suffix}'] = output.gamma.mean()
+            for name, value in output.stats.items():
+                self._scalars[f'{name}_{suffix}'] = value.mean()
 
     def report(self, runner: Runner) -> None:
         """Write the scalars beside those of mmengine's ``LoggerHook``."""

@@ -59,16 +59,14 @@ class PairWitness:
         """The losses that are not finite with the levels of the pyramid where they are not."""
         for name, outputs in self._outputs.items():
             distance = self._distiller.pairs[name].loss
-            by_level = dict(
-                loss_kd=[distance(o.refined, o.target) for o in outputs],
-                loss_diff=[o.loss_diffusion for o in outputs],
-                loss_ae=[o.loss_ae for o in outputs],
-            )
+            by_level = dict(kd=[distance(o.refined, o.target) for o in outputs])
+            for loss in outputs[0].losses:
+                by_level[loss] = [o.losses[loss] for o in outputs]
             for loss, values in by_level.items():
                 bad = [(level, v) for level, v in enumerate(values) if not _is_finite(v)]
                 if bad:
                     where = ', '.join(f'{value.item()} at level {level}' for level, value in bad)
-                    yield f'loss_{loss.partition("_")[2]}_{name} is {where}'
+                    yield f'loss_{loss}_{name} is {where}'
 
     @torch.no_grad()
     def features(self) -> Iterator[str]:

@@ -56,6 +56,11 @@ class FeatureCapture:
         # Shared by all subsets. torch.compile would compile the model again for other callables.
         self._taps: Dict[Tuple[str, Tuple[FeaturePath, ...]], _Tap] = {}
 
+    @property
+    def texts(self) -> List[str]:
+        """The paths as they are written in a config."""
+        return [path.text for path in self.paths]
+
     def subset(self, paths: Iterable[str]) -> 'FeatureCapture':
         """A capture of some of the paths alone, which ends the forward when these are done."""
         wanted = set(paths)

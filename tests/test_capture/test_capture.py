@@ -73,7 +73,7 @@ def test_slice_picks_several(model, x):
 
 
 def test_list_of_modules_never_runs_itself(model, x):
-    with pytest.raises(RuntimeError, match="never runs itself; name one of 'backbone.0', 'backb"):
+    with pytest.raises(RuntimeError, match="never runs itself; choose one of 'backbone.0', 'backb"):
         run(model, x, 'backbone')
 
 
@@ -265,7 +265,7 @@ def test_replaced_input_with_values_left(model, x):
 def test_only_tensors_can_be_replaced(model, x):
     path = FeaturePath.parse('pyramid:input')
     with (
-        pytest.raises(ValueError, match='only a tensor can be replaced, this is a list of Tensor'),
+        pytest.raises(ValueError, match='only a tensor can be replaced, got a list of Tensor'),
         replaced_input(model, path, [x]),
     ):
         model.pyramid([x])

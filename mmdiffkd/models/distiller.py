@@ -91,6 +91,7 @@ class DiffKDDistiller(BaseModel):
         self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict({pair.name: pair for pair in parts})
 
+        self._is_built = True
         self.register_state_dict_post_hook(save_student)
         self.register_load_state_dict_pre_hook(load_student)
         self.register_load_state_dict_post_hook(end_of_loading)
@@ -181,7 +182,7 @@ class DiffKDDistiller(BaseModel):
     def __setattr__(self, name: str, value: Any) -> None:
         # Hooks also set attributes of the model, such as `model.epoch = runner.epoch`, which are
         # meant for the student. Modules and parameters that the student lacks are a subclass's.
-        is_ours = 'pairs' not in self._modules or name in dir(self) or name.startswith('_')
+        is_ours = '_is_built' not in vars(self) or name in dir(self) or name.startswith('_')
         is_part = isinstance(value, (nn.Module, nn.Parameter))
         if is_ours or (is_part and not hasattr(self.student, name)):
             super().__setattr__(name, value)

@@ -408,3 +408,19 @@ def test_a_step_reads_no_value_and_makes_no_table(toy_config, images, operations
         total.backward()
     assert 'convolution' in operations.names
     assert not {'_local_scalar_dense', 'nonzero', 'lift_fresh', 'arange'} & set(operations.names)
+
+
+@pytest.mark.parametrize(
+    'samples',
+    [None, dict(bboxes_labels=torch.zeros(3, 6), img_metas=[]), torch.zeros(2, 5)],
+    ids=['none', 'dict', 'tensor'],
+)
+def test_data_samples_may_be_anything_that_the_host_has(toy_distiller, images, samples):
+    """Batches of mmyolo have a dict or a tensor in the place of a list."""
+    seen, loss = [], toy_distiller.student.forward
+    toy_distiller.student.forward = lambda inputs, data_samples, mode: (
+        seen.append(data_samples) or loss(inputs, data_samples, mode=mode)
+    )
+    data = toy_distiller.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    total, _ = toy_distiller.parse_losses(toy_distiller(**data, mode='loss'))
+    assert total.isfinite() and type(seen[0]) is type(samples)

@@ -22,15 +22,10 @@ from mmdiffkd.checkpoints.weights import (
 )
 from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_config, classes_of_file
+from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.dry_run import undisturbed
 from mmdiffkd.models.folding import ConvNormTrace, Folding
-from mmdiffkd.models.hosts import (
-    build_model,
-    is_plain,
-    load_config,
-    run_for_features,
-    untrained_config,
-)
+from mmdiffkd.models.hosts import build_model, is_plain, run_for_features
 from mmdiffkd.models.inference import (
     ChannelsLast,
     Features,

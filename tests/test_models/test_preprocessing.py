@@ -165,7 +165,7 @@ UNIT = dict(type='UnitNormalize', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224,
     'wrong, message',
     [
         (dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]), 'std must .* multiply'),
-        (dict(mean=[0, 0, 0], std=[255, 255]), 'mean has 3 numbers, std 2'),
+        (dict(mean=[0, 0, 0], std=[255, 255]), 'one finite number per channel'),
         (dict(mean=[math.nan] * 3), 'finite'),
     ],
 )

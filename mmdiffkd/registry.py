@@ -15,7 +15,7 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmdiffkd',
-    locations=['mmdiffkd.models'],
+    locations=['mmdiffkd.models', 'mmdiffkd.models.backbones', 'mmdiffkd.models.necks'],
 )
 MODEL_WRAPPERS = Registry(
     'model_wrapper',

@@ -23,7 +23,7 @@ with one_line_errors('--debug' in sys.argv):
     from mmdiffkd.checkpoints.download import fetch
     from mmdiffkd.checkpoints.plain_config import plain_config
     from mmdiffkd.checkpoints.weights import load_file, weights_of
-    from mmdiffkd.models.hosts import student_config
+    from mmdiffkd.models.configs import student_config
 
 
 def parse_args() -> argparse.Namespace:

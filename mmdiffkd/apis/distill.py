@@ -32,8 +32,9 @@ from mmdiffkd.models.classes import (
     classes_of_data,
     classes_of_file,
 )
+from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.dry_run import ImageShape
-from mmdiffkd.models.hosts import build_model, load_config, untrained_config
+from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.input_matching import find_student_input
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]

@@ -18,8 +18,8 @@ from mmdiffkd.checkpoints.guarded_loading import guarded_loading
 from mmdiffkd.checkpoints.plain_config import plain_config
 from mmdiffkd.engine.runner import DistillRunner
 from mmdiffkd.errors import CheckpointError, ConfigError, describe, suggest
-from mmdiffkd.models.hosts import has_pretrained_weights, student_config
-from mmdiffkd.models.hosts import load_config as read_config
+from mmdiffkd.models.configs import has_pretrained_weights, student_config
+from mmdiffkd.models.configs import load_config as read_config
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')

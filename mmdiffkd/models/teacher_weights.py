@@ -16,7 +16,7 @@ from mmdiffkd.checkpoints.weights import (
 )
 from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_file
-from mmdiffkd.models.hosts import load_config
+from mmdiffkd.models.configs import load_config
 
 
 def load_teacher_weights(

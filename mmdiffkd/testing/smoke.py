@@ -10,11 +10,7 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import DATASETS
 
 from mmdiffkd.errors import suggest
-from mmdiffkd.models.hosts import (
-    dicts_in,
-    forget_weights,
-    model_config,
-)
+from mmdiffkd.models.configs import dicts_in, forget_weights, model_config
 from mmdiffkd.testing.miniatures import MINIATURES, Miniature, miniature_of
 
 _ITERATIONS = 2

@@ -326,7 +326,7 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
         (('teacher', 'config'), 'mmdet::nowhere.py', "teacher.config: 'mmdet::nowhere.py' cannot"),
         (('teacher', 'config'), 'nolib::a.py', 'needs nolib, which is not installed'),
         (('teacher', 'config'), dict(width=3), "teacher.config: a model dict needs a 'type'"),
-        (('teacher', 'config', 'type'), 'TooModel', "teacher.config: cannot build 'TooModel'"),
+        (('teacher', 'config', 'type'), 'TooModel', "teacher.config: no 'TooModel' in the registry"),
         (('student', 'widht'), 3, "student: cannot build 'ToyModel'.*widht"),
         (('pairs',), {}, 'pairs must be a dict with at least one pair'),
         ((*FPN, 'weight'), 1.0, "pairs.fpn: unknown key 'weight'"),

@@ -13,7 +13,7 @@ from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.hosts import student_config
+from mmdiffkd.models.configs import student_config
 from mmdiffkd.models.naming import checkpoint_name
 
 from ..conftest import ToyModel, make_toy_config

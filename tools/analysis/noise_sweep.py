@@ -39,7 +39,7 @@ with one_line_errors('--debug' in sys.argv):
     from mmdiffkd.checkpoints.weights import load_file
     from mmdiffkd.diffusion import DiffKDHead, HeadOutput
     from mmdiffkd.models import DiffKDDistiller, DistillPair
-    from mmdiffkd.models.hosts import load_config
+    from mmdiffkd.models.configs import load_config
     from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
 
 NUM_LEVELS = 20

@@ -1,196 +1,109 @@
-"""Which modules of a teacher and a student to pair, when nobody says."""
+"""Which modules of a student and a teacher to pair, when nobody says."""
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from itertools import product
+from typing import List, Optional, Tuple
 
 from mmengine.logging import print_log
 from torch import nn
 
-from mmdiffkd.autopair.model_view import ModelView
+from mmdiffkd.autopair.survey import Survey
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.levels import indexed, match_levels, octaves
+from mmdiffkd.models.levels import octaves
 
-DETECTOR, SEGMENTOR, CLASSIFIER = 'detector', 'segmentor', 'classifier'
+DETECTOR, SEGMENTOR, CLASSIFIER = 'Detector', 'Segmentor', 'Classifier'
 
-# The base classes that the hosts' runners, losses and data sets know.
-_BASES = dict(BaseDetector=DETECTOR, BaseSegmentor=SEGMENTOR, BaseClassifier=CLASSIFIER)
-
-
-class PairChoice(NamedTuple):
-    """Where to compare what.
-
-    Attributes:
-        student: Module path in the student.
-        teacher: Module path in the teacher.
-        scores: What the classes are scored with, ``'softmax'`` or ``'sigmoid'``, if it is scores
-            that are compared; None for features.
-    """
-
-    student: str
-    teacher: str
-    scores: Optional[str] = None
+Choice = Tuple[str, str]
+"""The module paths of a pair in student and teacher."""
 
 
 def common_task(student: nn.Module, teacher: nn.Module) -> str:
-    """The task of both models: detector, segmentor or classifier, by their base class.
-
-    Raises:
-        ConfigError: If it is none of the three, or not the same.
-    """
-    tasks = {}
-    for role, model in (('student', student), ('teacher', teacher)):
+    """The task of both models by their base class, such as ``BaseDetector``."""
+    tasks = []
+    for model in (student, teacher):
         bases = [cls.__name__ for cls in type(model).__mro__]
-        tasks[role] = next((task for base, task in _BASES.items() if base in bases), None)
-        if tasks[role] is None:
-            raise ConfigError(
-                f'{role}: {type(model).__name__} is no detector, segmentor or classifier; choose '
-                f'a config of one of these, or say with --pairs which modules are alike'
-            )
-    if tasks['student'] != tasks['teacher']:
+        tasks.append([t for t in (DETECTOR, SEGMENTOR, CLASSIFIER) if f'Base{t}' in bases])
+    if not tasks[0] or tasks[0] != tasks[1]:
         raise ConfigError(
-            f'the student is a {tasks["student"]} and the teacher a {tasks["teacher"]}; choose a '
-            f'teacher of the same task, or say with --pairs which modules are alike'
+            f'teacher: {type(teacher).__name__} and the student, {type(student).__name__}, must be '
+            f'two detectors, segmentors or classifiers, or --pairs must say what is alike in them'
         )
-    return tasks['student']
+    return tasks[0][0]
 
 
 def choose_pairs(
-    task: str, student: ModelView, teacher: ModelView, difference: Optional[str] = None
-) -> List[PairChoice]:
-    """Choose what to pair: the last features before the predictions, and scores of classes.
+    task: str, student: Survey, teacher: Survey, difference: Optional[str] = None
+) -> List[Choice]:
+    """Choose what to pair: the last features before the predictions, and the scores of classes.
 
-    Args:
-        task: Of both models, see :func:`common_task`.
-        student: What the student yields in evaluation and training.
-        teacher: What the teacher yields in evaluation.
-        difference: What is different about their classes, if it is known that something is.
-
-    Raises:
-        ConfigError: If the models have nothing in common that could be paired.
+    Scores are left out if ``difference`` says how the classes of the two models differ.
     """
-    features, scores = None, None
     if task == DETECTOR:
-        features = _pyramids(student, teacher)
+        chosen = [_pyramids(student, teacher)]
     else:
-        paths = [_feature(task, view) for view in (student, teacher)]
-        if None not in paths:
-            features = PairChoice(*paths)
-        elif task == SEGMENTOR:
-            features = _pyramids(student, teacher)
-        scores = _scores(task, student, teacher, difference)
-    chosen = [pair for pair in (features, scores) if pair is not None]
+        part, dimensions = ('decode_head', 4) if task == SEGMENTOR else ('head', 2)
+        scores = [_scoring(view, part, dimensions) for view in (student, teacher)]
+        features = [_before(view, names) for view, names in zip((student, teacher), scores)]
+        numbers = [view.num_classes(dimensions) for view in (student, teacher)]
+        if not all(scores):
+            difference = f'none were found in the {"teacher" if scores[0] else "student"}'
+        elif numbers[0] != numbers[1]:
+            difference = f'the student knows {numbers[0]} classes, the teacher {numbers[1]}'
+        if difference is not None:
+            print_log(f'No pair of scores: {difference}', 'current')
+        chosen = [tuple(features), None if difference else (scores[0][0], scores[1][0])]
+    chosen = [pair for pair in chosen if pair and None not in pair]
     if not chosen:
-        views = dict(student=student, teacher=teacher)
-        barren = [role for role, view in views.items() if not _pyramids_of(view)]
         raise ConfigError(
-            f'no module of the {" and the ".join(barren) or "two models"} was found that yields a '
-            f'feature map in neck, backbone or head; choose another model, or look for modules '
-            f'with --list-modules and name them with --pairs'
+            'no feature maps were found in neck, backbone or head of both models; name modules '
+            'that --list-modules shows with --pairs'
         )
     return chosen
 
 
-class _Pyramid(NamedTuple):
-    """The maps of a neck or backbone: their number, strides, and which of them are trained."""
-
-    path: str
-    octaves: List[int]
-    learns: List[bool]
-
-    def part(self, levels: slice) -> str:
-        return indexed(self.path, levels, len(self.octaves))
-
-    def last(self) -> str:
-        number = len(self.octaves)
-        return self.part(slice(number - 1, number))
+def _pyramids(student: Survey, teacher: Survey) -> Optional[Choice]:
+    """The necks, or else the backbones, that share a stride. Other levels are cut off later."""
+    pairs = list(product(_pyramids_of(student), _pyramids_of(teacher)))
+    for pair in pairs:
+        mine, others = (octaves(v.maps(n), v.shape[1]) for v, n in zip((student, teacher), pair))
+        if set(mine) & set(others):
+            return pair
+    return pairs[0] if pairs else None
 
 
-def _pyramids(student: ModelView, teacher: ModelView) -> Optional[PairChoice]:
-    """The levels of the necks, or of the backbones, that have the same strides."""
-    combinations = [(s, t) for s in _pyramids_of(student) for t in _pyramids_of(teacher)]
-    for mine, others in combinations:
-        learning = [o if learns else None for o, learns in zip(mine.octaves, mine.learns)]
-        levels = match_levels(learning, others.octaves)
-        if levels is not None:
-            return PairChoice(mine.part(levels[0]), others.part(levels[1]))
-    if not combinations:
-        return None
-    # No strides agree. The last maps mean most; the student's is resized.
-    return PairChoice(*(pyramid.last() for pyramid in combinations[0]))
-
-
-def _pyramids_of(view: ModelView) -> List[_Pyramid]:
-    """The neck's maps, the backbone's, and if it is neither the last one inside the backbone."""
+def _pyramids_of(view: Survey) -> List[str]:
+    """The neck and the backbone, or if these yield no maps the last map inside of them."""
     names = [name for name in ('neck', 'backbone') if view.maps(name)]
-    names = names or list(filter(None, [view.last_map('backbone')]))
-    return [
-        _Pyramid(name, octaves(view.maps(name), view.shape[1]), view.learns(name)) for name in names
-    ]
+    return names or list(filter(None, [_last_map(view)]))
 
 
-def _feature(task: str, view: ModelView) -> Optional[str]:
-    """Path of the last feature map before the scores."""
-    path = _before_classifier(view) if task == SEGMENTOR else None
-    return path or view.last_map('neck', 'backbone')
-
-
-def _before_classifier(view: ModelView) -> Optional[str]:
-    """Path of what a segmentor's classifier is given, or of the last map of its decode head."""
-    if not view.complete:
-        return None
-    width = _num_classes(view, 4)
-    inside = list(view.last_to_first('decode_head'))
-    for name in inside:
-        is_leaf = not any(other.startswith(f'{name}.') for other in inside)
-        shape = view.tensor(name, 4)
-        if is_leaf and shape is not None and shape[0] == width:
-            source = view.records[name].source
-            if source and source.startswith('decode_head') and view.tensor(source, 4):
-                return source
-            return f'{name}:input'
-    for name in inside:
-        shape = view.tensor(name, 4)
-        if shape is not None and shape[0] != width and shape[1] * shape[2] > 1:
-            return name
+def _last_map(view: Survey) -> Optional[str]:
+    """Path of the last map larger than a pixel in neck and backbone, or None."""
+    for name in view.last_to_first('neck', 'backbone'):
+        maps = view.maps(name)
+        # Several maps inside of neck or backbone may mean anything.
+        clear = maps and (len(maps) == 1 or ('.' not in name and len(view.calls[name]) == 1))
+        if clear and maps[-1][1:] != (1, 1):
+            return f'{name}[-1]' if len(maps) > 1 else name
     return None
 
 
-def _scores(
-    task: str, student: ModelView, teacher: ModelView, difference: Optional[str]
-) -> Optional[PairChoice]:
-    """The scores of the classes, if both models have the same."""
-    dimensions = 4 if task == SEGMENTOR else 2
-    part = 'decode_head' if task == SEGMENTOR else 'head'
-    found: Dict[str, Tuple[str, int]] = {}
-    for role, view in (('student', student), ('teacher', teacher)):
-        width = _num_classes(view, dimensions) if view.complete else None
-        for name in view.last_to_first(part):
-            shape = view.tensor(name, dimensions)
-            if shape is not None and shape[0] == width:
-                found[role] = name, width
-                break
-        else:
-            print_log(f'No pair of scores: none were found in the {role}', 'current')
-            return None
-    (student_path, mine), (teacher_path, others) = found['student'], found['teacher']
-    if mine != others:
-        print_log(
-            f'No pair of scores: the student knows {mine} classes, the teacher {others}', 'current'
-        )
-        return None
-    if difference is not None:
-        print_log(f'No pair of scores: {difference}', 'current')
-        return None
-    return PairChoice(student_path, teacher_path, kind_of_scores(student, mine))
+def _scoring(view: Survey, part: str, dimensions: int) -> List[str]:
+    """The modules of a head that yield the scores of all classes, the last first."""
+    number = view.num_classes(dimensions)
+    names = view.last_to_first(part) if number else ()
+    return [name for name in names if view.channels(name, dimensions) == number]
 
 
-def kind_of_scores(student: ModelView, number: int) -> str:
-    """What a student scores so many classes with, ``'softmax'`` or ``'sigmoid'``."""
-    several_labels = any('MultiLabelClsHead' in r.bases for r in student.records.values())
-    # A softmax of one channel says nothing, and of several labels not what was learned.
-    return 'sigmoid' if number == 1 or several_labels else 'softmax'
-
-
-def _num_classes(view: ModelView, dimensions: int) -> Optional[int]:
-    """Number of channels of what the whole model yields."""
-    outputs = view.outputs(dimensions)
-    return outputs[0].shape[1] if outputs else None
+def _before(view: Survey, scoring: List[str]) -> Optional[str]:
+    """Path of what a segmentor's classifier is given, or else of the last map before the scores."""
+    inside = list(view.last_to_first('decode_head'))
+    for name in inside:
+        module = view.model.get_submodule(name)
+        if name in scoring and not list(module.children()):
+            names = inside[inside.index(name) + 1 :]
+            before = next((n for n in names if not n.endswith('dropout')), name)
+            # The module that ended before it, unless something was done in between.
+            same = view.channels(before, 4) == getattr(module, 'in_channels', 0)
+            return before if same else f'{name}:input'
+    maps = (n for n in inside if n not in scoring and view.channels(n, 4))
+    return next((n for n in maps if view.maps(n)[0][1:] != (1, 1)), None) or _last_map(view)

@@ -1,181 +1,102 @@
-"""From places to the pairs of a config: head and loss by what a place yields."""
+"""From module paths to the pairs of a config: head and loss by what the modules yield."""
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, Iterable, List, Sequence, Tuple, Union
 
-from torch import Tensor, nn
+from torch import nn
 
-from mmdiffkd.autopair.model_view import view_model
-from mmdiffkd.autopair.pair_choice import PairChoice, kind_of_scores
-from mmdiffkd.capture import resolve_path
+from mmdiffkd.autopair.pair_choice import Choice
+from mmdiffkd.autopair.survey import survey
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
 from mmdiffkd.models.levels import MapShape, better_cut, cut_to, octaves_of_both
-from mmdiffkd.models.shapes import Size, layouts_of, maps_of, strides_of
+from mmdiffkd.models.shapes import layouts_of, maps_of, strides_of
 
-# The reference diffuses wide features in an autoencoder's channels, this many.
+_COMMENT = """\
+# Maps of an image of {}x{}, channels x height x width:
+#   student  {}
+#   teacher  {}
+"""
+# The reference implementation diffuses wide features in an autoencoder of so many channels.
 _AE_CHANNELS = 1024
 
 
-class PairRecipe(NamedTuple):
-    """A pair as a config has it, and what it was made for.
-
-    Attributes:
-        name: The pair's key.
-        config: With ``student``, ``teacher``, ``head`` and ``loss``.
-        student_maps: What the student's path yields for one image.
-        teacher_maps: What the teacher's yields.
-        image: Channels, height and width of that image.
-    """
-
-    name: str
-    config: Dict
-    student_maps: List[MapShape]
-    teacher_maps: List[MapShape]
-    image: Optional[ImageShape]
-
-
-def parse_pairs(texts: Union[str, Sequence[str]]) -> List[PairChoice]:
-    """Read pairs as a command line has them.
-
-    Args:
-        texts: Each a module path for both models, such as ``'neck'``, or ``'student=teacher'``.
-
-    Raises:
-        ConfigError: If one is neither.
-    """
+def parse_pairs(texts: Union[str, Sequence[str]]) -> List[Choice]:
+    """Read pairs of a command line: ``'path'`` for both models or ``'student=teacher'``."""
     choices = []
     for text in [texts] if isinstance(texts, str) else texts:
-        student, _, teacher = str(text).partition('=')
-        if not student or '=' in teacher or str(text).endswith('='):
+        paths = text.split('=') * (1 if '=' in text else 2)
+        if len(paths) != 2 or '' in paths:
             raise ConfigError(
-                f"--pairs: {text!r} must be a module path that both models have, such as 'neck', "
-                f"or one of each, as in 'backbone[-1]=backbone.layer4'"
+                f"--pairs: {text!r} must be a path that both models have, such as 'neck', or one "
+                f"of each, as in 'backbone[-1]=backbone.layer4'"
             )
-        choices.append(PairChoice(student, teacher or student))
+        choices.append(tuple(paths))
     return choices
 
 
-def make_recipes(
-    choices: Sequence[PairChoice],
-    student: nn.Module,
-    teacher: nn.Module,
-    shapes: Iterable[ImageShape],
-) -> List[PairRecipe]:
+def make_pairs(
+    choices: Sequence[Choice], models: Sequence[nn.Module], shapes: Iterable[ImageShape]
+) -> Tuple[Dict[str, Dict], Dict[str, str]]:
     """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
 
-    Pyramids of different levels are cut to those of equal stride.
-
-    Args:
-        choices: What to pair.
-        student: The model.
-        teacher: The model.
-        shapes: Channels, height and width of the images to try.
-
-    Raises:
-        ConfigError: If a path names no module, or what it yields cannot be paired.
+    Pyramids of different levels are cut to those of equal stride. ``models`` are student and
+    teacher, ``shapes`` those of the images to try. Returns name to config, and name to a comment.
     """
-    for choice in choices:
-        for role, model in (('student', student), ('teacher', teacher)):
-            try:
-                resolve_path(model, getattr(choice, role), role)
-            except ValueError as error:
-                raise ConfigError(f'--pairs: {error}') from error
 
-    paths = dict(student=[c.student for c in choices], teacher=[c.teacher for c in choices])
-    models = dict(student=student, teacher=teacher)
+    def capture(shape: ImageShape) -> Tuple[ImageShape, List]:
+        parts = zip(models, ('student', 'teacher'), zip(*choices))
+        return shape, [blank_features(model, role, paths, shape) for model, role, paths in parts]
 
-    def capture(shape: ImageShape) -> Tuple[ImageShape, Dict]:
-        return shape, {r: blank_features(models[r], r, paths[r], shape) for r in models}
-
-    shape, captured = first_accepted(shapes, capture)
-    recipes: List[PairRecipe] = []
-    for choice in choices:
-        maps, calls = [], set()
-        for role, model in models.items():
-            features, number = (part[getattr(choice, role)] for part in captured[role])
-            where = f'{role} path {getattr(choice, role)!r}'
-            maps.append(_map_shapes(features, shape[1:], model, where))
-            calls.add(number)
-        choice, maps = _cut(choice, maps, shape[1], calls == {1})
-        if choice.scores is None:
-            choice = choice._replace(scores=_kind_of_scores(choice, maps, student, shape))
-        name, config = _recipe(choice, *maps)
-        taken = sum(recipe.name.rstrip('0123456789') == name for recipe in recipes)
-        name = f'{name}{taken + 1}' if taken else name
-        recipes.append(PairRecipe(name, config, *maps, shape))
-    return recipes
-
-
-def _map_shapes(
-    features: Sequence[Tensor], size: Size, model: nn.Module, where: str
-) -> List[MapShape]:
-    """The shapes of a module's features, as maps, of an image of a height and width."""
+    pairs: Dict[str, Dict] = {}
+    comments: Dict[str, str] = {}
     try:
-        layouts = layouts_of([(features, size)], strides_of(model))
-        return [tuple(m.shape[1:]) for m in maps_of(features, size, layouts)]
+        shape, captured = first_accepted(shapes, capture)
+        for choice in choices:
+            maps, calls = [], []
+            for path, model, (features, number) in zip(choice, models, captured):
+                layouts = layouts_of([(features[path], shape[1:])], strides_of(model))
+                found = maps_of(features[path], shape[1:], layouts)
+                maps.append([tuple(one.shape[1:]) for one in found])
+                calls.append(number[path])
+            levels = better_cut(*octaves_of_both(*maps, shape[1])) if calls == [1, 1] else None
+            if levels is not None:
+                choice = cut_to(choice, levels, [len(part) for part in maps])
+                maps = [part[kept] for part, kept in zip(maps, levels)]
+            name, config = _recipe(choice, maps, models[0], shape)
+            taken = sum(other.rstrip('0123456789') == name for other in pairs)
+            name = f'{name}{taken + 1}' if taken else name
+            shown = (', '.join('x'.join(map(str, one)) for one in part) for part in maps)
+            pairs[name], comments[name] = config, _COMMENT.format(*shape[1:], *shown)
     except ValueError as error:
-        raise ConfigError(f'--pairs: {where}: {error}') from error
-
-
-def _cut(
-    choice: PairChoice, maps: Sequence[List[MapShape]], side: int, divisible: bool
-) -> Tuple[PairChoice, Sequence[List[MapShape]]]:
-    """Keep the levels of two pyramids that have the same strides, if they can be divided."""
-    levels = better_cut(*octaves_of_both(*maps, side)) if divisible else None
-    if levels is None:
-        if len(maps[0]) == len(maps[1]):
-            return choice, maps
-        raise ConfigError(
-            f'--pairs: student path {choice.student!r} yields {len(maps[0])} maps, teacher path '
-            f'{choice.teacher!r} {len(maps[1])}, and no levels of the same stride can be told; '
-            f"choose some with an index, as in '{choice.student}[-1]={choice.teacher}[-1]'"
-        )
-    student, teacher = cut_to(choice[:2], levels, [len(part) for part in maps])
-    return choice._replace(student=student, teacher=teacher), tuple(
-        part[chosen] for part, chosen in zip(maps, levels)
-    )
-
-
-def _kind_of_scores(
-    choice: PairChoice, maps: Tuple, student: nn.Module, shape: ImageShape
-) -> Optional[str]:
-    """What a place that was named by hand scores classes with, if it does.
-
-    It does if it yields as many numbers as the whole student: for an image, or by pixel in the
-    decode head.
-    """
-    channels = {shape[0] for part in maps for shape in part}
-    are_vectors = all(shape[1:] == (1, 1) for part in maps for shape in part)
-    if ':' in choice.student or not (are_vectors or choice.student.startswith('decode_head')):
-        return None
-    view = view_model(student, 'student', (shape,), complete=True, trains=False)
-    for output in view.outputs(2 if are_vectors else 4):
-        if channels == {output.shape[1]}:
-            return kind_of_scores(view, output.shape[1])
-    return None
+        raise ConfigError(f'--pairs: {error}') from error
+    return pairs, comments
 
 
 def _recipe(
-    choice: PairChoice, student_maps: Sequence[MapShape], teacher_maps: Sequence[MapShape]
+    choice: Choice, maps: List[List[MapShape]], student: nn.Module, image: ImageShape
 ) -> Tuple[str, Dict]:
     """Name and config of a pair, as the shipped configs have them."""
-    head: Dict = dict(type='DiffKDHead')
-    loss: Dict = dict(type='MSELoss', loss_weight=1.0)
-    are_vectors = all(shape[1:] == (1, 1) for shape in (*student_maps, *teacher_maps))
-    if are_vectors:
+    if len(maps[0]) != len(maps[1]):
+        raise ValueError(
+            f'{choice[0]!r} yields {len(maps[0])} maps, {choice[1]!r} {len(maps[1])}, and no levels'
+            f" of the same stride can be told; choose some, as in '{choice[0]}[-1]={choice[1]}[-1]'"
+        )
+    pair = dict(student=choice[0], teacher=choice[1], head=dict(type='DiffKDHead'))
+    head, number = pair['head'], None
+    vectors = all(shape[1:] == (1, 1) for part in maps for shape in part)
+    if vectors:
         head['kernel_size'] = 1
-    if choice.scores:
-        name = 'logits'
-        loss = dict(type='KLDivLoss', loss_weight=1.0)
-        if choice.scores == 'sigmoid':
-            loss['use_sigmoid'] = True
-        if not are_vectors:
+    if ':' not in choice[0] and (vectors or choice[0].startswith('decode_head')):
+        number = survey(student, 'student', (image,)).num_classes(2 if vectors else 4)
+    if {channels for part in maps for channels, _, _ in part} == {number}:
+        bases = {base.__name__ for module in student.modules() for base in type(module).__mro__}
+        # A softmax of one channel says nothing, and of several labels not what was learned.
+        sigmoid = dict(use_sigmoid=True) if number == 1 or 'MultiLabelClsHead' in bases else {}
+        if not vectors:
             # A channel per class: a quarter of them would leave little to predict with.
             head.update(reduction=1, adapter_reduction=1)
-    else:
-        name = 'fpn' if choice.student.startswith('neck') and len(student_maps) > 1 else 'features'
-        if name == 'fpn':
-            loss['loss_weight'] = 5.0
-        if max(channels for channels, _, _ in teacher_maps) > _AE_CHANNELS:
-            head['ae_channels'] = _AE_CHANNELS
-    return name, dict(student=choice.student, teacher=choice.teacher, head=head, loss=loss)
+        return 'logits', dict(pair, loss=dict(type='KLDivLoss', loss_weight=1.0, **sigmoid))
+    name = 'fpn' if choice[0].startswith('neck') and len(maps[0]) > 1 else 'features'
+    if max(channels for channels, _, _ in maps[1]) > _AE_CHANNELS:
+        head['ae_channels'] = _AE_CHANNELS
+    return name, dict(pair, loss=dict(type='MSELoss', loss_weight=5.0 if name == 'fpn' else 1.0))

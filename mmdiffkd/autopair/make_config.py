@@ -11,8 +11,14 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmdiffkd.autopair.pair_choice import CLASSIFIER, DETECTOR, choose_pairs, common_task
-from mmdiffkd.autopair.pair_recipes import make_pairs, parse_pairs
+from mmdiffkd.autopair.pairs import (
+    CLASSIFIER,
+    DETECTOR,
+    choose_pairs,
+    common_task,
+    make_pairs,
+    parse_pairs,
+)
 from mmdiffkd.autopair.survey import survey
 from mmdiffkd.checkpoints.weights import load_file
 from mmdiffkd.errors import ConfigError
@@ -51,8 +57,6 @@ custom_hooks = [
 ]
 """
 _NOTE = '  # random weights teach nothing: put the path of its weights here'
-# A list in a config replaces that of its base.
-_INHERITED_HOOKS = '    *_base_.custom_hooks,\n'
 _CLIPPING = """
 # The heads start from nothing; without clipping their first gradients can be large.
 optim_wrapper = dict(clip_grad=dict({replacing}max_norm=35, norm_type=2))
@@ -87,12 +91,13 @@ def make_config(
         checkpoint=checkpoint,
         note=_NOTE if checkpoint == 'random' else '',
         pairs=indent(''.join(comments.get(k, '') + _pair(k, v) for k, v in pairs.items()), 8 * ' '),
-        inherited_hooks=_INHERITED_HOOKS if cfg.get('custom_hooks') else '',
+        # A list in a config replaces that of its base.
+        inherited_hooks='    *_base_.custom_hooks,\n' if cfg.get('custom_hooks') else '',
     )
     clipping = cfg.optim_wrapper.get('clip_grad', {})
     # A None in the base cannot be merged with a dict.
-    own = _CLIPPING.format(replacing='_delete_=True, ' if clipping is None else '')
-    return text if clipping else text + own
+    replacing = '_delete_=True, ' if clipping is None else ''
+    return text if clipping else text + _CLIPPING.format(replacing=replacing)
 
 
 def list_modules(student: str, teacher: str) -> str:
@@ -109,9 +114,7 @@ def _build(config: str, role: str) -> nn.Module:
     """Build the model of a config with random weights; nothing is downloaded."""
     model = untrained_config(config, role)
     if 'student' in model:
-        raise ConfigError(
-            f'{role}: {config!r} is a distillation config, give that of a plain model'
-        )
+        raise ConfigError(f'{role}: {config!r} is a distillation config already')
     return build_model(model, role)
 
 
@@ -154,8 +157,7 @@ def _checkpoint(teacher: str, given: Optional[str], smoke: bool) -> str:
     given = given or ('zoo' if '::' in teacher else 'random' if smoke else None)
     if given is None:
         raise ConfigError(
-            f'--teacher-checkpoint is needed: {teacher!r} is a path, for which no library '
-            f'publishes a weight; give a path or a URL'
+            f'--teacher-checkpoint is needed: no library publishes a weight for {teacher!r}'
         )
     return given if given in ('zoo', 'random') or '://' in given else _located(given)
 

@@ -27,14 +27,10 @@ place of lists and None in place of anything else."""
 
 @dataclass
 class Survey:
-    """What the modules of a model yield for one image.
+    """What the modules of a model yield for one image of a shape (C, H, W).
 
-    Attributes:
-        model: The model.
-        shape: Channels, height and width of the image.
-        calls: Outputs in evaluation.
-        trained: Outputs for two images in training, where a frozen tensor is None, or None.
-        order: Names of the modules that ran in evaluation, the last to end first.
+    ``order`` names the modules that ran, the last to end first. ``trained`` is like ``calls``, for
+    two images in training, with None for frozen tensors; or None if training does not matter.
     """
 
     model: nn.Module
@@ -82,7 +78,7 @@ class Survey:
             calls = self.calls[name]
             if any(_flat(calls)):
                 number = f'{len(calls)} calls: ' if len(calls) > 1 else ''
-                rows.append((name, type(module).__name__, number + _text(calls)[1:-1]))
+                rows.append((name or '(model)', type(module).__name__, number + _text(calls)[1:-1]))
         return '\n'.join(f'{path:40}  {kind:24}  {shapes}' for path, kind, shapes in rows)
 
     def _map_shape(self, shape: torch.Size) -> Optional[MapShape]:
@@ -106,12 +102,8 @@ def survey(
 ) -> Survey:
     """Run a model on the first image shape that it takes, and look at what its modules yield.
 
-    Args:
-        model: A model of a host library. Its batch norm statistics change if ``trains``.
-        role: Name of the model in errors, such as ``'student'``.
-        shapes: Channels, height and width of each image.
-        complete: Whether to go on behind backbone and neck, if the model can.
-        trains: Whether to look at a forward in training as well.
+    ``role`` names the model in errors. With ``complete`` it runs on behind backbone and neck, if it
+    can; with ``trains`` also once in training, which changes its batch norm statistics.
     """
 
     def look(run: Callable, shape: dry_run.ImageShape) -> Survey:
@@ -174,5 +166,5 @@ def _flat(calls: Iterable) -> List[Optional[torch.Size]]:
 def _text(output: Any) -> str:
     """The shapes in an output, lists in brackets."""
     if isinstance(output, torch.Size):
-        return 'x'.join(map(str, output[1:])) or 'scalar'
+        return 'x'.join(map(str, output[1:]))
     return f'[{", ".join(map(_text, output))}]' if output else '-'

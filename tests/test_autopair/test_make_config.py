@@ -1,7 +1,5 @@
 """The config that is written for two others."""
 
-import re
-import shlex
 from pathlib import Path
 
 import mmcv.transforms  # noqa: F401 (registers Resize)
@@ -11,8 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmdiffkd.apis import distill
-from mmdiffkd.apis.distill import make_config
-from mmdiffkd.autopair.config_writer import write_config
+from mmdiffkd.autopair.make_config import make_config, write_config
 from mmdiffkd.errors import ConfigError
 
 
@@ -57,29 +54,23 @@ def test_the_student_s_own_clipping_stays(made, files):
     assert made()[0].optim_wrapper.clip_grad == dict(max_norm=35, norm_type=2)
 
 
-def test_the_command_of_a_config_is_quoted(tmp_path, files):
-    path = tmp_path / "of 'mine'" / 'config' / 'made.py'
-    text = make_config(path, **files, teacher_checkpoint='random')
-    lines = re.search(r'# Command (.*?)\n#\n', text, re.DOTALL)[1]
-    words = shlex.split(lines.replace('\\\n#', ''))
-    assert words == ['python', 'tools/train.py', str(path), '--work-dir', str(path.parent.parent)]
+def test_the_student_s_own_hooks_stay(made, files):
+    with Path(files['student']).open('a') as config:
+        config.write("custom_hooks = [dict(type='EMAHook')]\n")
+    hooks = [hook.type for hook in made()[0].custom_hooks]
+    assert hooks == ['EMAHook', 'mmdiffkd.FeaturePictureHook', 'mmdiffkd.TelemetryHook']
 
 
 @pytest.mark.parametrize('classes', [('cat', 'dog'), ('dog', 'cat'), ('cat', 'fox')])
-def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path, monkeypatch):
+def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path):
     """The student's are those of its data, the teacher's those of its file."""
-    lines = []
-    monkeypatch.setattr(
-        'mmdiffkd.autopair.pair_choice.print_log', lambda text, _: lines.append(text)
-    )
     with Path(files['student']).open('a') as config:
         config.write("train_dataloader['dataset'].update(metainfo=dict(classes=['cat', 'dog']))\n")
     path = tmp_path / 'weights.pth'
     state = MODELS.build(dict(type='PairedClassifier', width=6)).state_dict()
     torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))), path)
     pairs = made(teacher_checkpoint=str(path))[0].model.pairs
-    assert ('logits' in pairs) is (classes == ('cat', 'dog')) is (not lines)
-    assert all('No pair of scores: the classes' in line for line in lines)
+    assert ('logits' in pairs) is (classes == ('cat', 'dog'))
 
 
 def test_pairs_in_full(made):
@@ -90,8 +81,6 @@ def test_pairs_in_full(made):
         loss=dict(type='mmdet.L1Loss', loss_weight=0.5),
     )
     assert made(pairs=dict(mine=pair))[0].model.pairs == dict(mine=pair)
-    with pytest.raises(ConfigError, match='cannot be written into a config'):
-        made(pairs=dict(mine=dict(pair, loss=dict(type=MODELS))))
 
 
 def test_an_edited_config_is_kept(tmp_path):
@@ -121,13 +110,6 @@ def test_a_distillation_config_is_refused(role, made, files):
         made(**{role: str(path)})
 
 
-def test_a_student_without_training(made, files):
-    path = Path(files['student'])
-    path.write_text("model = dict(type='PairedClassifier')\n")
-    with pytest.raises(ConfigError, match='has no train_dataloader, train_cfg, optim_wrapper'):
-        made()
-
-
 def test_a_teacher_for_other_images(made, files, config_file):
     """A classifier of the wrong size is named with the size that the student has."""
     student = Path(files['student'])
@@ -136,8 +118,7 @@ def test_a_teacher_for_other_images(made, files, config_file):
         student.read_text() + f'train_dataloader.update(dataset=dict(pipeline={pipeline}))\n'
     )
     assert '96x96' in made()[1]
-    message = '(?s)blank 96x96 image failed.*choose a teacher that takes'
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match="of the student's size: .* blank 96x96 image failed"):
         made(teacher=config_file('fixed', type='FixedSizeClassifier'))
 
 
@@ -145,11 +126,13 @@ def test_a_teacher_for_other_images(made, files, config_file):
 class FixedSizeClassifier(MODELS.get('PairedClassifier')):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         assert inputs.shape[-1] == 384, 'only images of 384 pixels'
-        return super().forward(inputs, data_samples, mode)
 
     extract_feat = forward
 
 
-def test_unknown_arguments_are_named(files):
+def test_arguments_of_training_and_keys_of_a_config_are_checked(files):
     with pytest.raises(TypeError, match="no argument 'resum'"):
         distill(**files, resum=True)
+    Path(files['student']).write_text("model = dict(type='PairedClassifier')\n")
+    with pytest.raises(ConfigError, match='has no train_dataloader, train_cfg, optim_wrapper'):
+        distill(**files)

@@ -1,11 +1,11 @@
-"""What of a model's modules can be paired, whatever these yield."""
+"""What a survey finds of modules that yield all kinds of things."""
 
 import pytest
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
-from mmdiffkd.autopair.model_view import view_model
+from mmdiffkd.autopair.survey import survey
 from mmdiffkd.errors import ConfigError
 
 
@@ -64,39 +64,40 @@ class Model(BaseModel):
         return dict(loss=x.mean()) if mode == 'loss' else x
 
 
-@pytest.mark.parametrize('name', MAPS)
 @pytest.mark.parametrize('trains', [False, True])
-def test_maps(name, trains):
-    view = view_model(Model(), 'student', ((3, 64, 64),), complete=True, trains=trains)
-    expected = MAPS[name][1]
-    assert view.maps(f'parts.{name}') == expected
-    if expected:
-        assert view.learns(f'parts.{name}') == [True] * len(expected)
-    assert view.maps('parts') is None and view.maps('no_such_module') is None
+def test_maps(trains):
+    found = survey(Model(), 'student', [(3, 64, 64)], trains=trains)
+    assert {name: found.maps(f'parts.{name}') for name in MAPS} == {
+        name: expected for name, (_, expected) in MAPS.items()
+    }
+    assert found.maps('parts') is None and found.maps('no_such_module') is None
 
 
-def test_model_of_which_only_the_backbone_runs():
-    view = view_model(Model(fails=True), 'student', ((3, 64, 64),), complete=True, trains=True)
-    assert not view.complete
-    assert view.maps('backbone') == [(3, 64, 64)] and view.maps('parts.maps') is None
+def test_only_what_trains_counts_in_a_student():
+    model = Model()
+    model.backbone.requires_grad_(False)
+    assert survey(model, 'teacher', [(3, 64, 64)]).maps('backbone') == [(3, 64, 64)]
+    assert survey(model, 'student', [(3, 64, 64)], trains=True).maps('backbone') is None
 
 
-def test_model_without_features_that_does_not_run():
+def test_a_model_of_which_only_the_backbone_runs():
+    found = survey(Model(fails=True), 'student', [(3, 64, 64)], trains=True)
+    assert found.maps('backbone') == [(3, 64, 64)] and found.maps('parts.maps') is None
+
+
+def test_a_model_that_does_not_run():
     class Bare(BaseModel):
         def forward(self, inputs, data_samples=None, mode='tensor'):
             raise RuntimeError('no proposals')
 
     with pytest.raises(ConfigError, match='student: the dry forward .* 64x64 .* no proposals'):
-        view_model(Bare(), 'student', ((3, 64, 64), (3, 32, 32)), complete=True, trains=False)
+        survey(Bare(), 'student', [(3, 64, 64), (3, 32, 32)])
 
 
-def test_annotations_of_another_kind_do_not_matter():
-    """If the loss of made-up ones fails, what leads to it has been seen."""
-
-    class Picky(Model):
-        def forward(self, inputs, data_samples=None, mode='tensor'):
-            assert mode != 'loss', 'needs keypoints'
-            return super().forward(inputs, data_samples, mode)
-
-    view = view_model(Picky(), 'student', ((3, 64, 64),), complete=True, trains=True)
-    assert view.maps('parts.maps') == [(3, 32, 32)]
+def test_table():
+    """Shapes of one image of the modules that yield tensors, lists in brackets."""
+    table = survey(Model(), 'teacher', [(3, 64, 64)]).table('Teacher')
+    rows = {line.split()[0]: line.split(maxsplit=2)[2] for line in table.splitlines()[1:]}
+    assert rows['parts.maps'] == '3x32x32'
+    assert rows['parts.several'] == '[3x64x64, 3x1x1]'
+    assert not {'parts.dicts', 'parts.nothing', 'parts.no_outputs'} & set(rows)

@@ -30,15 +30,13 @@ def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--teacher-checkpoint',
         metavar='CHECKPOINT',
-        help="the teacher's weights: a path, a URL, or 'zoo' for what its library publishes "
-        '(the default for a teacher given by name)',
+        help="the teacher's weights: a path, a URL or 'zoo', the default for a library's teacher",
     )
     parser.add_argument(
         '--pairs',
         nargs='+',
         metavar='PATH',
-        help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher); chosen "
-        'by what the models yield if not given',
+        help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher)",
     )
     add_run_arguments(parser)
     add_train_arguments(parser)
@@ -64,8 +62,7 @@ def distill(
             ``library::name``) or ``'random'`` (default for a path with ``smoke``).
         pairs: Module paths of both models, or ``'student=teacher'``, one or several; or the
             ``pairs`` of a config in full. None chooses by what the models yield.
-        work_dir: Folder of config, logs and checkpoints; by default
-            ``work_dirs/<student>_from_<teacher>``.
+        work_dir: Output folder, ``work_dirs/<student>_from_<teacher>`` by default.
         smoke: Whether only to find out if it runs, see :func:`mmdiffkd.testing.make_smoke_config`.
         **train_arguments: Flags of ``tools/train.py``, such as ``resume`` (True or a path),
             ``amp``, ``cfg_options`` (a dict) or ``launcher``.

@@ -11,14 +11,7 @@ from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mmdiffkd.autopair.pairs import (
-    CLASSIFIER,
-    DETECTOR,
-    choose_pairs,
-    common_task,
-    make_pairs,
-    parse_pairs,
-)
+from mmdiffkd.autopair import pairs as rules
 from mmdiffkd.autopair.survey import survey
 from mmdiffkd.checkpoints.weights import load_file
 from mmdiffkd.errors import ConfigError
@@ -29,7 +22,7 @@ from mmdiffkd.models.input_matching import find_student_input
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 
 _TEMPLATE = """\
-# {teacher_name} teaches {student_name}: a config like any other, made by
+# {names}: a config like any other, made by
 # tools/distill.py. Change it and train with
 #     python tools/train.py {path} --work-dir {work_dir}
 # Data, schedule and evaluation are the student's own; what is set here replaces what it has.
@@ -43,14 +36,12 @@ model = dict(
         config={teacher!r},
         checkpoint={checkpoint!r},{note}
     ),
-    # One entry per place where the student is compared with the teacher. Paths are module names as
-    # `tools/distill.py ... --list-modules` shows them; channels and sizes are found out.
+    # What is compared. `tools/distill.py ... --list-modules` shows the names of all modules.
     pairs=dict(
 {pairs}    ),
 )
 
-# What happens, as pictures of the features and as curves for every level: see vis_data in the work
-# directory, and tools/analysis/plot_run.py.
+# Pictures of the features and curves for every level, in vis_data: see tools/analysis/plot_run.py.
 custom_hooks = [
 {inherited_hooks}    dict(type='mmdiffkd.FeaturePictureHook', interval=500),
     dict(type='mmdiffkd.TelemetryHook', interval=50),
@@ -71,10 +62,7 @@ def make_config(
     pairs: Optional[Pairs] = None,
     smoke: bool = False,
 ) -> str:
-    """The text of the config that :func:`mmdiffkd.apis.distill` writes to ``path`` and trains.
-
-    The arguments and errors are those of that function.
-    """
+    """The text of the config that :func:`mmdiffkd.apis.distill` writes to ``path`` and trains."""
     checkpoint = _checkpoint(teacher, teacher_checkpoint, smoke)
     cfg = load_config(student, 'student')
     comments: Dict[str, str] = {}
@@ -82,8 +70,7 @@ def make_config(
         models = [_build(student, 'student'), _build(teacher, 'teacher')]
         pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint)
     text = _TEMPLATE.format(
-        teacher_name=Path(teacher).stem,
-        student_name=Path(student).stem,
+        names=f'{Path(teacher).stem} teaches {Path(student).stem}',
         teacher=_located(teacher),
         student=_located(student),
         path=shlex.quote(str(path)),
@@ -126,20 +113,20 @@ def _pairs(
         student_input = find_student_input(models[0], cfg.train_dataloader)
     shapes, role = student_input.shapes, 'teacher'
     if named is not None:
-        chosen = parse_pairs(named)
+        chosen = rules.parse_pairs(named)
     else:
-        task = common_task(*models)
-        if task == CLASSIFIER and student_input.shape is not None:
+        task = rules.common_task(*models)
+        if task == rules.CLASSIFIER and student_input.shape is not None:
             shapes = [student_input.shape]
         # Behind their necks detectors need real images; nothing there is chosen.
-        complete = task != DETECTOR
+        complete = task != rules.DETECTOR
         mine = survey(models[0], 'student', shapes, complete, trains=True)
-        if task == CLASSIFIER:
+        if task == rules.CLASSIFIER:
             # Both get the same images, and some models work at one size only.
             shapes, role = [mine.shape], "teacher, which gets images of the student's size"
         others = survey(models[1], role, shapes, complete)
-        chosen = choose_pairs(task, mine, others, _class_difference(cfg, teacher, checkpoint))
-    return make_pairs(chosen, models, shapes)
+        chosen = rules.choose_pairs(task, mine, others, _class_difference(cfg, teacher, checkpoint))
+    return rules.make_pairs(chosen, models, shapes)
 
 
 def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:

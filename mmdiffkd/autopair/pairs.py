@@ -14,8 +14,7 @@ from mmdiffkd.models.shapes import layouts_of, maps_of, strides_of
 
 DETECTOR, SEGMENTOR, CLASSIFIER = 'Detector', 'Segmentor', 'Classifier'
 
-Choice = Tuple[str, str]
-"""The module paths of a pair in student and teacher."""
+Choice = Tuple[str, str]  # the module paths of a pair in student and teacher
 
 _COMMENT = """\
 # Maps of an image of {}x{}, channels x height x width:
@@ -61,10 +60,7 @@ def choose_pairs(
         chosen = [tuple(features), None if difference else (scores[0][0], scores[1][0])]
     chosen = [pair for pair in chosen if pair and None not in pair]
     if not chosen:
-        raise ConfigError(
-            'no feature maps were found in neck, backbone or head of both models; name modules '
-            'that --list-modules shows with --pairs'
-        )
+        raise ConfigError('no feature maps were found in both models; name some with --pairs')
     return chosen
 
 

@@ -20,9 +20,9 @@ from mmdiffkd.models.shapes import strides_of, token_layout
 # Two images show which dimension is the batch, and let batch norm work on maps of one pixel.
 _TRAINING_BATCH = 2
 
+# Name of each module to its outputs, one per call, with shapes in place of tensors, tuples in place
+# of lists and None in place of anything else.
 Calls = Dict[str, List[Any]]
-"""Name of each module to its outputs, one per call, with shapes in place of tensors, tuples in
-place of lists and None in place of anything else."""
 
 
 @dataclass
@@ -68,7 +68,7 @@ class Survey:
         return next((shape[1] for shape in shapes if shape and len(shape) == dimensions), None)
 
     def last_to_first(self, *roots: str) -> Iterator[str]:
-        """Names of the modules in (and including) ``roots`` that ran, the last to end first."""
+        """Those names of ``order`` that are of modules in (and including) ``roots``."""
         return (name for name in self.order if name.partition('.')[0] in roots)
 
     def table(self, title: str) -> str:
@@ -164,7 +164,6 @@ def _flat(calls: Iterable) -> List[Optional[torch.Size]]:
 
 
 def _text(output: Any) -> str:
-    """The shapes in an output, lists in brackets."""
     if isinstance(output, torch.Size):
         return 'x'.join(map(str, output[1:]))
     return f'[{", ".join(map(_text, output))}]' if output else '-'

@@ -19,7 +19,7 @@ class Host(BaseModel):
 
 
 class BaseDetector(Host):
-    """A class of this name tells the task of a model."""
+    """The names of this class and the next two tell the task of a model."""
 
     def extract_feat(self, inputs):
         maps = self.backbone(inputs)
@@ -27,16 +27,12 @@ class BaseDetector(Host):
 
 
 class BaseSegmentor(Host):
-    """A class of this name tells the task of a model."""
-
     def head_of(self, x):
         # As mmseg does it: past any hook.
         return self.decode_head.forward(x)
 
 
 class BaseClassifier(Host):
-    """A class of this name tells the task of a model."""
-
     def head_of(self, x):
         return self.head(x)
 
@@ -44,23 +40,20 @@ class BaseClassifier(Host):
 class Stages(nn.Module):
     """Maps of strides 4, 8, 16, ..."""
 
-    def __init__(self, width, number, out_indices, pooled=False):
+    def __init__(self, width, levels, pooled=False):
         super().__init__()
-        self.out_indices, self.pooled = out_indices, pooled
-        self.stages = nn.ModuleList(
-            nn.Conv2d(width if i else 3, width, 3, stride=2 if i else 4, padding=1)
-            for i in range(number)
-        )
+        self.levels, self.pooled = levels, pooled
+        self.stages = nn.ModuleList([nn.Conv2d(3, width, 3, stride=4, padding=1)])
+        self.stages += [nn.Conv2d(width, width, 3, 2, 1) for _ in range(max(levels))]
 
     def forward(self, x):
-        outputs = []
+        maps = []
         for stage in self.stages:
             x = stage(x)
-            outputs.append(x)
+            maps.append(x)
         if self.pooled:
             return x.mean((2, 3))
-        outputs = tuple(outputs[i] for i in self.out_indices)
-        return outputs[0] if len(outputs) == 1 else outputs
+        return tuple(maps[i] for i in self.levels) if len(self.levels) > 1 else x
 
 
 class Pyramid(nn.ModuleList):
@@ -75,7 +68,7 @@ class PairedDetector(BaseDetector):
     def __init__(self, width=4, levels=(1, 2, 3), neck=True):
         convs = Pyramid(nn.Conv2d(width, width, 1) for _ in levels)
         parts = dict(neck=convs) if neck else {}
-        super().__init__(backbone=Stages(width, max(levels) + 1, levels), **parts)
+        super().__init__(backbone=Stages(width, levels), **parts)
 
 
 class SegmentorHead(nn.Module):
@@ -99,7 +92,7 @@ class SegmentorHead(nn.Module):
 class PairedSegmentor(BaseSegmentor):
     def __init__(self, width=4, num_classes=5, twice=False):
         head = SegmentorHead(width, num_classes, twice)
-        super().__init__(backbone=Stages(width, 2, (1,)), decode_head=head)
+        super().__init__(backbone=Stages(width, (1,)), decode_head=head)
 
 
 class ClassifierHead(nn.Module):
@@ -121,7 +114,7 @@ class PairedClassifier(BaseClassifier):
 
     def __init__(self, width=4, num_classes=5, pooled=False, several_labels=False):
         head = MultiLabelClsHead if several_labels else ClassifierHead
-        backbone = Stages(width, 2, (1,), pooled)
+        backbone = Stages(width, (1,), pooled)
         super().__init__(backbone=backbone, head=head(width, num_classes))
 
 

@@ -105,7 +105,7 @@ class ClassifierHead(nn.Module):
 
 
 class MultiLabelClsHead(ClassifierHead):
-    """A class of this name tells scores of several labels."""
+    """The name tells scores of several labels."""
 
 
 @MODELS.register_module()

@@ -66,8 +66,8 @@ def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path):
 
 
 def test_pairs_in_full(made):
-    pair = dict(student='backbone', teacher='backbone', loss=dict(type='mmdet.L1Loss'))
-    assert made(pairs=dict(mine=pair))[0].model.pairs == dict(mine=pair)
+    pairs = dict(mine=dict(student='backbone', teacher='backbone', loss=dict(type='mmdet.L1Loss')))
+    assert made(pairs=pairs)[0].model.pairs == pairs
 
 
 def test_an_edited_config_is_kept(tmp_path):

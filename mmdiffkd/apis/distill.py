@@ -24,7 +24,7 @@ from mmdiffkd.autopair.pair_choice import (
     common_task,
 )
 from mmdiffkd.autopair.pair_recipes import PairRecipe, make_recipes, parse_pairs
-from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import (
     class_difference,

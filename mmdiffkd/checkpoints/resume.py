@@ -1,27 +1,45 @@
-"""Where a run starts from."""
+"""The choice of the checkpoint that a run goes on from."""
 
-from typing import Any, Dict, List
+import zipfile
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Union
 
 from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmdiffkd.checkpoints.download import fetch
-from mmdiffkd.checkpoints.guarded_loading import OPT_OUT
-from mmdiffkd.checkpoints.search import latest_checkpoint, read_whole
+from mmdiffkd.checkpoints.reading import OPT_OUT, load_file
 from mmdiffkd.errors import CheckpointError
 
 
+class Choice(NamedTuple):
+    """The checkpoint that a run goes on from.
+
+    Attributes:
+        path: The file; None if the run starts anew.
+        seed: The seed of the run that wrote the file, if it has one.
+        remarks: Sentences about the choice for the user.
+    """
+
+    path: Optional[str]
+    seed: Optional[int]
+    remarks: List[str]
+
+
 def choose_checkpoint(cfg: Config) -> List[str]:
-    """Settle ``resume`` and ``load_from``, and the seed.
+    """Settle ``resume``, ``load_from`` and the seed of a config.
 
     Where there is nothing to resume from, the run starts as if it had not been asked to, so that
-    one command serves the first start of a job and all that follow a preemption.
+    one command serves the first start of a job and all starts after it was stopped. In a run of
+    several processes the choice is that of the main process; all of them must call this function.
 
     Args:
-        cfg: Changed in place. ``resume`` may be True or ``'auto'`` for the newest checkpoint of the
-            work directory (True with ``load_from`` is that file), or a path or URL.
+        cfg: The run's config, changed in place. ``resume`` may be True or ``'auto'`` for the newest
+            checkpoint of the work directory (True with ``load_from`` for that file), or a path or
+            URL.
 
     Returns:
-        What the user should know about the choice, one sentence each.
+        Sentences about the choice for the user.
 
     Raises:
         CheckpointError: If the file cannot be resumed from, or none of those that are there.
@@ -31,34 +49,84 @@ def choose_checkpoint(cfg: Config) -> List[str]:
         return []
     if wanted is True:
         wanted = cfg.get('load_from') or 'auto'
-    trust = cfg.get('trust_checkpoint', False)
-    if wanted != 'auto':
-        path = fetch(str(wanted))
-        checkpoint = read_whole(path, trust, OPT_OUT)
-        if 'optimizer' not in checkpoint:
-            raise CheckpointError(
-                f'--resume: {wanted} has no state of an optimizer to go on with; to start from '
-                f'its weights set load_from'
-            )
-        _resume_from(cfg, str(path), checkpoint)
-        return []
-    path, checkpoint, passed_over = latest_checkpoint(cfg.work_dir, trust, OPT_OUT)
-    if path is not None:
-        _resume_from(cfg, str(path), checkpoint)
-        return [f'--resume: passing over a newer file: {reason}' for reason in passed_over]
-    if passed_over:
-        # To start anew would overwrite what may be saved by hand.
+    named = None if wanted == 'auto' else fetch(str(wanted))
+    chosen: List[Any] = [None]
+    if is_main_process():
+        try:
+            chosen = [_choose(cfg, named)]
+        except CheckpointError as error:
+            chosen = [error]
+    broadcast_object_list(chosen)
+    (choice,) = chosen
+    if isinstance(choice, CheckpointError):
+        raise choice
+    cfg.resume = choice.path is not None
+    if cfg.resume:
+        cfg.load_from = choice.path
+        # The data loaders are built before mmengine reads the seed from the checkpoint.
+        randomness = cfg.get('randomness') or {}
+        if randomness.get('seed') is None:
+            cfg.randomness = dict(randomness, seed=choice.seed)
+    return choice.remarks
+
+
+def _choose(cfg: Config, named: Optional[Path]) -> Choice:
+    trust = cfg.get('trust_checkpoint') is True
+    if named is None:
+        return _newest(cfg.work_dir, trust)
+    checkpoint = read_whole(named, trust)
+    if 'optimizer' not in checkpoint:
         raise CheckpointError(
-            f'--resume: none of the {len(passed_over)} checkpoints in {cfg.work_dir} can be used; '
-            f'the newest: {passed_over[0]}'
+            f'--resume: {named} has no state of an optimizer to go on with; to start from its '
+            f'weights set load_from'
         )
-    cfg.resume = False
-    return [f'--resume: nothing to go on from in {cfg.work_dir}, starting anew']
+    return Choice(str(named), checkpoint['meta'].get('seed'), [])
 
 
-def _resume_from(cfg: Config, path: str, checkpoint: Dict[str, Any]) -> None:
-    cfg.resume, cfg.load_from = True, path
-    # The data loader is built before mmengine reads the checkpoint's seed.
-    randomness = cfg.get('randomness') or {}
-    if randomness.get('seed') is None:
-        cfg.randomness = dict(randomness, seed=checkpoint['meta'].get('seed'))
+def _newest(work_dir: str, trust: bool) -> Choice:
+    """The newest whole checkpoint with the state of an optimizer."""
+    files = {*Path(work_dir).glob('*.pth')}
+    pointer = Path(work_dir, 'last_checkpoint')
+    if pointer.is_file():
+        # The checkpoints may be written to another folder.
+        files |= {path for path in [Path(pointer.read_text().strip())] if path.is_file()}
+    damaged = []
+    # The names are the user's, and last_checkpoint is one file behind after a kill.
+    for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            checkpoint = read_whole(path, trust)
+        except CheckpointError as error:
+            damaged.append(str(error))
+            continue
+        if 'optimizer' in checkpoint:
+            remarks = [f'--resume: passing over a newer file: {reason}' for reason in damaged]
+            return Choice(str(path), checkpoint['meta'].get('seed'), remarks)
+    if damaged:
+        # A new start would overwrite files that may be saved by hand.
+        raise CheckpointError(
+            f'--resume: none of the {len(damaged)} checkpoints in {work_dir} can be used; '
+            f'the newest: {damaged[0]}'
+        )
+    return Choice(None, None, [f'--resume: nothing to go on from in {work_dir}, starting anew'])
+
+
+def read_whole(path: Union[str, Path], trust: bool) -> Dict[str, Any]:
+    """Read a checkpoint of a training, every byte of which is compared with its checksum.
+
+    Raises:
+        CheckpointError: If the file is damaged, or no training checkpoint of mmengine.
+    """
+    # torch reads tensors without looking at the checksums.
+    damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
+    if damaged is not None:
+        raise CheckpointError(f'checkpoint {str(path)!r} is damaged (in its part {damaged!r})')
+    checkpoint = load_file(path, trust, OPT_OUT)
+    meta = checkpoint.get('meta')
+    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
+        raise CheckpointError(
+            f'checkpoint {str(path)!r} was not written while training: it does not say after '
+            f'which epoch and iteration'
+        )
+    if not isinstance(checkpoint.get('state_dict'), dict):
+        raise CheckpointError(f'checkpoint {str(path)!r} holds no weights (no state_dict)')
+    return checkpoint

@@ -8,6 +8,7 @@ import inspect
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import (
     Any,
     Dict,
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
 from mmdiffkd.compat import is_installed
-from mmdiffkd.errors import ConfigError, describe, shortened, suggest
+from mmdiffkd.errors import CheckpointError, ConfigError, describe, shortened, suggest
 from mmdiffkd.registry import MODELS
 
 _PACKAGE = __name__.partition('.')[0]
@@ -329,6 +330,9 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
                 preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **preprocessor}
                 module.data_preprocessor = registry.build(preprocessor)
             return module
+    except (CheckpointError, UnpicklingError):
+        # Of weights that a constructor loads; the runner says how a refused file can be allowed.
+        raise
     except Exception as error:
         # Whatever a host's constructor raises, the reader needs to know which model it was.
         kind, text = getattr(kind, '__name__', kind), describe(error)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture, FeaturePath, replaced_input
 from mmdiffkd.checkpoints.download import fetch
+from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import (
     fitting_prefixes,
-    load_file,
     load_strictly,
     tensors_in,
     weights_of,
@@ -56,7 +56,7 @@ class FrozenTeacher:
             ``config``, or ``'random'`` for no weights at all (tests and smoke runs).
         ignore_keys: Regular expressions for checkpoint keys that may not fit.
         trust_checkpoint: Unpickle whatever the checkpoint contains; see
-            :func:`mmdiffkd.checkpoints.weights.load_file`.
+            :func:`mmdiffkd.checkpoints.reading.load_file`.
         prefix: Where in the checkpoint the teacher's weights are, if not at the beginning of their
             names; see :func:`mmdiffkd.checkpoints.weights.weights_of`.
         classes: Names of the teacher's classes in the order of its scores, if they are not as the

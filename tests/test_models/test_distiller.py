@@ -10,7 +10,8 @@ from mmengine.registry import MODELS
 from mmengine.runner import save_checkpoint
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load_state_dict
 
-from mmdiffkd.checkpoints.weights import load_file, weights_of
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.errors import ConfigError
 
 from ..conftest import ToyModel

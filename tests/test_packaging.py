@@ -5,10 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import zipfile
-from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -42,7 +40,6 @@ model = dict(
             loss=dict(type='MSELoss', loss_weight=5.0),
         )))
 """
-assert CONFIG.count('\n') <= 15
 
 
 def run(*words, cwd, path=(), expect=0):
@@ -141,22 +138,6 @@ def test_contents_of_the_wheel(wheel):
     assert any(name.endswith('/LICENSE') for name in names)
 
 
-def test_metadata(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        info = wheel.name.partition('-py3')[0] + '.dist-info'
-        metadata = Parser().parsestr(archive.read(f'{info}/METADATA').decode())
-        assert (
-            'mmdiffkd = mmdiffkd.__main__:main' in archive.read(f'{info}/entry_points.txt').decode()
-        )
-    requires = metadata.get_all('Requires-Dist')
-    core = [requirement for requirement in requires if 'extra ==' not in requirement]
-    assert core == ['numpy', 'safetensors', 'torch>=2.6']
-    assert metadata.get_all('Provides-Extra') == ['docs', 'tests']
-    assert any(requirement.startswith('pytest;') for requirement in requires)
-    assert metadata['Requires-Python'] == '>=3.10'
-    assert '# mmdiffkd' in metadata.get_payload()
-
-
 def test_sdist_builds_the_same_wheel(sdist, wheel, tmp_path):
     with tarfile.open(sdist) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
@@ -166,41 +147,6 @@ def test_sdist_builds_the_same_wheel(sdist, wheel, tmp_path):
     (tmp_path / 'wheel').mkdir()
     rebuilt = build_wheel(sdist, tmp_path / 'wheel')
     assert {*zipfile.ZipFile(rebuilt).namelist()} == {*zipfile.ZipFile(wheel).namelist()}
-
-
-def test_editable_install_uses_the_source_tree_and_leaves_it_clean(source_tree, tmp_path):
-    before = files_below(source_tree)
-    code = f'from setuptools import build_meta; build_meta.build_editable({str(tmp_path)!r})'
-    run('-c', code, cwd=source_tree)
-    new = {file.partition('/')[0] for file in files_below(source_tree) - before}
-    assert new <= {'build', 'mmdiffkd.egg-info'}  # both in .gitignore
-
-    site = tmp_path / 'site'
-    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as archive:
-        archive.extractall(site)
-    # Without -S the editable install of the test environment would come first.
-    code = (
-        f'import site; site.addsitedir({str(site)!r}); import mmdiffkd\n'
-        "from mmengine.hub import get_config; print('config:', "
-        "get_config('mmdiffkd::teachers/resnet56_cifar100.py').filename)"
-    )
-    printed = run('-S', '-c', code, cwd=tmp_path, path=[site, sysconfig.get_paths()['purelib']])
-    config = source_tree / 'mmdiffkd/.mim/configs/teachers/resnet56_cifar100.py'
-    assert f'config: {config}\n' in printed
-
-
-def test_config_of_the_installed_package(installed, tmp_path):
-    """Also one that inherits from several folders and has a teacher of its own."""
-    pytest.importorskip('mmpretrain')
-    config = tmp_path / 'mine.py'
-    config.write_text("_base_ = 'mmdiffkd::diffkd/resnet56_resnet20_cifar100.py'\n")
-    code = (
-        'import mmdiffkd; from mmengine.config import Config\n'
-        f"print('teacher:', Config.fromfile({str(config)!r}).model.teacher.config)"
-    )
-    printed = run('-c', code, cwd=tmp_path, path=[installed])
-    configs = installed / 'mmdiffkd/.mim/configs'
-    assert f'teacher: {configs}/diffkd/../teachers/resnet56_cifar100.py\n' in printed
 
 
 def test_config_that_imports_the_package(installed, tmp_path):

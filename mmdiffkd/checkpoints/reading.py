@@ -160,15 +160,17 @@ def load_file(
 
 
 def _unsafe_names(path: Path) -> str:
+    """What a refused file refers to beside tensors, if it can be told."""
     try:
-        names = get_unsafe_globals_in_checkpoint(path)
+        return ', '.join(sorted(get_unsafe_globals_in_checkpoint(path)))
     except (pickle.UnpicklingError, *_DAMAGED):
         return ''
-    return f' ({", ".join(sorted(names))})' if names else ''
 
 
 def _refusal(what: str, names: str, opt_out: str) -> str:
+    doubt = '' if names else 'is damaged or '
+    names = f' ({names})' if names else ''
     return (
-        f'{what} was not read, because it is damaged or holds more than weights, which could run '
+        f'{what} was not read, because it {doubt}holds more than weights, which could run '
         f'code{names}. If you trust its source, {opt_out}'
     )

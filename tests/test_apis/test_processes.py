@@ -49,13 +49,14 @@ def test_group_of_gpus_is_there_before_anything_else(launcher, monkeypatch):
 
 def test_lost_process(monkeypatch):
     monkeypatch.setenv('RANK', '3')
+    alone = Config(dict(launcher='none'))
     error = torch.distributed.DistBackendError('NCCL error in: x.cpp\nConnection closed by peer')
-    with pytest.raises(LostProcessError, match='^rank 3: lost contact with another') as raised:
-        with process_group(Config(dict(launcher='none'))):
-            raise error
+    message = '^rank 3: lost contact with another'
+    with pytest.raises(LostProcessError, match=message) as raised, process_group(alone):
+        raise error
     assert raised.value.__cause__ is error and communication_failed(error)
     other = RuntimeError('CUDA out of memory')
-    with pytest.raises(RuntimeError) as raised, process_group(Config(dict(launcher='none'))):
+    with pytest.raises(RuntimeError) as raised, process_group(alone):
         raise other
     assert raised.value is other and not communication_failed(other)
 

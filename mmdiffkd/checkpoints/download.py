@@ -1,7 +1,4 @@
-"""Downloads of checkpoints: one process of each machine downloads, and files are there as a whole.
-
-The cache is torch's.
-"""
+"""Downloads of checkpoints to torch's cache, by one process of each machine."""
 
 import hashlib
 import os
@@ -47,21 +44,17 @@ def fetch(location: str) -> Path:
                 location, str(path), _hash_in(path.name), progress=sys.stderr.isatty()
             )
         except (OSError, RuntimeError, ValueError) as error:
-            problem = (
-                f'checkpoint {location} cannot be downloaded: {error}. Download it elsewhere and '
-                f'give its path'
-            )
-    problems = [text for text in all_gather_object(problem) if text is not None]
-    if problems:
-        raise CheckpointError(problems[0])
+            problem = error
+    for error in filter(None, all_gather_object(problem and str(problem))):
+        raise CheckpointError(
+            f'checkpoint {location} cannot be downloaded: {error}. Download it elsewhere and give '
+            f'its path'
+        )
     return path
 
 
 def cached_path(url: str) -> Path:
-    """The path of a URL's download, in torch's cache.
-
-    A file whose name has no hash gets a folder per URL, as there are many ``model.pth``.
-    """
+    """The path of a URL's download; ``model.pth`` and other names without hash have a folder."""
     name = PurePosixPath(urlsplit(url).path).name
     if name in ('', '..'):
         raise CheckpointError(f'checkpoint {url} names no file')

@@ -10,16 +10,11 @@ from mmengine.fileio import LocalBackend, register_backend
 ATOMIC = 'mmdiffkd-atomic'
 """Name of :class:`AtomicBackend` in mmengine: ``backend_args=dict(backend=ATOMIC)``."""
 
-_PARTIAL = '.partial'
-
 
 def replace_bytes(path: Union[str, Path], content: bytes) -> None:
-    """Write a file so that a reader finds the old or the new content at any time.
-
-    The content is on the disk when this returns, so that it survives a power failure.
-    """
+    """Write a file so that the old or the new content is there, even after a power failure."""
     path = Path(path)
-    partial = path.with_name(path.name + _PARTIAL)
+    partial = path.with_name(f'{path.name}.partial')
     with open(partial, 'wb') as file:
         file.write(content)
         file.flush()
@@ -34,7 +29,7 @@ def replace_bytes(path: Union[str, Path], content: bytes) -> None:
 
 def remove_partial_files(folder: Union[str, Path]) -> None:
     """Remove the files that a process was writing when it was killed."""
-    for partial in Path(folder).glob(f'*.pth{_PARTIAL}'):
+    for partial in Path(folder).glob('*.pth.partial'):
         partial.unlink()
 
 

@@ -13,21 +13,13 @@ class _DictCalls(ast.NodeTransformer):
         self.generic_visit(node)
         if ast.unparse(node.func) != 'dict':
             return node
-        keys = [key for arg in node.args for key in arg.keys]
-        values = [value for arg in node.args for value in arg.values]
-        keys += [ast.Constant(keyword.arg) for keyword in node.keywords]
-        return ast.Dict(keys, values + [keyword.value for keyword in node.keywords])
+        items = [item for arg in node.args for item in zip(arg.keys, arg.values)]
+        items += [(ast.Constant(keyword.arg), keyword.value) for keyword in node.keywords]
+        return ast.Dict([key for key, _ in items], [value for _, value in items])
 
 
 def plain_config(text: str) -> Dict[str, Any]:
-    """The values of a config that consists of plain values, as mmengine writes it.
-
-    Args:
-        text: The config's text, ``meta['cfg']`` of a checkpoint.
-
-    Raises:
-        CheckpointError: If there is anything but assignments of literals and ``dict(...)``.
-    """
+    """The values of a config of literals and ``dict(...)`` alone; others are refused."""
     try:
         return {
             target.id: ast.literal_eval(statement.value)

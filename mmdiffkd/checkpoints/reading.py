@@ -24,6 +24,7 @@ OPT_OUT = 'give --trust-checkpoint, or set trust_checkpoint=True in the config'
 
 _FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 _FORCE_ANYTHING = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+_SCHEMES = {'': load_from_local, 'http://': load_from_http, 'https://': load_from_http}
 _DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, SafetensorError)
 
 
@@ -51,15 +52,17 @@ def _method(owner: Any, name: str) -> Any:
 
 def _allowed_globals() -> List[Tuple[Callable, str]]:
     """What a pickle of mmengine refers to beside tensors, each with its full name."""
-    kinds = ('?', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
-    classes = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
-    allowed = [(cls, f'{cls.__module__}.{cls.__qualname__}') for cls in classes]
+    dtypes = [
+        type(np.dtype(kind))
+        for kind in ['?', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8']
+    ]
+    stand_ins = {cls: cls for cls in (np.ndarray, np.dtype, *dtypes)}
+    stand_ins |= {HistoryBuffer: _History, OneCycleParamScheduler: _OneCycle}
+    allowed = [(it, f'{cls.__module__}.{cls.__qualname__}') for cls, it in stand_ins.items()]
     # The functions that NumPy's own pickles call; NumPy 1 and 2 have other names for them.
     for function in (np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]):
-        for core in ('core', '_core'):
-            allowed.append((function, f'numpy.{core}.multiarray.{function.__name__}'))
-    for stand_in, cls in ((_History, HistoryBuffer), (_OneCycle, OneCycleParamScheduler)):
-        allowed.append((stand_in, f'{cls.__module__}.{cls.__qualname__}'))
+        names = [f'numpy.{core}.multiarray.{function.__name__}' for core in ('core', '_core')]
+        allowed += [(function, name) for name in names]
     return [*allowed, (_method, 'builtins.getattr')]
 
 
@@ -84,12 +87,7 @@ def weights_only(trust: bool = False, opt_out: str = OPT_OUT) -> Iterator[None]:
     """Read checkpoints in the block as data, whichever library reads them.
 
     Every ``torch.load`` refuses what could run code, whatever its caller asks for. Paths and URLs
-    that mmengine is given go through :func:`load_file` and
-    :func:`mmdiffkd.checkpoints.download.fetch`.
-
-    Args:
-        trust: Whether files may run code.
-        opt_out: The advice on how to set ``trust``, for the error.
+    that mmengine is given are read with :func:`load_file`. Arguments are those of it.
 
     Raises:
         CheckpointError: If a file is refused.
@@ -97,22 +95,20 @@ def weights_only(trust: bool = False, opt_out: str = OPT_OUT) -> Iterator[None]:
 
     def load_from_checked(filename: str, map_location: Any = None) -> Dict:
         checkpoint = load_file(fetch(filename), trust, opt_out, map_location)
-        meta = checkpoint.get('meta')
-        if isinstance(meta, dict) and not trust:
+        if not trust and isinstance(checkpoint.get('meta'), dict):
             # mmengine would run this text as Python on resuming. It writes `cfg` instead.
-            meta.pop('config', None)
+            checkpoint['meta'].pop('config', None)
         return checkpoint
 
-    schemes = {'': load_from_local, 'http://': load_from_http, 'https://': load_from_http}
-    for scheme in schemes:
+    for scheme in _SCHEMES:
         CheckpointLoader.register_scheme(scheme, load_from_checked, force=True)
     try:
         with _torch_load_set(trust):
             yield
     except pickle.UnpicklingError as error:
-        raise CheckpointError(_refusal('a checkpoint', '', opt_out)) from error
+        raise CheckpointError(_refusal('a checkpoint', [], opt_out)) from error
     finally:
-        for scheme, loader in schemes.items():
+        for scheme, loader in _SCHEMES.items():
             CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
@@ -137,40 +133,34 @@ def load_file(
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'checkpoint: no file {str(path)!r} (looked from {Path.cwd()})')
+    name, checkpoint = f'checkpoint {str(path)!r}', None
     with _torch_load_set(trust):
         try:
             if path.suffix == '.safetensors':
-                checkpoint = load_safetensors(path, str(map_location or 'cpu'))
-            else:
-                checkpoint = torch.load(path, map_location, weights_only=not trust)
+                return load_safetensors(path, str(map_location or 'cpu'))
+            checkpoint = torch.load(path, map_location, weights_only=not trust)
         except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                _refusal(f'checkpoint {str(path)!r}', _unsafe_names(path), opt_out)
-            ) from error
+            raise CheckpointError(_refusal(name, _unsafe_names(path), opt_out)) from error
         except _DAMAGED as error:
             raise CheckpointError(
-                f'checkpoint {str(path)!r} cannot be read, it is incomplete, damaged or no '
-                f'checkpoint: {describe(error)}'
+                f'{name} cannot be read, it is incomplete, damaged or no checkpoint: '
+                f'{describe(error)}'
             ) from error
     if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f'checkpoint {str(path)!r} holds no weights but a {type(checkpoint).__name__}'
-        )
+        raise CheckpointError(f'{name} holds no weights but a {type(checkpoint).__name__}')
     return checkpoint
 
 
-def _unsafe_names(path: Path) -> str:
-    """What a refused file refers to beside tensors, if it can be told."""
+def _unsafe_names(path: Path) -> List[str]:
     try:
-        return ', '.join(sorted(get_unsafe_globals_in_checkpoint(path)))
+        return get_unsafe_globals_in_checkpoint(path)
     except (pickle.UnpicklingError, *_DAMAGED):
-        return ''
+        return []
 
 
-def _refusal(what: str, names: str, opt_out: str) -> str:
-    doubt = '' if names else 'is damaged or '
-    names = f' ({names})' if names else ''
+def _refusal(what: str, names: List[str], opt_out: str) -> str:
+    doubt, which = ('', f' ({", ".join(sorted(names))})') if names else ('is damaged or ', '')
     return (
         f'{what} was not read, because it {doubt}holds more than weights, which could run '
-        f'code{names}. If you trust its source, {opt_out}'
+        f'code{which}. If you trust its source, {opt_out}'
     )

@@ -2,7 +2,7 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Union
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_main_process
@@ -13,13 +13,7 @@ from mmdiffkd.errors import CheckpointError
 
 
 class Choice(NamedTuple):
-    """The checkpoint that a run goes on from.
-
-    Attributes:
-        path: The file; None if the run starts anew.
-        seed: The seed of the run that wrote the file, if it has one.
-        remarks: Sentences about the choice for the user.
-    """
+    """The file that a run goes on from, its seed, and sentences for the user."""
 
     path: Optional[str]
     seed: Optional[int]
@@ -27,19 +21,14 @@ class Choice(NamedTuple):
 
 
 def choose_checkpoint(cfg: Config) -> List[str]:
-    """Settle ``resume``, ``load_from`` and the seed of a config.
+    """Settle ``resume``, ``load_from`` and the seed of a config; returns remarks for the user.
 
-    Where there is nothing to resume from, the run starts as if it had not been asked to, so that
-    one command serves the first start of a job and all starts after it was stopped. In a run of
-    several processes the choice is that of the main process; all of them must call this function.
+    Where there is nothing to resume from, the run starts anew, so that one command serves the first
+    start of a job and all later ones. The main process chooses; all processes must call this.
 
     Args:
-        cfg: The run's config, changed in place. ``resume`` may be True or ``'auto'`` for the newest
-            checkpoint of the work directory (True with ``load_from`` for that file), or a path or
-            URL.
-
-    Returns:
-        Sentences about the choice for the user.
+        cfg: A run's config, changed in place. ``resume`` may be True or ``'auto'`` for the newest
+            checkpoint of the work directory (True with ``load_from`` for that file), a path or URL.
 
     Raises:
         CheckpointError: If the file cannot be resumed from, or none of those that are there.
@@ -50,14 +39,14 @@ def choose_checkpoint(cfg: Config) -> List[str]:
     if wanted is True:
         wanted = cfg.get('load_from') or 'auto'
     named = None if wanted == 'auto' else fetch(str(wanted))
-    chosen: List[Any] = [None]
+    choice = None
     if is_main_process():
         try:
-            chosen = [_choose(cfg, named)]
+            choice = _choose(cfg, named)
         except CheckpointError as error:
-            chosen = [error]
-    broadcast_object_list(chosen)
-    (choice,) = chosen
+            choice = error
+    broadcast_object_list(chosen := [choice])
+    choice = chosen[0]
     if isinstance(choice, CheckpointError):
         raise choice
     cfg.resume = choice.path is not None
@@ -88,10 +77,9 @@ def _newest(work_dir: str, trust: bool) -> Choice:
     files = {*Path(work_dir).glob('*.pth')}
     pointer = Path(work_dir, 'last_checkpoint')
     if pointer.is_file():
-        # The checkpoints may be written to another folder.
+        # It may name a file in another folder. After a kill it is one file behind.
         files |= {path for path in [Path(pointer.read_text().strip())] if path.is_file()}
     damaged = []
-    # The names are the user's, and last_checkpoint is one file behind after a kill.
     for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             checkpoint = read_whole(path, trust)
@@ -110,23 +98,15 @@ def _newest(work_dir: str, trust: bool) -> Choice:
     return Choice(None, None, [f'--resume: nothing to go on from in {work_dir}, starting anew'])
 
 
-def read_whole(path: Union[str, Path], trust: bool) -> Dict[str, Any]:
-    """Read a checkpoint of a training, every byte of which is compared with its checksum.
-
-    Raises:
-        CheckpointError: If the file is damaged, or no training checkpoint of mmengine.
-    """
+def read_whole(path: Path, trust: bool) -> Dict[str, Any]:
+    """Read a checkpoint of a training, whose bytes are compared with their checksums."""
     # torch reads tensors without looking at the checksums.
     damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
     if damaged is not None:
         raise CheckpointError(f'checkpoint {str(path)!r} is damaged (in its part {damaged!r})')
     checkpoint = load_file(path, trust, OPT_OUT)
     meta = checkpoint.get('meta')
-    if not isinstance(meta, dict) or not {'epoch', 'iter'} <= meta.keys():
-        raise CheckpointError(
-            f'checkpoint {str(path)!r} was not written while training: it does not say after '
-            f'which epoch and iteration'
-        )
-    if not isinstance(checkpoint.get('state_dict'), dict):
-        raise CheckpointError(f'checkpoint {str(path)!r} holds no weights (no state_dict)')
+    is_training = isinstance(meta, dict) and {'epoch', 'iter'} <= meta.keys()
+    if not is_training or not isinstance(checkpoint.get('state_dict'), dict):
+        raise CheckpointError(f'checkpoint {str(path)!r} was not written while training')
     return checkpoint

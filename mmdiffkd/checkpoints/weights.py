@@ -1,8 +1,4 @@
-"""Taking a model's weights out of a checkpoint, and loading them into the model.
-
-A checkpoint written while distilling holds the student's weights under the student's own names
-and everything of the distiller under :data:`DISTILL_PREFIX`.
-"""
+"""Taking a model's weights out of a checkpoint, and loading them into the model."""
 
 import logging
 import re
@@ -15,6 +11,7 @@ from torch import Tensor, nn
 from mmdiffkd.errors import CheckpointError
 
 DISTILL_PREFIX = 'distill.'
+"""What the names of all but the student's weights begin with in a distillation's checkpoint."""
 
 
 def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
@@ -23,8 +20,7 @@ def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
     Args:
         checkpoint: A dict with the weights under ``state_dict`` or ``model``, or the weights
             themselves. ``module.`` prefixes and entries of a distiller are left out.
-        prefix: The start of the names of the wanted weights, or the key of the file that holds
-            them, or both, joined by a dot. It is cut off.
+        prefix: The start of the wanted names, or a key of the file, or both. It is cut off.
 
     Raises:
         CheckpointError: If there are no weights, or none below the prefix.
@@ -90,37 +86,31 @@ def load_strictly(
     Args:
         model: The model to fill.
         weights: Tensors by name.
-        source: The origin of the weights, for the error message.
-        ignore_keys: Regular expressions; keys in which one is found may be missing, unexpected
-            or of another shape.
+        source: The origin of the weights, for the error.
+        ignore_keys: Regular expressions for keys that need not fit.
 
     Raises:
         CheckpointError: If a key does not fit; the message lists the first ones.
     """
-    ignored = [re.compile(pattern) for pattern in ignore_keys]
-
-    def relevant(keys: Iterable[str]) -> List[str]:
-        return sorted(key for key in keys if not any(pattern.search(key) for pattern in ignored))
-
     own = model.state_dict()
     # Extra state, which torch keeps among the weights, has no shape.
-    misshapen = {
-        key
+    shapes = {
+        key: f'{key} {tuple(value.shape)}, model has {tuple(own[key].shape)}'
         for key, value in weights.items()
         if isinstance(value, Tensor) and key in own and value.shape != own[key].shape
     }
-    fitting = {key: value for key, value in weights.items() if key not in misshapen}
+    fitting = {key: value for key, value in weights.items() if key not in shapes}
     result = model.load_state_dict(fitting, strict=False)
     # Files from before PyTorch 0.4 lack these counters, which nothing reads in eval mode.
     missing = {key for key in result.missing_keys if not key.endswith('num_batches_tracked')}
-    shapes = [
-        f'{key} {tuple(weights[key].shape)}, model has {tuple(own[key].shape)}'
-        for key in relevant(misshapen)
-    ]
+
+    def relevant(keys: Iterable[str]) -> List[str]:
+        return sorted(k for k in keys if not any(re.search(p, k) for p in ignore_keys))
+
     problems = [
-        listing('missing', relevant(missing - misshapen), 2),
+        listing('missing', relevant(missing - shapes.keys()), 2),
         listing('unexpected', relevant(result.unexpected_keys), 2),
-        listing('wrongly shaped', shapes, 1),
+        listing('wrongly shaped', [shapes[key] for key in relevant(shapes)], 1),
     ]
     if any(problems):
         raise CheckpointError(

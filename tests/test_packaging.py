@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import mmdiffkd.__main__ as command
+from mmdiffkd.testing import make_mini_coco
 
 from .test_docs.pages import BLOCKS
-from .test_tools.conftest import make_environment, mini_coco  # noqa: F401 (a fixture)
+from .test_tools.conftest import make_environment
 
 ROOT = Path(__file__).parents[1]
 # All that belongs to the project and that a build could pick up.
@@ -56,6 +57,12 @@ def run(*words, cwd, path=(), expect=0):
     )
     assert result.returncode == expect, result.stdout[-5000:]
     return result.stdout
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('coco') / 'coco'
+    return make_mini_coco(folder, num_train=16, num_val=4, image_size=(96, 64))
 
 
 def files_below(folder):
@@ -167,11 +174,11 @@ def test_train_with_the_installed_package(installed, tmp_path):
     assert (tmp_path / 'work_dirs/mine/smoke/epoch_1.pth').is_file()
 
 
-def test_train_with_the_tool_of_the_host(installed, mini_coco, tmp_path):
+def test_train_with_the_tool_of_the_host(installed, coco, tmp_path):
     """mmdet's own train.py finds our types by itself."""
     mmdet = pytest.importorskip('mmdet')
     (tmp_path / 'data').mkdir()
-    (tmp_path / 'data/coco').symlink_to(mini_coco)
+    (tmp_path / 'data/coco').symlink_to(coco)
     (tmp_path / 'mine.py').write_text(CONFIG)
     printed = run(
         Path(mmdet.__file__).parent / '.mim/tools/train.py',

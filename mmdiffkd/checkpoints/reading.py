@@ -52,10 +52,7 @@ def _method(owner: Any, name: str) -> Any:
 
 def _allowed_globals() -> List[Tuple[Callable, str]]:
     """What a pickle of mmengine refers to beside tensors, each with its full name."""
-    dtypes = [
-        type(np.dtype(kind))
-        for kind in ['?', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8']
-    ]
+    dtypes = [type(np.dtype(kind)) for kind in '?bBhHiIlLefd']
     stand_ins = {cls: cls for cls in (np.ndarray, np.dtype, *dtypes)}
     stand_ins |= {HistoryBuffer: _History, OneCycleParamScheduler: _OneCycle}
     allowed = [(it, f'{cls.__module__}.{cls.__qualname__}') for cls, it in stand_ins.items()]

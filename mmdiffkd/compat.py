@@ -2,16 +2,16 @@
 
 import functools
 import re
+from contextlib import suppress
 from importlib.util import find_spec
 from typing import Iterable, Iterator, Optional, Tuple
 
 
 def is_installed(library: str) -> bool:
     """Whether a library can be imported; it is not imported for that."""
-    try:
+    with suppress(ImportError):
         return find_spec(library) is not None
-    except ImportError:
-        return False
+    return False
 
 
 def apply() -> None:
@@ -44,9 +44,8 @@ def _keep_scopes_of_inherited_configs(config_class: type) -> None:
     def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
         library = re.match(r'(\w+)::', str(cfg_path))
         if library and not is_installed(library[1]):
-            raise ModuleNotFoundError(
-                f'{cfg_path!r} needs {library[1]}, which is not installed', name=library[1]
-            )
+            text = f'{cfg_path!r} needs {library[1]}, which is not installed'
+            raise ModuleNotFoundError(text, name=library[1])
         path, scope = find(cfg_path, filename)
         return path, None if scope == 'mmdiffkd' else scope
 

@@ -25,16 +25,9 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 
 # Keys that mmengine and the hosts read beside the arguments of mmengine's runner.
 _OTHER_KEYS = (
-    'cudnn_benchmark',
-    'custom_imports',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'runner_type',
-    'sync_bn',
-    'tta_model',
-    'tta_pipeline',
-    'vis_backends',
-)
+    'cudnn_benchmark', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg',
+    'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline', 'vis_backends',
+)  # fmt: skip
 
 
 class KeyValueAction(DictAction):
@@ -79,24 +72,23 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """The config named on the command line, with its overrides and its work directory.
 
-    The work directory is that of the command line, else of the config, else
-    ``work_dirs/<config name>``.
+    Without another one, the work directory is ``work_dirs/<config name>``.
     """
     cfg = read_config(args.config, 'config')
-    text = cfg.pretty_text
     apply_run_arguments(cfg, args)
     if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
-    _check_work_dir(cfg, text)
+    _check_work_dir(cfg)
     return cfg
 
 
-def _check_work_dir(cfg: Config, text: str) -> None:
+def _check_work_dir(cfg: Config) -> None:
     """Make the work directory; raise if a run could not write there, or over its own config."""
     folder = Path(cfg.work_dir)
     # mmengine writes the resolved config into the work directory, under the config's name.
     config = folder / Path(cfg.filename).name
-    if config.exists() and config.samefile(cfg.filename) and config.read_text() != text:
+    is_own = config.exists() and config.samefile(cfg.filename)
+    if is_own and config.read_text() != Config.fromfile(config).pretty_text:
         raise ConfigError(
             f'work_dir: {cfg.work_dir!r} holds the config {cfg.filename!r}, which the run would '
             f'overwrite; choose another folder with --work-dir'
@@ -129,23 +121,17 @@ def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
-    """Override settings of a config, as ``--cfg-options`` does.
-
-    Args:
-        cfg: A config, changed in place.
-        options: Values by dotted key.
+    """Override settings of a config in place, as ``--cfg-options`` does.
 
     Raises:
-        ConfigError: If neither the config has such a key nor mmengine reads it, or if the value
-            cannot stand there.
+        ConfigError: If neither the config nor mmengine knows a key, or a value cannot stand there.
     """
     known = {*cfg.keys(), *inspect.signature(Runner).parameters, *_OTHER_KEYS}
     for key in options:
         name = key.partition('.')[0]
         if name not in known:
-            raise ConfigError(
-                f'--cfg-options: the config has no key {name!r}{suggest(name, known)}'
-            )
+            hint = suggest(name, known)
+            raise ConfigError(f'--cfg-options: the config has no key {name!r}{hint}')
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:

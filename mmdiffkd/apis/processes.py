@@ -22,14 +22,12 @@ class LostProcessError(UserError, RuntimeError):
 def process_group(cfg: Config) -> Iterator[None]:
     """Train or test inside the ``with`` block, in as many processes as the launcher has started.
 
-    Args:
-        cfg: A config with ``launcher``, and optionally ``env_cfg.dist_cfg``. For CPU processes its
-            ``model_wrapper_cfg`` and ``sync_bn`` change.
+    For CPU processes ``model_wrapper_cfg`` and ``sync_bn`` of the config change.
 
     Raises:
         ConfigError: If no launcher has started the process, or not one for CPUs.
-        LostProcessError: If another process ended or did not answer in time. With gloo, whose
-            errors have no type of their own, its ``RuntimeError`` is raised instead.
+        LostProcessError: If another process ended or did not answer in time. gloo, whose errors
+            have no type of their own, raises a ``RuntimeError`` instead.
     """
     started_here = cfg.launcher != 'none' and not is_distributed()
     try:
@@ -43,26 +41,22 @@ def process_group(cfg: Config) -> Iterator[None]:
             f'look for its own last lines in the log: {error}'
         ) from error
     if started_here and get_backend() == 'gloo':
-        # Its threads, left to the end of the interpreter, now and then abort the process. After an
-        # error this would wait for the other processes.
+        # Its threads can abort a process that ends. After an error this would wait for the others.
         torch.distributed.destroy_process_group()
 
 
 def communication_failed(error: BaseException) -> bool:
     """Whether an error can mean that a process did not reach the others; with gloo many can."""
-    return isinstance(error, DistError) or (
-        isinstance(error, RuntimeError) and get_backend() == 'gloo'
-    )
+    is_gloo_s = isinstance(error, RuntimeError) and get_backend() == 'gloo'
+    return is_gloo_s or isinstance(error, DistError)
 
 
 def _start(cfg: Config) -> None:
     env = cfg.get('env_cfg') or {}
-    dist = dict(env.get('dist_cfg') or {})
+    dist = env.get('dist_cfg') or {}
     if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
-        raise ConfigError(
-            '--launcher pytorch is for processes that torchrun starts, as tools/dist_train.sh '
-            'does; the environment has no RANK'
-        )
+        what = '--launcher pytorch is for processes that torchrun starts, as tools/dist_train.sh'
+        raise ConfigError(f'{what} does; the environment has no RANK')
     if torch.cuda.is_available():
         # In the order of mmengine's runner, which leaves out what is done already.
         set_multi_processing(**(env.get('mp_cfg') or {}), distributed=True)
@@ -76,12 +70,9 @@ def _start(cfg: Config) -> None:
     # mmengine's own start selects a GPU, and its wrapper gives DDP a device id.
     timeout = timedelta(seconds=dist['timeout']) if 'timeout' in dist else None
     torch.distributed.init_process_group('gloo', timeout=timeout)
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    wrapper.update(cfg.get('model_wrapper_cfg') or {})
-    if wrapper['type'] == 'MMDistributedDataParallel':
+    unused = cfg.get('find_unused_parameters', False)
+    wrapper = dict(broadcast_buffers=False, find_unused_parameters=unused)
+    wrapper.update(cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel'))
+    if wrapper.get('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
         wrapper.update(type='mmdiffkd.CPUDataParallel', sync_bn=cfg.pop('sync_bn', None))
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)

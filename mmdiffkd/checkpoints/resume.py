@@ -39,14 +39,15 @@ def choose_checkpoint(cfg: Config) -> List[str]:
     if wanted is True:
         wanted = cfg.get('load_from') or 'auto'
     named = None if wanted == 'auto' else fetch(str(wanted))
+    trust = cfg.get('trust_checkpoint') is True
     choice = None
     if is_main_process():
         try:
-            choice = _choose(cfg, named)
+            choice = _named(named, trust) if named else _newest(cfg.work_dir, trust)
         except CheckpointError as error:
             choice = error
-    broadcast_object_list(chosen := [choice])
-    choice = chosen[0]
+    broadcast_object_list(choices := [choice])
+    choice = choices[0]
     if isinstance(choice, CheckpointError):
         raise choice
     cfg.resume = choice.path is not None
@@ -59,17 +60,14 @@ def choose_checkpoint(cfg: Config) -> List[str]:
     return choice.remarks
 
 
-def _choose(cfg: Config, named: Optional[Path]) -> Choice:
-    trust = cfg.get('trust_checkpoint') is True
-    if named is None:
-        return _newest(cfg.work_dir, trust)
-    checkpoint = read_whole(named, trust)
+def _named(path: Path, trust: bool) -> Choice:
+    checkpoint = read_whole(path, trust)
     if 'optimizer' not in checkpoint:
         raise CheckpointError(
-            f'--resume: {named} has no state of an optimizer to go on with; to start from its '
+            f'--resume: {path} has no state of an optimizer to go on with; to start from its '
             f'weights set load_from'
         )
-    return Choice(str(named), checkpoint['meta'].get('seed'), [])
+    return Choice(str(path), checkpoint['meta'].get('seed'), [])
 
 
 def _newest(work_dir: str, trust: bool) -> Choice:

@@ -65,13 +65,9 @@ class DistillRunner(Runner):
     _weights_are_read: Optional[ExitStack] = None
     train, val, test = map(_reading, (Runner.train, Runner.val, Runner.test))
 
-    @property
-    def _trust(self) -> bool:
-        return self.cfg.get('trust_checkpoint') is True
-
     def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
         """Build a model from its config; a built model is returned as it is."""
-        with weights_only(self._trust):
+        with weights_only(self.cfg.get('trust_checkpoint') is True):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
@@ -80,17 +76,16 @@ class DistillRunner(Runner):
             self._weights_are_read.close()
         super().call_hook(fn_name, **kwargs)
         if self._weights_are_read and fn_name == 'before_run':
-            self._weights_are_read.enter_context(weights_only(self._trust))
+            context = weights_only(self.cfg.get('trust_checkpoint') is True)
+            self._weights_are_read.enter_context(context)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Dict:
         """Load weights into the model; a file that has none of them is an error."""
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         model = model_of(self)
         if not model.state_dict().keys() & weights_of(checkpoint).keys():
-            raise CheckpointError(
-                f'checkpoint {filename!r} has none of the weights of {type(model).__name__}; is it '
-                f'of another model?'
-            )
+            what = f'checkpoint {filename!r} has none of the weights of {type(model).__name__}'
+            raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
 
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+from mmdiffkd.errors import ArgumentParser, ConfigError, add_debug_argument, one_line_errors
 
 # A library that is missing is one line, too.
 with one_line_errors('--debug' in sys.argv):
@@ -69,8 +69,11 @@ def main() -> None:
     options = {name: value for name, value in args.items() if value is not None}
     with one_line_errors(debug):
         for name in options.keys() - inspect.signature(maker).parameters:
-            raise ValueError(f'{dataset} has no option --{name.replace("_", "-")}')
-        directory = maker(directory, **options)
+            raise ConfigError(f'{dataset} has no option --{name.replace("_", "-")}')
+        try:
+            directory = maker(directory, **options)
+        except OSError as error:
+            raise SystemExit(f'{directory}: {error}') from error
     print(f'data set ready: {directory}')
 
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.testing import make_mini_coco
 
 CONFIG = ROOT / 'configs/quickstart/diffkd_retinanet_mini-coco.py'

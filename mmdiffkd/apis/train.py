@@ -15,7 +15,6 @@ from mmdiffkd.engine.hooks import (
     ExactResumeHook,
     InterruptHook,
     NonFiniteLossHook,
-    ProgressHook,
     TrimMemoryHook,
 )
 from mmdiffkd.testing import make_smoke_config
@@ -108,7 +107,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         for warning in warnings:
             runner.logger.warning(warning)
         interrupt = InterruptHook()
-        own = (ExactResumeHook(), ConsistencyHook(), interrupt.averages, interrupt, ProgressHook())
+        own = (ExactResumeHook(), ConsistencyHook(), interrupt.averages, interrupt)
         for hook in own:
             runner.register_hook(hook)
         if not any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks):

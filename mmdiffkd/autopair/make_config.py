@@ -13,7 +13,7 @@ from torch import nn
 
 from mmdiffkd.autopair import pairs as rules
 from mmdiffkd.autopair.survey import survey
-from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config

@@ -2,13 +2,14 @@
 
 import copy
 import inspect
+from pickle import UnpicklingError
 from typing import Any, Dict, Iterable, Optional, Sequence
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
-from mmdiffkd.errors import ConfigError, describe, shortened, suggest
+from mmdiffkd.errors import CheckpointError, ConfigError, describe, shortened, suggest
 from mmdiffkd.models.configs import model_config
 from mmdiffkd.registry import MODELS
 
@@ -115,7 +116,8 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
                 preprocessor = {'type': 'mmpretrain.ClsDataPreprocessor', **preprocessor}
                 module.data_preprocessor = registry.build(preprocessor)
             return module
-    except ConfigError:
+    except (ConfigError, CheckpointError, UnpicklingError):
+        # The runner says how a refused file with weights can be allowed.
         raise
     except Exception as error:
         # The reader of any error of a host's constructor needs to know which model it was.

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from mmengine.utils import ProgressBar
 
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.testing.dataset_dir import build_once
 
 MAX_PICTURES = 500_000
@@ -29,7 +30,7 @@ _WriteSplit = Callable[[Path, str, int], Iterator[None]]
 def check_range(name: str, value: int, low: int, high: int) -> None:
     """Raise a ``ValueError`` that names the argument unless ``low <= value <= high``."""
     if not low <= value <= high:
-        raise ValueError(f'{name} must be in {low}..{high}, got {value}')
+        raise ConfigError(f'{name} must be in {low}..{high}, got {value}')
 
 
 def check_size(image_size: Tuple[int, int], smallest_side: int) -> Tuple[int, int]:

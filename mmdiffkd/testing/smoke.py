@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import DATASETS
 
-from mmdiffkd.errors import suggest
+from mmdiffkd.errors import ConfigError, suggest
 from mmdiffkd.models.configs import dicts_in, forget_weights, model_config
 from mmdiffkd.testing.miniatures import MINIATURES, Miniature, miniature_of
 
@@ -48,7 +48,7 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
         The changed copy; its work directory is ``smoke`` below the one given.
 
     Raises:
-        ValueError: If there is no miniature of the config's data set.
+        ConfigError: If there is no miniature of the config's data set.
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
@@ -119,11 +119,11 @@ def _miniature_of(dataset: ConfigDict, key: str, scope: Optional[str]) -> Tuple[
             cls = registry.get(cls)
         if cls is None:
             hint = suggest(name, registry.module_dict)
-            raise ValueError(f'{key}: no data set {name!r} in {registry.scope}{hint}')
+            raise ConfigError(f'{key}: no data set {name!r} in {registry.scope}{hint}')
     miniature = miniature_of(cls)
     if miniature is None:
         known = ', '.join(key.rpartition('.')[-1] for key in MINIATURES)
-        raise ValueError(
+        raise ConfigError(
             f'--smoke: no miniature of {name!r} of {key} (there are miniatures of {known})'
         )
     return miniature, cls

@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
-from mmdiffkd.errors import shortened
+from mmdiffkd.errors import UserError, shortened
 
 _LOG = 'vis_data/scalars.json'
 _NO_QUANTITY = {'iter', 'step', 'epoch', 'memory'}
@@ -38,7 +38,7 @@ class RunLog(NamedTuple):
     validation: Dict[str, Series]
 
 
-class LogError(ValueError):
+class LogError(UserError, ValueError):
     """A folder without a log that can be read; the message says which and why."""
 
 

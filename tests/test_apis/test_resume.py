@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 
 from mmdiffkd.apis import train
 from mmdiffkd.checkpoints import files
-from mmdiffkd.checkpoints.weights import load_file
+from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.engine.hooks import InterruptHook, SafeCheckpointHook
 from mmdiffkd.errors import CheckpointError
 

@@ -19,7 +19,7 @@ from mmengine.registry import DATASETS, HOOKS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmdiffkd.apis import LostProcessError, one_line_errors, process_group, train
+from mmdiffkd.apis import one_line_errors, process_group, train
 from mmdiffkd.diffusion import DiffKDHead
 from mmdiffkd.engine.hooks import ConsistencyHook
 from mmdiffkd.models import FeaturePath
@@ -274,7 +274,7 @@ def wait_in_vain(rank, folder):
     try:
         with process_group(cfg):
             torch.distributed.all_reduce(torch.zeros(1))
-    except LostProcessError as error:
+    except RuntimeError as error:
         torch.distributed.destroy_process_group()
         gave_up.write_text(str(error))
 
@@ -285,7 +285,7 @@ def wait_for(*paths):
 
 
 def fail(rank, folder):
-    """A mistake in the second process ends both, each with a line of its own."""
+    """A mistake in the second process ends both; that of the first is an error of gloo."""
     cfg = training_config(folder.parent, 'failed', dict(type='FailInSecondProcess'))
     errors = io.StringIO()
     try:
@@ -293,4 +293,6 @@ def fail(rank, folder):
             train(cfg)
     except SystemExit as error:
         (folder / 'status.txt').write_text(str(error.code))
+    except RuntimeError as error:
+        (folder / 'status.txt').write_text(type(error).__name__)
     (folder / 'errors.txt').write_text(errors.getvalue())

@@ -9,7 +9,8 @@ import torch
 from mmengine.registry import MODELS
 from mmengine.runner import save_checkpoint
 
-from mmdiffkd.checkpoints.weights import load_file, weights_of
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.errors import ConfigError
 
 from ..conftest import ToyModel
@@ -326,7 +327,11 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
         (('teacher', 'config'), 'mmdet::nowhere.py', "teacher.config: 'mmdet::nowhere.py' cannot"),
         (('teacher', 'config'), 'nolib::a.py', 'needs nolib, which is not installed'),
         (('teacher', 'config'), dict(width=3), "teacher.config: a model dict needs a 'type'"),
-        (('teacher', 'config', 'type'), 'TooModel', "teacher.config: no 'TooModel' in the registry"),
+        (
+            ('teacher', 'config', 'type'),
+            'TooModel',
+            "teacher.config: no 'TooModel' in the registry",
+        ),
         (('student', 'widht'), 3, "student: cannot build 'ToyModel'.*widht"),
         (('pairs',), {}, 'pairs must be a dict with at least one pair'),
         ((*FPN, 'weight'), 1.0, "pairs.fpn: unknown key 'weight'"),

@@ -66,7 +66,12 @@ def build(student, teacher, path='neck', other=None):
         ((8, 16, 32), (4, 8, 16), 'neck[0:3]', r"compare 'neck\[0:3\]\[:2\]' with"),
         ((8, 16), (4, 8), 'neck', r"compare 'neck\[0\]' with 'neck\[-1\]'"),
         ((8, 16), (8, 16, 32), 'neck', r"yields 2 maps, .*; compare 'neck' with 'neck\[:2\]'"),
-        ((8, 16, 32), (4, 8, 16), 'head', "strides .* compare modules that yield all levels .* 'neck'"),
+        (
+            (8, 16, 32),
+            (4, 8, 16),
+            'head',
+            "strides .* compare modules that yield all levels .* 'neck'",
+        ),
     ],
 )
 def test_shifted_levels_are_refused_with_those_that_fit(student, teacher, path, message):

@@ -7,7 +7,6 @@ from mmdiffkd.engine.hooks.feature_pictures import FeaturePictureHook
 from mmdiffkd.engine.hooks.interrupt import InterruptHook
 from mmdiffkd.engine.hooks.memory import TrimMemoryHook
 from mmdiffkd.engine.hooks.non_finite_loss import NonFiniteLossError, NonFiniteLossHook
-from mmdiffkd.engine.hooks.progress import ProgressHook
 from mmdiffkd.engine.hooks.schedule import DistillationScheduleHook
 from mmdiffkd.engine.hooks.teacher_check import TeacherCheckHook
 from mmdiffkd.engine.hooks.telemetry import TelemetryHook
@@ -20,7 +19,6 @@ __all__ = [
     'InterruptHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',
-    'ProgressHook',
     'SafeCheckpointHook',
     'TeacherCheckHook',
     'TelemetryHook',

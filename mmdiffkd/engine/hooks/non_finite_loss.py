@@ -13,7 +13,7 @@ from torch import Tensor
 from mmdiffkd.engine.hooks.buffers import BufferCopies
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.engine.hooks.witness import PairWitness, non_finite
-from mmdiffkd.errors import ConfigError
+from mmdiffkd.errors import ConfigError, UserError
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import HOOKS
 
@@ -21,7 +21,7 @@ _ACTIONS = ('stop', 'skip')
 _MAX_NAMES = 3
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(UserError, RuntimeError):
     """A loss, or a weight that was about to be saved, is infinite or not a number."""
 
 

@@ -9,14 +9,8 @@ from typing import Any, Callable, Dict, Tuple, Union
 from mmengine.registry import DATASETS
 
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.testing import formats
 from mmdiffkd.testing.drawing import MIN_SIDE
-from mmdiffkd.testing.formats import (
-    Pictures,
-    write_boxes,
-    write_cifar,
-    write_folder,
-    write_label_maps,
-)
 
 _MARKER = 'mini_dataset.json'
 # Number of the first validation picture; that of the first training picture is 1.
@@ -26,31 +20,31 @@ _FIRST_OF_VAL = 500_001
 # validation data.
 _DATA_SETS = dict(
     coco=(
-        write_boxes,
+        formats.write_boxes,
         dict(type='mmdet.CocoDataset'),
         dict(ann_file='annotations/instances_train2017.json', data_prefix=dict(img='train2017')),
         dict(ann_file='annotations/instances_val2017.json', data_prefix=dict(img='val2017')),
     ),
     ade20k=(
-        write_label_maps,
+        formats.write_label_maps,
         dict(type='mmseg.ADE20KDataset'),
         dict(data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')),
         dict(data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')),
     ),
     cityscapes=(
-        write_label_maps,
+        formats.write_label_maps,
         dict(type='mmseg.CityscapesDataset'),
         dict(data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')),
         dict(data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')),
     ),
     imagenet=(
-        write_folder,
+        formats.write_folder,
         dict(type='mmpretrain.ImageNet'),
         dict(ann_file='meta/train.txt', data_prefix='train'),
         dict(ann_file='meta/val.txt', data_prefix='val'),
     ),
     cifar100=(
-        write_cifar,
+        formats.write_cifar,
         dict(type='mmdiffkd.datasets.cifar100.UnverifiedCIFAR100'),
         dict(split='train'),
         dict(split='test'),
@@ -102,7 +96,7 @@ def make_mini_dataset(
 
     def write(directory: Path) -> None:
         for split, first, count in zip(splits, (1, _FIRST_OF_VAL), (num_train, num_val)):
-            pictures = Pictures(range(first, first + count), image_size, seed)
+            pictures = formats.Pictures(range(first, first + count), image_size, seed)
             where = dict(data_root=str(directory), lazy_init=True)
             write_split(DATASETS.build({**common, **split, **where}), pictures)
 

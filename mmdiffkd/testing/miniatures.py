@@ -11,13 +11,7 @@ from mmengine.registry import DATASETS, Registry
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.hosts import dicts_in
-from mmdiffkd.testing.formats import (
-    Pictures,
-    write_boxes,
-    write_cifar,
-    write_folder,
-    write_label_maps,
-)
+from mmdiffkd.testing import formats
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 """Keys of the data loaders in a config."""
@@ -38,7 +32,7 @@ _OF_WORKERS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'num_bat
 class DataFormat(NamedTuple):
     """How the data of a type of data set is written, and how a smoke run uses it."""
 
-    write: Callable[[BaseDataset, Pictures], None]
+    write: Callable[[BaseDataset, formats.Pictures], None]
     """Writes the files of one split."""
     layout: Dict
     """Settings of the data set that say where its files are, relative to its ``data_root``."""
@@ -50,11 +44,11 @@ _AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
 
 FORMATS = {
     'mmdet.CocoDataset': DataFormat(
-        write_boxes,
+        formats.write_boxes,
         dict(ann_file='annotations.json', data_prefix=dict(img='images/', seg='maps/')),
     ),
     'mmseg.BaseSegDataset': DataFormat(
-        write_label_maps,
+        formats.write_label_maps,
         dict(
             data_prefix=dict(img_path='images', seg_map_path='maps'),
             ann_file='list.txt',
@@ -62,16 +56,16 @@ FORMATS = {
             seg_map_suffix='.png',
         ),
     ),
-    'mmpretrain.CustomDataset': DataFormat(write_folder, _AS_FOLDER, True),
+    'mmpretrain.CustomDataset': DataFormat(formats.write_folder, _AS_FOLDER, True),
     # CIFAR-10, too; mmpretrain's own classes read nothing but the original files.
     'mmpretrain.CIFAR10': DataFormat(
-        write_cifar,
+        formats.write_cifar,
         dict(type='mmdiffkd.datasets.cifar100.UnverifiedCIFAR100', data_prefix=''),
         True,
     ),
     **{
         f'mmpretrain.{name}': DataFormat(
-            write_folder, dict(_AS_FOLDER, type='mmpretrain.CustomDataset'), True
+            formats.write_folder, dict(_AS_FOLDER, type='mmpretrain.CustomDataset'), True
         )
         for name in (
             'CUB', 'StanfordCars', 'Flowers102', 'Caltech101', 'FGVCAircraft', 'Food101', 'DTD',
@@ -123,23 +117,24 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
             continue
         datasets = list(_innermost_datasets(cfg[key].dataset))
         with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-            formats = [_format(registry, dataset, key) for dataset in datasets]
+            data_formats = [_format(registry, dataset, key) for dataset in datasets]
             if classification is None:
-                classification = formats[0].is_classification
+                classification = data_formats[0].is_classification
             batch = _BATCH_SIZE_OF_CLASSIFIERS if classification else _BATCH_SIZE
             total = _shrink_loader(cfg[key], batch) * ITERATIONS * get_world_size()
             if key != 'train_dataloader':
                 total = _VAL_IMAGES
-            for number, (dataset, data_format) in enumerate(zip(datasets, formats)):
+            for number, (dataset, data_format) in enumerate(zip(datasets, data_formats)):
                 # Shares of the total, as equal as possible. Runs with other numbers of processes
                 # may share the work directory.
                 count = max(1, (total + number) // len(datasets))
                 root = Path(cfg.work_dir, 'data', f'{key}_{number}_{count}')
-                _replace(dataset, data_format, root)
+                for name in _SELECTIONS:
+                    dataset.pop(name, None)
+                dataset.update(data_root=f'{root}/', **data_format.layout)
                 if is_main_process():
-                    _write(
-                        registry, dataset, data_format, Pictures(range(1, count + 1), image_size)
-                    )
+                    pictures = formats.Pictures(range(1, count + 1), image_size)
+                    _write(registry, dataset, data_format, pictures)
         _read_annotations(cfg.get(key.replace('dataloader', 'evaluator')), datasets)
     barrier()
     return bool(classification)
@@ -177,14 +172,8 @@ def _format(registry: Registry, dataset: ConfigDict, key: str) -> DataFormat:
     return data_format
 
 
-def _replace(dataset: ConfigDict, data_format: DataFormat, root: Path) -> None:
-    for name in _SELECTIONS:
-        dataset.pop(name, None)
-    dataset.update(data_root=f'{root}/', **data_format.layout)
-
-
 def _write(
-    registry: Registry, dataset: ConfigDict, data_format: DataFormat, pictures: Pictures
+    registry: Registry, dataset: ConfigDict, data_format: DataFormat, pictures: formats.Pictures
 ) -> None:
     root = Path(dataset.data_root)
     # A run before may have had other classes.

@@ -1,6 +1,7 @@
 """A tiny distillation run, and ways to start the tools as a user does."""
 
 import contextlib
+import gc
 import io
 import os
 import runpy
@@ -128,10 +129,14 @@ def run_tool_here(tool, *arguments, expect=0, cwd=ROOT):
         patch.setenv('https_proxy', NOWHERE)
         patch.chdir(cwd)
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            # mmengine's data sets collect garbage: among all modules that takes a second.
+            gc.freeze()
             try:
                 runpy.run_path(sys.argv[0], run_name='__main__')
                 status = 0
             except SystemExit as end:
                 status = end.code or 0
+            finally:
+                gc.unfreeze()
     assert status == expect, output.getvalue()[-5000:]
     return output.getvalue()

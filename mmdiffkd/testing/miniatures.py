@@ -18,7 +18,6 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 ITERATIONS = 2
 """Training iterations of a smoke run."""
-
 _VAL_IMAGES = 2
 # Detectors and segmentors need no more than two images. Logits of classifiers do: two random
 # networks give two images nearly the same logits, and batch norm would divide by no variance.

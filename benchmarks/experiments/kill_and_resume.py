@@ -27,7 +27,7 @@ import torch
 from mmengine.config import Config
 
 from mmdiffkd.checkpoints.reading import load_file
-from mmdiffkd.testing import make_mini_coco
+from mmdiffkd.testing import make_mini_dataset
 
 CONFIG = ROOT / 'configs/quickstart/diffkd_retinanet_mini-coco.py'
 NUM_IMAGES, BATCH_SIZE, EPOCHS = 12, 2, 3
@@ -40,8 +40,8 @@ COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 def main() -> None:
     args = parse_args()
     shutil.rmtree(args.work_dir, ignore_errors=True)
-    data = make_mini_coco(
-        args.work_dir / 'data', num_train=NUM_IMAGES, num_val=2, image_size=(160, 96)
+    data = make_mini_dataset(
+        'coco', args.work_dir / 'data', num_train=NUM_IMAGES, num_val=2, image_size=(160, 96)
     )
     draw = random.Random(args.seed)
     unbroken, seconds = {}, {}

@@ -1,5 +1,5 @@
 # Data, schedule and runtime of the quickstart: small enough for two CPU cores.
-# tools/quickstart.py makes the data (mmdiffkd.testing.make_mini_coco).
+# tools/quickstart.py makes the data (mmdiffkd.testing.make_mini_dataset).
 _base_ = 'mmdet::_base_/default_runtime.py'
 
 data_root = 'work_dirs/quickstart/data/coco/'

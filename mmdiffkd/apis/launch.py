@@ -35,6 +35,7 @@ _OTHER_KEYS = (
     'model_wrapper_cfg',
     'runner_type',
     'sync_bn',
+    'training_policy',
     'tta_model',
     'tta_pipeline',
     'vis_backends',

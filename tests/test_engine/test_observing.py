@@ -193,12 +193,12 @@ def test_outputs_are_shown_without_gradient_and_in_float32(toy_distiller, images
 
 @pytest.mark.parametrize('hook', [FeaturePictureHook, TelemetryHook])
 def test_wrong_settings(hook, train, toy_config):
-    with pytest.raises(ValueError, match='interval must be a positive number of iterations, got 0'):
+    with pytest.raises(ConfigError, match='interval must be a positive integer, got 0'):
         hook(interval=0)
     with pytest.raises(ConfigError, match='mmdiffkd.DiffKDDistiller, got ToyModel'):
         train(hook(), model=toy_config['student'])
 
 
 def test_wrong_number_of_images():
-    with pytest.raises(ValueError, match='num_images must be a positive integer, got 0'):
+    with pytest.raises(ConfigError, match='num_images must be a positive integer, got 0'):
         FeaturePictureHook(num_images=0)

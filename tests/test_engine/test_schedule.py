@@ -186,7 +186,7 @@ class TestStopping:
     def test_never_is_a_warning(self, make_runner):
         _, runner = trained(make_runner, dict(begin=2))
         log = next(Path(runner.work_dir).rglob('*.log')).read_text()
-        assert 'pairs.fpn begins after 2 epochs, when the training is over' in log
+        assert 'pairs.fpn begins at 2, after the end of the training' in log
 
     def test_optimizer_is_left_alone_afterwards(self, make_runner):
         _, runner = trained(make_runner, self.SCHEDULE)
@@ -271,11 +271,11 @@ class TestErrors:
             (dict(warmup=dict()), "warmup: 'length' is required"),
             (dict(warmup=dict(lenght=3)), "warmup: unknown key 'lenght'; did you mean 'length'"),
             (dict(decay=dict(length=1, start_factor=0)), "unknown key 'start_factor'"),
-            (dict(decay=dict(length=0)), 'decay.length must be more than 0'),
+            (dict(decay=dict(length=0)), 'decay.length must be above 0'),
             (dict(decay=dict(length=1, end_factor=-1)), 'decay.end_factor must be a number from 0'),
             (
                 dict(decay=dict(length=1, curve='cosin')),
-                "curve must be one of 'linear', 'cosine', got 'cosin'; did you mean 'cosine'",
+                "curve must be one of 'linear', 'cosine', got 'cosin'",
             ),
             (
                 dict(end=3, warmup=dict(length=2), decay=dict(length=2)),
@@ -298,7 +298,7 @@ class TestErrors:
             trained(make_runner, dict(pairs=dict(fnp=dict(begin=1))))
 
     def test_epochs_of_a_run_without(self, make_runner):
-        with pytest.raises(ConfigError, match='set by_epoch=False'):
+        with pytest.raises(ConfigError, match='by_epoch must be False'):
             trained(make_runner, dict(begin=1), train_cfg=BY_ITERATION)
 
     def test_plain_model(self, make_runner, toy_config):

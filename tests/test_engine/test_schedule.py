@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from mmdiffkd.engine.hooks import DistillationScheduleHook
@@ -187,6 +188,36 @@ class TestStopping:
         _, runner = trained(make_runner, dict(begin=2))
         log = next(Path(runner.work_dir).rglob('*.log')).read_text()
         assert 'pairs.fpn begins at 2, after the end of the training' in log
+
+    def test_several_optimizers(self, make_runner):
+        runner = make_runner(
+            dict(type='mmdiffkd.DistillationScheduleHook', **self.SCHEDULE), states := States()
+        )
+        settings = dict(lr=0.01, momentum=0.9, weight_decay=0.1)
+        parts = dict(student=runner.model.student, heads=runner.model.pairs)
+        runner.optim_wrapper = OptimWrapperDict(
+            **{
+                k: OptimWrapper(torch.optim.SGD(v.parameters(), **settings))
+                for k, v in parts.items()
+            }
+        )
+
+        def step_both(data, optim_wrapper):
+            """As a model does that has several optimizers."""
+            inputs = runner.model.data_preprocessor(data, True)
+            loss, log = runner.model.parse_losses(runner.model(**inputs, mode='loss'))
+            for wrapper in optim_wrapper.values():
+                wrapper.zero_grad()
+            loss.backward()
+            for wrapper in optim_wrapper.values():
+                wrapper.step()
+            return log
+
+        runner.model.train_step = step_both
+        runner.train()
+        for index, (before, after) in enumerate(zip(states.all, states.all[1:])):
+            changed = {name for name in before if not torch.equal(before[name], after[name])}
+            assert any(n.startswith('distill.') for n in changed) == (2 <= index < 5), index
 
     def test_optimizer_is_left_alone_afterwards(self, make_runner):
         _, runner = trained(make_runner, self.SCHEDULE)

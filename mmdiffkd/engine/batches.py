@@ -28,16 +28,11 @@ class NumberedBatch(List[int]):
 class NumberedBatches:
     """A batch sampler whose batches are numbered.
 
-    Args:
-        batches: Batch sampler to iterate over.
-        seed: Seed of the run.
-        rank: Rank of the process.
-        endless: Whether to start again after the last batch, shuffled as for the next epoch.
+    The arguments are those of :func:`numbered`. An endless one is shuffled for each pass anew.
 
     Attributes:
         epoch: Epoch in the batches' position.
         first: Number of the first batch to yield.
-        sampler: Sampler of ``batches``, which mmengine tells the epoch.
     """
 
     def __init__(

@@ -82,7 +82,7 @@ def test_dataset_reaches_workers_that_are_not_forked():
 
 def test_endless_without_any_batch():
     with pytest.raises(ConfigError, match='train_dataloader yields no batch'):
-        next(iter(numbered(DataLoader([1, 2], batch_size=3, drop_last=True), 0, 0, endless=True)))
+        next(iter(numbered(DataLoader(Draws(), batch_size=11, drop_last=True), 0, 0, endless=True)))
 
 
 def test_positions_have_numbers_of_their_own():

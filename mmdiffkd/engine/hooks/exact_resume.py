@@ -69,7 +69,7 @@ class ExactResumeHook(Hook):
         seed_generators(runner.seed, ITERATION, get_rank(), runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
-        """Note the position in the epoch, before checkpoints are written."""
+        """Note the position in the epoch."""
         runner.message_hub.update_info(_BATCHES_DONE, batch_idx + 1)
 
     def after_train_epoch(self, runner: Runner) -> None:

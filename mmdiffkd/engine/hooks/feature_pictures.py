@@ -10,7 +10,6 @@ from torch.utils.hooks import RemovableHandle
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.engine.hooks.observing import ObservingHook
-from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.models.preprocessing import InputFormat
 from mmdiffkd.registry import HOOKS
@@ -33,10 +32,6 @@ class FeaturePictureHook(ObservingHook):
 
     def __init__(self, interval: int = 500, num_images: int = 2) -> None:
         super().__init__(interval)
-        if not isinstance(num_images, int) or num_images < 1:
-            raise ConfigError(
-                f'FeaturePictureHook: num_images must be a positive integer, got {num_images!r}'
-            )
         self.num_images = num_images
         self._inputs: Optional[Tensor] = None
         self._levels: Dict[str, List[Level]] = {}
@@ -71,11 +66,6 @@ class FeaturePictureHook(ObservingHook):
         step = runner.iter + 1
         source = distiller_of(runner, self).input.format
         for name, levels in levels_of.items():
-            if not all(np.isfinite(maps).all() for level in levels for maps in level[:3]):
-                runner.logger.warning(
-                    f'FeaturePictureHook: no picture of pair {name}, its features are not finite'
-                )
-                continue
             images = None
             if self._entries[name] == len(inputs):
                 images = _pixels(inputs[: self.num_images], source)

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
 from mmengine.dist import all_gather_object, all_reduce
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
@@ -24,8 +24,8 @@ class NonFiniteLossHook(Hook):
     """Ends a training whose loss is inf or nan, in all processes after the same iteration.
 
     The message names the losses, whose names end in that of the pair, and the last good
-    checkpoint. Weights are checked before each checkpoint and validation too, because finite
-    losses can have gradients that are not finite; such weights are not saved.
+    checkpoint. Weights are checked before they are saved, too, because finite losses can have
+    gradients that are not finite.
 
     Raises:
         NonFiniteLossError: From the training that ends.
@@ -57,60 +57,28 @@ class NonFiniteLossHook(Hook):
             # The total says nothing if its parts are named.
             names = [name for name in names if name != 'loss'] or names
             text = ', '.join(f'{name} is {losses[name].item()}' for name in names)
-            _stop(runner, f'iteration {runner.iter + 1}: {_from_all_processes(text)}')
-        if self._checkpoint_follows(runner):
-            self._check_weights(runner)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Check the weights before they are saved."""
-        self._check_weights(runner)
-
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Check the weights before they can become the best."""
-        self._check_weights(runner)
+            texts = all_gather_object(text)
+            if len(texts) > 1:
+                text = '; '.join(f'rank {rank}: {t}' for rank, t in enumerate(texts) if t)
+            _stop(runner, f'iteration {runner.iter + 1}: {text}')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
-        """Check the weights, whatever they are saved for (an interrupt, for example)."""
-        text = self._bad_weights(checkpoint['state_dict'])
-        if text:
-            _stop(runner, text)
-
-    def _checkpoint_follows(self, runner: Runner) -> bool:
-        return any(
-            self.every_n_train_iters(runner, hook.interval) or self.is_last_train_iter(runner)
-            for hook in runner.hooks
-            if isinstance(hook, CheckpointHook) and not hook.by_epoch
-        )
-
-    def _check_weights(self, runner: Runner) -> None:
-        # In all processes: only the main one saves, and the others would wait for it.
-        text = _from_all_processes(self._bad_weights(model_of(runner).state_dict()))
-        if text:
-            _stop(runner, text)
-
-    def _bad_weights(self, state: Dict[str, Tensor]) -> str:
-        if self._never_finite is None:  # runner.val() without a training
-            return ''
-        names = [name for name in _non_finite(state.items()) if name not in self._never_finite]
-        if not names:
-            return ''
-        more = f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''
-        return (
-            f'{", ".join(names[:_MAX_NAMES])}{more} became inf or nan in a step whose losses were '
-            f'finite and whose gradients were not'
-        )
+        """Check the weights that are about to be saved."""
+        if self._never_finite is None:  # not in a training
+            return
+        names = _non_finite(checkpoint['state_dict'].items())
+        names = [name for name in names if name not in self._never_finite]
+        if names:
+            more = f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''
+            _stop(
+                runner,
+                f'{", ".join(names[:_MAX_NAMES])}{more} became inf or nan in a step whose losses '
+                f'were finite and whose gradients were not',
+            )
 
 
 def _non_finite(named: Iterable[Tuple[str, Any]]) -> List[str]:
     return [k for k, v in named if isinstance(v, Tensor) and not v.isfinite().all()]
-
-
-def _from_all_processes(text: str) -> str:
-    """The texts of all processes, with their ranks if there are several."""
-    texts = all_gather_object(text)
-    if len(texts) == 1:
-        return text
-    return '; '.join(f'rank {rank}: {text}' for rank, text in enumerate(texts) if text)
 
 
 def _stop(runner: Runner, what: str) -> None:

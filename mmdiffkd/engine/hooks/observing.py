@@ -1,14 +1,13 @@
 """Base of the hooks that look at the features by which student and teacher are compared."""
 
 from functools import partial
-from typing import Any, List, Sequence
+from typing import Any, List
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch.utils.hooks import RemovableHandle
 
-from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import DiffKDDistiller
@@ -18,10 +17,9 @@ class ObservingHook(Hook):
     """Looks at the outputs of all pairs in some iterations, in the main process.
 
     Those are the first iteration of a training and every ``interval``-th one. Training is not
-    changed by it: no gradients are computed and no random numbers drawn.
-
-    Args:
-        interval: Number of iterations from one to the next.
+    changed by it. Subclasses implement ``see(pair, outputs)``, which gets the name of a pair and
+    one ``HeadOutput`` per map that must not be kept, and ``report(runner)``, called after the
+    iteration.
     """
 
     priority = 'VERY_LOW'
@@ -58,14 +56,3 @@ class ObservingHook(Hook):
             pair.register_output_hook(partial(self.see, name))
             for name, pair in distiller.pairs.items()
         ]
-
-    def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
-        """Take what is needed from the outputs of the pair ``pair``, one per map.
-
-        The outputs must not be changed, nor kept longer than the iteration.
-        """
-        raise NotImplementedError
-
-    def report(self, runner: Runner) -> None:
-        """Write what was seen in this iteration, possibly nothing."""
-        raise NotImplementedError

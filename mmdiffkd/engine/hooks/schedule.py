@@ -17,37 +17,11 @@ _NAME = 'DistillationScheduleHook'
 
 
 class Ramp(NamedTuple):
-    """A factor that goes to or from 1 within ``length`` epochs or iterations.
-
-    Attributes:
-        length: Duration in epochs or iterations.
-        factor: Value at the other end.
-        curve: ``'linear'`` or ``'cosine'``.
-    """
+    """A factor that goes to or from 1 within ``length`` epochs or iterations."""
 
     length: float
     factor: float
     curve: str
-
-    @classmethod
-    def from_config(
-        cls, cfg: Optional[Dict], factor_key: str, by_epoch: bool, where: str
-    ) -> Optional['Ramp']:
-        """Read ``warmup`` or ``decay``, which name the factor differently."""
-        if cfg is None:
-            return None
-        check_keys(cfg, ('length', factor_key, 'curve'), ('length',), where)
-        ramp = cls(cfg['length'], cfg.get(factor_key, 0.0), cfg.get('curve', 'linear'))
-        _check_time(ramp.length, by_epoch, f'{where}.length')
-        if ramp.length == 0:
-            raise ConfigError(f'{where}.length must be above 0, got 0; None leaves the ramp out')
-        if not _is_number(ramp.factor) or ramp.factor < 0:
-            raise ConfigError(f'{where}.{factor_key} must be a number from 0, got {ramp.factor!r}')
-        if ramp.curve not in list(_CURVES):
-            raise ConfigError(
-                f'{where}.curve must be one of {", ".join(map(repr, _CURVES))}, got {ramp.curve!r}'
-            )
-        return ramp
 
     def at(self, distance: float) -> float:
         """The value at this distance in time from the end with ``factor``."""
@@ -63,32 +37,8 @@ class PairSchedule(NamedTuple):
     warmup: Optional[Ramp]
     decay: Optional[Ramp]
 
-    @classmethod
-    def from_config(cls, cfg: Dict, by_epoch: bool, where: str) -> 'PairSchedule':
-        """Read and check the settings of one pair."""
-        begin, end = cfg['begin'], cfg['end']
-        warmup = Ramp.from_config(cfg['warmup'], 'start_factor', by_epoch, f'{where}.warmup')
-        decay = Ramp.from_config(cfg['decay'], 'end_factor', by_epoch, f'{where}.decay')
-        _check_time(begin, by_epoch, f'{where}.begin')
-        if end is not None:
-            _check_time(end, by_epoch, f'{where}.end')
-            if end <= begin:
-                raise ConfigError(f'{where}.end must be later than begin={begin}, got {end}')
-            ramps = sum(ramp.length for ramp in (warmup, decay) if ramp is not None)
-            if ramps > end - begin:
-                raise ConfigError(
-                    f'{where}: warmup and decay take {ramps:g}, more than there is between '
-                    f'begin={begin} and end={end}'
-                )
-        return cls(begin, end, warmup, decay)
-
     def weight(self, now: float, training_length: float) -> Optional[float]:
-        """Factor of the pair's loss, None if it is not distilled.
-
-        Args:
-            now: Epochs (with fractions) or iterations done.
-            training_length: Length of the whole training in the same unit.
-        """
+        """Factor of the pair's loss, None if it is not distilled; both times in the same unit."""
         end = training_length if self.end is None else self.end
         if now < self.begin or self.end is not None and now >= end:
             return None
@@ -110,10 +60,9 @@ class DistillationScheduleHook(Hook):
     Args:
         begin: First epoch (or iteration) with distillation, counted from 0.
         end: First epoch (or iteration) without it again; None is the end of the training.
-        warmup: ``dict(length, start_factor=0.0, curve='linear')``: from ``begin`` on the weight
-            grows from ``start_factor`` to 1 within ``length``. ``curve`` may be ``'cosine'``.
-        decay: ``dict(length, end_factor=0.0, curve='linear')``: within the ``length`` before
-            ``end`` the weight goes from 1 to ``end_factor``.
+        warmup: ``dict(length, start_factor=0.0, curve='linear')``: growth from ``begin`` on;
+            ``curve`` may be ``'cosine'``.
+        decay: ``dict(length, end_factor=0.0, curve='linear')``: decrease before ``end``.
         by_epoch: Whether times are in epochs, which may have fractions, or in iterations.
         pairs: Pair's name to its own ``begin``, ``end``, ``warmup`` and ``decay``; each replaces
             the one above.
@@ -135,12 +84,12 @@ class DistillationScheduleHook(Hook):
     ) -> None:
         self.by_epoch = by_epoch
         common = dict(begin=begin, end=end, warmup=warmup, decay=decay)
-        self._default = PairSchedule.from_config(common, by_epoch, _NAME)
+        self._default = _read_schedule(common, by_epoch, _NAME)
         self._own: Dict[str, PairSchedule] = {}
         for name, cfg in (pairs or {}).items():
             where = f'{_NAME}.pairs.{name}'
             check_keys(cfg, self.KEYS, (), where)
-            self._own[name] = PairSchedule.from_config({**common, **cfg}, by_epoch, where)
+            self._own[name] = _read_schedule({**common, **cfg}, by_epoch, where)
         self._pairs: Dict[str, DistillPair] = {}
         # Pairs that were distilled since the optimizer's last step.
         self._distilled: Set[str] = set()
@@ -151,21 +100,12 @@ class DistillationScheduleHook(Hook):
         self._pairs = dict(distiller_of(runner, self).pairs.items())
         for name in self._own:
             if name not in self._pairs:
-                raise ConfigError(
-                    f'{_NAME}.pairs: the model has no pair {name!r}{suggest(name, self._pairs)} '
-                    f'(it has {", ".join(self._pairs)})'
-                )
+                hint = f'{suggest(name, self._pairs)} (it has {", ".join(self._pairs)})'
+                raise ConfigError(f'{_NAME}.pairs: the model has no pair {name!r}{hint}')
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ConfigError(
                 f'{_NAME}.by_epoch must be False with IterBasedTrainLoop, and times in iterations'
             )
-        for name in self._pairs:
-            begin = self._schedule(name).begin
-            if begin >= self._training_length(runner):
-                runner.logger.warning(
-                    f'{_NAME}: pairs.{name} begins at {begin:g}, after the end of the training; '
-                    f'it will never be distilled'
-                )
         # DDP gives zeros to parameters without a gradient, and weight decay would change those.
         self._step_hooks = [
             wrapper.optimizer.register_step_pre_hook(self._drop_gradients)
@@ -174,12 +114,13 @@ class DistillationScheduleHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set what holds for this iteration."""
-        now = runner.iter
+        now, length = runner.iter, runner.max_iters
         if self.by_epoch:
+            length = runner.max_epochs
             # runner.iter is of no use here if earlier epochs had another number of batches.
             now = runner.epoch + batch_idx / len(runner.train_dataloader)
         for name, pair in self._pairs.items():
-            weight = self._schedule(name).weight(now, self._training_length(runner))
+            weight = self._own.get(name, self._default).weight(now, length)
             active = weight is not None
             if active != pair.active:
                 unit = 'epochs' if self.by_epoch else 'iterations'
@@ -201,12 +142,6 @@ class DistillationScheduleHook(Hook):
         for hook in self._step_hooks:
             hook.remove()
 
-    def _schedule(self, name: str) -> PairSchedule:
-        return self._own.get(name, self._default)
-
-    def _training_length(self, runner: Runner) -> int:
-        return runner.max_epochs if self.by_epoch else runner.max_iters
-
     def _drop_gradients(self, *_: Any) -> None:
         for name, pair in self._pairs.items():
             if name not in self._distilled:
@@ -223,12 +158,38 @@ class DistillationScheduleHook(Hook):
                 scalars.pop(key)
 
 
-def _check_time(value: Any, by_epoch: bool, where: str) -> None:
-    if not _is_number(value) or value < 0:
-        raise ConfigError(f'{where} must be a number from 0, got {value!r}')
-    if not by_epoch and value != int(value):
-        raise ConfigError(f'{where} counts iterations and must be whole, got {value!r}')
+def _read_schedule(cfg: Dict, by_epoch: bool, where: str) -> PairSchedule:
+    begin, end = cfg['begin'], cfg['end']
+    warmup = _read_ramp(cfg['warmup'], 'start_factor', by_epoch, f'{where}.warmup')
+    decay = _read_ramp(cfg['decay'], 'end_factor', by_epoch, f'{where}.decay')
+    _check_number(begin, f'{where}.begin', whole=not by_epoch)
+    if end is not None:
+        _check_number(end, f'{where}.end', whole=not by_epoch)
+        needed = sum(ramp.length for ramp in (warmup, decay) if ramp is not None)
+        if end <= begin or needed > end - begin:
+            raise ConfigError(
+                f'{where}.end must be later than begin={begin} and leave room for warmup and '
+                f'decay, got {end}'
+            )
+    return PairSchedule(begin, end, warmup, decay)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _read_ramp(cfg: Optional[Dict], factor_key: str, by_epoch: bool, where: str) -> Optional[Ramp]:
+    if cfg is None:
+        return None
+    check_keys(cfg, ('length', factor_key, 'curve'), ('length',), where)
+    ramp = Ramp(cfg['length'], cfg.get(factor_key, 0.0), cfg.get('curve', 'linear'))
+    _check_number(ramp.length, f'{where}.length', whole=not by_epoch)
+    _check_number(ramp.factor, f'{where}.{factor_key}')
+    if ramp.length == 0:
+        raise ConfigError(f'{where}.length must be above 0, got 0; None leaves the ramp out')
+    if ramp.curve not in list(_CURVES):
+        raise ConfigError(f"{where}.curve must be 'linear' or 'cosine', got {ramp.curve!r}")
+    return ramp
+
+
+def _check_number(value: Any, where: str, whole: bool = False) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+    if not number or whole and value != int(value):
+        kind = 'whole number of iterations' if whole else 'number'
+        raise ConfigError(f'{where} must be a {kind} from 0, got {value!r}')

@@ -41,4 +41,4 @@ del student
 
 # As in all runs of this package: whole files, and each GPU draws its own noise.
 default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
-randomness = dict(diff_rank_seed=True)
+randomness = dict(seed=None, diff_rank_seed=True)

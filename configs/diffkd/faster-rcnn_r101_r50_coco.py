@@ -30,4 +30,4 @@ optim_wrapper = dict(optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_t
 
 # As in all runs of this package: whole files, and each GPU draws its own noise.
 default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
-randomness = dict(diff_rank_seed=True)
+randomness = dict(seed=None, diff_rank_seed=True)

@@ -29,8 +29,7 @@ def apply_training_policy(cfg: Config) -> None:
     if hook is not None and hook['type'] in ('CheckpointHook', CheckpointHook):
         cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type='mmdiffkd.SafeCheckpointHook'))
     if cfg.launcher != 'none':
-        randomness = cfg.get('randomness') or dict(seed=None)
-        cfg.randomness = dict(dict(diff_rank_seed=True), **randomness)
+        cfg.randomness = {**dict(seed=None, diff_rank_seed=True), **(cfg.get('randomness') or {})}
 
 
 def add_hook(cfg: Config, kind: str, **settings: Any) -> None:

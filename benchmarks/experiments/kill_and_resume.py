@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Is anything lost when a run is killed? SIGKILL at random moments, then a comparison bit by bit.
 
-A short detection run is trained once without a break, and then again and again under fire: killed
-at a random moment with its data loading workers, started again with --resume, until it gets to its
-end. Weights, moments of the optimizer and schedules must be those of the unbroken run. One
-run in two counts epochs, the other iterations, and both write checkpoints all the time.
+A short detection run is trained once without a break, and then again and again: killed at a random
+moment with its data loading workers, started again with --resume --exact-resume, until it ends.
+Weights, moments of the optimizer and schedules must be those of the unbroken run. Every other run
+is by iterations instead of epochs, and all write checkpoints all the time.
 
     python benchmarks/experiments/kill_and_resume.py --kills 30
 """
@@ -119,7 +119,7 @@ def train(work_dir: Path, kind: str, folder: Path) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / 'tools/train.py'), str(config_of(work_dir, kind))]
     log = (work_dir / 'log.txt').open('a')
     return subprocess.Popen(
-        [*command, '--work-dir', str(folder), '--resume'],
+        [*command, '--work-dir', str(folder), '--resume', '--exact-resume'],
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,

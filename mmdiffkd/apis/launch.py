@@ -26,7 +26,7 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 # Keys that mmengine and the hosts read beside the arguments of mmengine's runner.
 _OTHER_KEYS = (
     'cudnn_benchmark', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg',
-    'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline', 'vis_backends',
+    'runner_type', 'sync_bn', 'training_policy', 'tta_model', 'tta_pipeline', 'vis_backends',
 )  # fmt: skip
 
 

@@ -133,6 +133,7 @@ def optimize_teacher(
     def optimize(shape: ImageShape) -> None:
         images, samples = random_batch(shape, 1 if fed else 2)
         with blaming('teacher', images):
-            teacher.optimize(lambda: teacher.features(images, samples, pairs, features))
+            run = lambda: teacher.features(images, samples, pairs, features)  # noqa: E731
+            teacher.optimize(run, [path.module for pair in pairs for path in pair.replaced])
 
     first_accepted([shape] if fed else [small, shape], optimize)

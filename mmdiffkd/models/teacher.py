@@ -14,22 +14,21 @@ from torch import Tensor, nn
 from mmdiffkd.capture import FeatureCapture, replaced_input
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_config
-from mmdiffkd.models.configs import untrained_config
 from mmdiffkd.models.dry_run import undisturbed
 from mmdiffkd.models.hosts import build_model, is_plain, run_for_features
 from mmdiffkd.models.input_matching import StudentInput, teacher_converter
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.preprocessing import InputConverter
 from mmdiffkd.models.teacher_speed import (
+    PRECISIONS,
     Features,
     Precision,
-    check_switches,
     compile_children,
     fold_batch_norms,
     relative_difference,
     use_channels_last,
 )
-from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
+from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights, random_teacher
 
 # Largest difference of a feature, relative to its largest element, that a change which is to leave
 # features alone may make. Rounding in float32 makes about 1e-6.
@@ -96,21 +95,19 @@ class FrozenTeacher:
     ) -> None:
         check_patterns(ignore_keys)
         switches = dict(fold_bn=fold_bn, channels_last=channels_last, compile=compile)
-        check_switches(precision, trust_checkpoint=trust_checkpoint, **switches)
+        for name, value in dict(switches, trust_checkpoint=trust_checkpoint).items():
+            if not isinstance(value, bool):
+                raise ConfigError(f'teacher.{name} must be True or False, got {value!r}')
+        if precision not in (None, *PRECISIONS):
+            raise ConfigError(
+                f'teacher.precision must be None, {", ".join(map(repr, PRECISIONS))}, got '
+                f'{precision!r}'
+            )
         self.config, self.input, self._classes = config, input, classes
         self.switches = switches
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
-            self.model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
-            # Modules of torch have no such method and are initialised when they are built.
-            if hasattr(self.model, 'init_weights'):
-                self.model.init_weights()
-            print_log(
-                'The teacher has random weights (teacher.checkpoint="random"): good for a smoke '
-                'run, nothing can be learned from it.',
-                'current',
-                logging.WARNING,
-            )
+            self.model = random_teacher(config)
         else:
             self.model = build_model(config, 'teacher.config')
             listed = load_teacher_weights(
@@ -225,11 +222,12 @@ class FrozenTeacher:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs
 
-    def optimize(self, run: Callable[[], Features]) -> None:
+    def optimize(self, run: Callable[[], Features], replaced: Iterable[str] = ()) -> None:
         """Make all following forwards cheaper, as the constructor's switches say.
 
         Args:
             run: Function that yields the features of an image, which are to stay the same.
+            replaced: Names of the modules that get inputs of the student.
         """
         with undisturbed(self.model):
             reference = run()
@@ -240,7 +238,8 @@ class FrozenTeacher:
         self._precision = self._wanted_precision
         self._precision.apply_to(self.model)
         if self.switches['compile']:
-            names = compile_children(self.model, self.capture.paths)
+            wrapped = [*(path.module for path in self.capture.paths), *replaced]
+            names = compile_children(self.model, wrapped)
             print_log(f'teacher.compile: {", ".join(names) or "nothing to compile"}', 'current')
 
     def _keep_if_equal(
@@ -254,9 +253,7 @@ class FrozenTeacher:
         before = self.model, self.capture, self._runs_channels_last
         try:
             self.model = copy.deepcopy(self.model)
-            self.capture = FeatureCapture(
-                self.model, [p.text for p in self.capture.paths], 'teacher'
-            )
+            self.capture = FeatureCapture(self.model, self.capture.texts, role='teacher')
             self._runs_channels_last |= switch == 'channels_last'
             change(self.model)
             difference = relative_difference(run(), reference)

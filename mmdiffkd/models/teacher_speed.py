@@ -7,11 +7,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional
 
 import mmcv.cnn
 import torch
-from mmcv.cnn import fuse_conv_bn
 from torch import Tensor, nn
-
-from mmdiffkd.capture import FeaturePath
-from mmdiffkd.errors import ConfigError, suggest
 
 Features = Dict[str, List[Tensor]]
 
@@ -26,31 +22,14 @@ _CAST_LAYERS = {
 }
 
 
-def check_switches(precision: Any, **switches: Any) -> None:
-    """Raise :class:`ConfigError` unless the switches of a teacher have values that they can have.
-
-    Args:
-        precision: Value of ``teacher.precision``.
-        **switches: Values of switches that are on or off, by their keys.
-    """
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise ConfigError(f'teacher.{name} must be True or False, got {value!r}')
-    if precision is not None and precision not in list(PRECISIONS):
-        raise ConfigError(
-            f'teacher.precision must be None or one of {", ".join(map(repr, PRECISIONS))}, got '
-            f'{precision!r}{suggest(precision, PRECISIONS)}'
-        )
-
-
 def fold_batch_norms(model: nn.Module) -> None:
-    """Make the batch norms of backbone and neck part of the convolutions before them.
+    """Make batch norms part of the convolutions before them, in backbone and neck if it has them.
 
-    Nearly all of the time goes there. A model without these parts is folded as a whole.
+    Nearly all of the time goes there.
     """
     parts = [getattr(model, name) for name in ('backbone', 'neck') if hasattr(model, name)]
     for part in parts or [model]:
-        fuse_conv_bn(part)
+        mmcv.cnn.fuse_conv_bn(part)
     model.requires_grad_(False).eval()
 
 
@@ -62,10 +41,11 @@ def use_channels_last(model: nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
     for module in operations:
         # RoIAlign and deformable convolutions read the memory of maps as (N, C, H, W).
-        module.register_forward_pre_hook(_with_contiguous_inputs, with_kwargs=True)
+        module.register_forward_pre_hook(with_contiguous_inputs, with_kwargs=True)
 
 
-def _with_contiguous_inputs(module: nn.Module, args: tuple, kwargs: dict) -> Tuple[tuple, dict]:
+def with_contiguous_inputs(module: nn.Module, args: tuple, kwargs: dict) -> Tuple[tuple, dict]:
+    """Forward pre-hook: make all tensors contiguous."""
     return map_tensors(Tensor.contiguous, (args, kwargs))
 
 
@@ -73,7 +53,7 @@ class Precision:
     """The precision that a model computes in, whatever the run around it has.
 
     Args:
-        name: A key of :data:`PRECISIONS`, or None for the precision of the run.
+        name: Key of :data:`PRECISIONS`, or None for the precision of the run.
     """
 
     def __init__(self, name: Optional[str]) -> None:
@@ -90,10 +70,10 @@ class Precision:
             return
         operations, inside = mmcv_operations(model)
         for module in operations:
-            module.forward = _computing_in_float32(module.forward)
+            module.forward = computing_in_float32(module.forward)
         for module in model.modules():
             if hasattr(module, 'predict_by_feat'):
-                module.register_forward_hook(lambda _, args, output: map_tensors(_float, output))
+                module.register_forward_hook(lambda _, args, output: map_tensors(to_float, output))
             if type(module) in _CAST_LAYERS and module not in inside:
                 module.to(self.dtype)
 
@@ -106,7 +86,7 @@ class Precision:
 
     def of_input(self, value: Tensor) -> Tensor:
         """An input of the model: float32 if the precision is set, for autocast to begin with."""
-        return value if self.dtype is None else _float(value)
+        return value if self.dtype is None else to_float(value)
 
     def of_output(self, value: Tensor, dtype: torch.dtype) -> Tensor:
         """An output of the model in the precision ``dtype`` of the run around it."""
@@ -132,20 +112,21 @@ def mmcv_operations(model: nn.Module) -> Tuple[List[nn.Module], Set[nn.Module]]:
     return operations, {part for module in operations for part in module.modules()}
 
 
-def _computing_in_float32(forward: Callable) -> Callable:
+def computing_in_float32(forward: Callable) -> Callable:
     """A forward whose inputs are float32, and whose output has the precision of its first one."""
 
     @functools.wraps(forward)
     def run(*args: Any, **kwargs: Any) -> Any:
         given = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         with torch.autocast(given.device.type, enabled=False):
-            output = forward(*map_tensors(_float, args), **map_tensors(_float, kwargs))
+            output = forward(*map_tensors(to_float, args), **map_tensors(to_float, kwargs))
         return map_tensors(lambda tensor: tensor.to(given.dtype), output)
 
     return run
 
 
-def _float(tensor: Tensor) -> Tensor:
+def to_float(tensor: Tensor) -> Tensor:
+    """A floating-point tensor in float32; others stay."""
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
@@ -160,29 +141,19 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
     return value
 
 
-def compile_children(model: nn.Module, paths: Iterable[FeaturePath]) -> List[str]:
-    """Run the direct children of a model through ``torch.compile``, from their first call on.
-
-    Children that hold a captured module inside are left out, because what wraps its ``forward``
-    cannot be compiled.
+def compile_children(model: nn.Module, captured: Iterable[str]) -> List[str]:
+    """Run children of a model through ``torch.compile``, and return their names.
 
     Args:
         model: Model whose children are compiled.
-        paths: Paths that are captured or replaced in it.
-
-    Returns:
-        The names of the compiled children.
+        captured: Names of modules whose forward is wrapped. Children that are or hold one are left
+            out, because a wrapper cannot be compiled.
     """
-    holding = {path.module.partition('.')[0] for path in paths if '.' in path.module}
-    compiled = []
-    for name, child in model.named_children():
-        # Containers have no forward of their own.
-        runs = type(child).forward is not nn.Module.forward and name != 'data_preprocessor'
-        if runs and name not in holding:
-            # On the instance, where the capture finds it and wraps it.
-            child.forward = torch.compile(child.forward)
-            compiled.append(name)
-    return compiled
+    wrapped = {name.partition('.')[0] for name in captured}
+    names = [name for name, _ in model.named_children() if name not in wrapped]
+    for name in names:
+        model.get_submodule(name).compile()
+    return names
 
 
 def relative_difference(features: Features, reference: Features) -> float:
@@ -190,10 +161,7 @@ def relative_difference(features: Features, reference: Features) -> float:
 
     Args:
         features: Name -> tensors.
-        reference: Name -> as many tensors.
-
-    Returns:
-        Not a number if a feature has such elements; infinity if shapes differ.
+        reference: Name -> tensors of the same shapes; for others the difference is infinite.
     """
     ratios = [0.0]
     for name, expected in reference.items():

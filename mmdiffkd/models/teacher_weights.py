@@ -1,5 +1,6 @@
 """Loading the weights of a teacher."""
 
+import logging
 import re
 from typing import Any, Dict, Sequence
 
@@ -11,7 +12,27 @@ from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import fitting_prefixes, load_strictly, tensors_in, weights_of
 from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_file
-from mmdiffkd.models.configs import load_config
+from mmdiffkd.models.configs import load_config, untrained_config
+from mmdiffkd.models.hosts import build_model
+
+
+def random_teacher(config: Any) -> nn.Module:
+    """A teacher with random weights, with a warning.
+
+    Args:
+        config: Value of ``teacher.config``.
+    """
+    print_log(
+        'The teacher has random weights (teacher.checkpoint="random"): good for a smoke run, '
+        'nothing can be learned from it.',
+        'current',
+        logging.WARNING,
+    )
+    model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
+    # Modules of torch have no such method and are initialised when they are built.
+    if hasattr(model, 'init_weights'):
+        model.init_weights()
+    return model
 
 
 def load_teacher_weights(
@@ -27,16 +48,16 @@ def load_teacher_weights(
     A file of a backbone alone is taken for a model that has no other weights than its backbone's.
 
     Args:
-        model: Built from ``config``.
-        config: As given in the distiller's config; ``'zoo'`` looks the weight up by it.
-        checkpoint: A path, a URL or ``'zoo'``.
+        model: Model built from ``config``.
+        config: Value of ``teacher.config``, by which ``'zoo'`` looks the weights up.
+        checkpoint: Path, URL or ``'zoo'``.
         ignore_keys: Regular expressions for keys that may not fit.
-        trust_checkpoint: Unpickle whatever the file contains.
-        prefix: See :func:`mmdiffkd.checkpoints.weights.weights_of`.
+        trust_checkpoint: Whether the file may hold objects other than weights.
+        prefix: Beginning of the names of the weights to load.
 
     Returns:
-        The names of the classes as the file has them. What a library publishes is of the classes
-        in its config, whatever older versions called them.
+        The names of the classes in the file; None for published weights, whose classes are those of
+        their config, whatever older versions called them.
     """
     location = _published_weight(config) if checkpoint == 'zoo' else checkpoint
     if not isinstance(location, str):

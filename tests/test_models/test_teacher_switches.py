@@ -207,16 +207,13 @@ def test_relative_difference():
 
 class TestCompile:
     def test_agrees(self, toy_teacher, images):
-        """The neck is captured itself, the head inside; sizes and the early end may vary."""
+        """Sizes and the early end may vary."""
         teacher = toy_teacher_with(toy_teacher, compile=True)
         sizes = [images, images[:, :, :, :16]]
         expected = [features_of(teacher, size) for size in sizes]
         optimize(teacher, images)
-        compiled = [n for n, child in teacher.model.named_children() if 'forward' in vars(child)]
-        assert compiled == ['backbone', 'neck']
         for size, features in zip(sizes, expected):
             assert relative_difference(features_of(teacher, size), features) < 1e-5
-        assert [n for n, c in teacher.model.named_children() if 'forward' in vars(c)] == compiled
 
 
 @pytest.mark.parametrize(

@@ -93,29 +93,14 @@ def _draw_errors(prediction: Axes, feature: Axes, sweeps: Sequence[NoiseSweep]) 
         prediction.plot(sweep.timesteps, sweep.prediction_error, color=colour, label=label)
         feature.plot(sweep.timesteps, sweep.relative_error(sweep.noisy), '--', color=colour)
         feature.plot(sweep.timesteps, sweep.relative_error(sweep.denoised), color=colour)
-    for axes, reference, title, unit in (
-        (prediction, 'predicting zero', 'Is the noise found?', 'squared error'),
-        (
-            feature,
-            'the mean feature',
-            'Does denoising bring the feature back?',
-            'squared error / variance',
-        ),
-    ):
+    prediction.set(ylabel='squared error of the noise', title='Is the noise found?')
+    feature.set(ylabel='squared error / variance', title='Does denoising recover the feature?')
+    for axes, reference in ((prediction, 'predicting zero'), (feature, 'the mean feature')):
         axes.axhline(1, color=GREY, linestyle=':')
-        axes.text(
-            sweeps[0].timesteps[-1],
-            1.01,
-            reference,
-            fontsize=8,
-            color=GREY,
-            ha='right',
-            va='bottom',
-        )
+        style = dict(fontsize=8, color=GREY, ha='right', va='bottom')
+        axes.text(sweeps[0].timesteps[-1], 1.01, reference, **style)
         axes.axvline(start, color=GREY, linewidth=0.8, label=f'students start at t = {start}')
         axes.set_xlabel('noise level t', fontsize=9)
-        axes.set_ylabel(unit, fontsize=9)
-        axes.set_title(title, fontsize=11, loc='left')
         tidy(axes)
     # The scale ignores the denoised feature, which may diverge at unusually high noise.
     highest = max(sweep.relative_error(sweep.noisy).max() for sweep in sweeps)

@@ -68,7 +68,6 @@ def set_up(tmp_path):
     ('variables', 'venv', 'engine', 'mmcv'),
     [
         ({}, '.venv', 'onedl-mmengine==', 'onedl-mmcv=='),
-        ({'MMDIFFKD_STACK': 'onedl'}, '.venv', 'onedl-mmengine==', 'onedl-mmcv=='),
         ({'MMDIFFKD_STACK': 'openmmlab'}, '.venv-openmmlab', 'mmengine==', 'mmcv=='),
     ],
 )

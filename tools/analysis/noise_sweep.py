@@ -2,8 +2,8 @@
 """Draw how well a trained noise predictor denoises the features of the teacher.
 
 The teacher's features of one training batch get noise of growing strength and are denoised with
-DDIM, as those of the student are in training. The figure shows the errors before and after denoising
-over the noise level for every level of a pair, and pictures of the first level.
+DDIM, as those of the student are in training. The figure shows the errors before and after
+denoising over the noise level for every level of a pair, and pictures of the first level.
 
 Example:
     python tools/analysis/noise_sweep.py CONFIG work_dirs/my_run/epoch_12.pth --out sweep.png

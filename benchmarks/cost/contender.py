@@ -78,10 +78,11 @@ class Contender:
     def loss(self) -> Tensor:
         """Total loss of the batch, with its graph."""
         with self._autocast():
-            losses = self.model(**self._data(), mode='loss')
+            losses = self.model(**self.data(), mode='loss')
         return self.model.parse_losses(losses)[0]
 
-    def _data(self) -> Dict[str, Any]:
+    def data(self) -> Dict[str, Any]:
+        """The batch after the data preprocessor."""
         return self.model.data_preprocessor(copy.deepcopy(self.batch), True)
 
     def _autocast(self) -> torch.autocast:

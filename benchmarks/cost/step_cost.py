@@ -3,8 +3,8 @@
 
 Three models with random weights are built from a distillation config: the student alone, a naive
 distiller (naive_distiller.py) with the same losses, and the distiller, which --switches repeats
-with other settings. They take turns on the same batch of miniature data in one process, so that a drift
-of the machine's speed affects all of them. Times are medians; bytes and operations are exact.
+with other settings. They take turns on the same batch of miniature data in one process, so that a
+drift of the machine's speed affects all of them. Times are medians; bytes and operations are exact.
 """
 
 import argparse
@@ -76,17 +76,16 @@ def measure(
     }
     order = list(contenders.values())
     for index in range(warmup + steps):
-        # The order alternates, so that no model always follows the same one.
+        # No model always follows the same one.
         for contender in order if index % 2 else reversed(order):
             contender.step()
     for contender in order:
         contender.rounds = contender.rounds[warmup:]
-    images = contenders[STUDENT]._data()['inputs']
     return dict(
         setting=dict(
             config=Path(cfg.filename).stem,
             pairs=list(cfg.model.pairs),
-            images=list(images.shape),
+            images=list(contenders[STUDENT].data()['inputs'].shape),
             amp=amp,
             device=device_name(torch.device(device)),
             torch=torch.__version__,

@@ -193,7 +193,7 @@ def step_seconds(directory: Path) -> float:
 
 def main() -> None:
     args = parse_args()
-    # The operations are too small for a second thread; on a busy machine threads wait for each other.
+    # The operations are too small for several threads, which would wait for each other.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     try:
         Quickstart(args.work_dir.resolve(), args.fresh).run()

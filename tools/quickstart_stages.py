@@ -16,8 +16,8 @@ class Stages:
     """Runs steps that fill one directory each, and skips finished ones.
 
     A marker file in the directory tells whether the step is finished. So an interrupted step is
-    repeated, and directories without a marker are not touched. A step is also repeated if an earlier
-    one was, or if its settings have changed.
+    repeated, and directories without a marker are not touched. A step is also repeated if an
+    earlier one was, or if its settings have changed.
 
     Args:
         total: Number of steps, for the headers.

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint of the distiller or the student (default with --teacher: the config's)',
+        help="checkpoint of the distiller or the student (default with --teacher: the config's)",
     )
     parser.add_argument('--teacher', action='store_true', help='evaluate the teacher instead')
     parser.add_argument('--out', help='file for the predictions (.pkl), for offline evaluation')

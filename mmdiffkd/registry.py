@@ -15,13 +15,13 @@ MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,
     scope='mmdiffkd',
-    locations=['mmdiffkd.models'],
+    locations=['mmdiffkd.models', 'mmdiffkd.models.backbones', 'mmdiffkd.models.necks'],
 )
 MODEL_WRAPPERS = Registry(
     'model_wrapper',
     parent=MMENGINE_MODEL_WRAPPERS,
     scope='mmdiffkd',
-    locations=['mmdiffkd.models'],
+    locations=['mmdiffkd.engine.cpu_data_parallel'],
 )
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.engine.hooks']

@@ -1,7 +1,7 @@
 """Distillation the naive way, to compare costs with. No training uses it."""
 
 import copy
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Sequence
 
 import torch
 from mmengine.registry import MODELS
@@ -25,18 +25,14 @@ class NaiveTeacher(FrozenTeacher):
 
     @torch.no_grad()
     def features(
-        self,
-        inputs: Tensor,
-        data_samples: Optional[Sequence] = None,
-        replacements: Any = None,
-        paths: Any = None,
+        self, inputs: Tensor, data_samples: Any, pairs: Sequence, student_features: Any
     ) -> Dict[str, List[Tensor]]:
-        """As in :class:`FrozenTeacher`, for all paths; ``replacements`` are refused."""
-        if replacements:
+        """As in :class:`FrozenTeacher`, for pairs without ``teacher_inputs``."""
+        if any(pair.replaced for pair in pairs):
             raise NotImplementedError('the naive distiller knows no pairs with teacher_inputs')
         with self.capture as features:
             self.model(self.converter(inputs, data_samples), data_samples, mode='loss')
-        return features
+        return {pair.name: features[pair.teacher_path] for pair in pairs}
 
 
 def has_diffusion_head(pair: Dict) -> bool:

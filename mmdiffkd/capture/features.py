@@ -24,40 +24,44 @@ class FeatureCapture:
         features['neck']                    # one tensor per level
         features['bbox_head.retina_cls']    # one tensor per call of the shared module
 
-    The modules' ``forward`` is wrapped inside the ``with`` block only, also when it raises. Hooks
-    would miss the hosts' direct calls, such as ``self.bbox_head.forward(x)``. Tensors are copied
-    when they are captured, because a later in-place operation (the ReLU after a batch norm) would
-    change them.
+    The ``forward`` of the modules is wrapped inside the ``with`` block only. Forward hooks would
+    miss direct calls of the hosts, such as ``self.bbox_head.forward(x)``. Tensors are copied when
+    they are captured, because a later in-place operation (the ReLU after a batch norm) would change
+    them.
 
     Args:
-        model: The model that will run.
-        paths: What :meth:`FeaturePath.parse` accepts.
-        role: Named in errors, ``'student'`` or ``'teacher'``.
+        model: Model that will run.
+        paths: Module paths, see :meth:`FeaturePath.parse`.
+        role: Name of the model in errors, such as ``'student'`` or ``'teacher'``.
 
     Attributes:
-        stop_after: Path to number of tensors. If not empty, the block is left as soon as every
-            path has yielded that many: the rest of the forward does not run.
-        may_yield_nothing: Whether a module that does not run is no error.
-        calls: Path to number of calls in the last forward, that of a :meth:`subset` included.
+        stop_after: Path -> number of tensors. If not empty, the ``with`` block is left as soon as
+            every path has yielded that many: the rest of the forward does not run.
+        may_yield_nothing: Whether a path may yield nothing in a forward; otherwise it is an error.
+        calls: Path -> number of calls of its module in the last forward.
 
     Raises:
         ValueError: If a path is malformed or names no module; the closest names are listed.
     """
 
     def __init__(self, model: nn.Module, paths: Iterable[str], role: str = 'model') -> None:
-        self.role = role
-        self.model = model
+        self.role, self.model = role, model
         self.paths = list(dict.fromkeys(resolve_path(model, path, role) for path in paths))
         self.stop_after: Dict[str, int] = {}
         self.may_yield_nothing = False
         self.calls: Dict[str, int] = {}
         self._features: Dict[str, List[Tensor]] = {}
         self._wrapped = ExitStack()
-        # Shared by all subsets. torch.compile would compile the model again for other callables.
-        self._taps: Dict[Tuple[str, Tuple[FeaturePath, ...]], _Tap] = {}
+        # Shared by all subsets: for other callables torch.compile would compile the model again.
+        self._taps: Dict[Tuple[str, Tuple[FeaturePath, ...]], Tap] = {}
+
+    @property
+    def texts(self) -> List[str]:
+        """The paths as they are written in a config."""
+        return [path.text for path in self.paths]
 
     def subset(self, paths: Iterable[str]) -> 'FeatureCapture':
-        """A capture of some of the paths alone, which ends the forward when these are done."""
+        """A capture of some of the paths, which ends the forward when these are done."""
         wanted = set(paths)
         part = copy.copy(self)
         part.paths = [path for path in self.paths if path.text in wanted]
@@ -72,14 +76,14 @@ class FeatureCapture:
             by_module[path.module] = (*by_module.get(path.module, ()), path)
         with ExitStack() as wrapped:
             for name, paths in by_module.items():
-                # Looked up anew: the runner may have replaced a module since (SyncBN, for one).
+                # Looked up anew, because the runner may have replaced a module (SyncBN).
                 module = self.model.get_submodule(name)
                 wrap = functools.partial(self._tap, name, paths)
                 wrapped.enter_context(wrapped_forward(module, wrap))
             self._wrapped = wrapped.pop_all()
         return self._features
 
-    def __exit__(self, error_type, error, traceback) -> bool:
+    def __exit__(self, error_type: Any, error: Any, traceback: Any) -> bool:
         self._wrapped.close()
         features, self._features = self._features, {}
         if error_type is AllCaptured:
@@ -89,22 +93,22 @@ class FeatureCapture:
             return False
         for text, tensors in features.items():
             if not tensors and not self.may_yield_nothing:
-                raise RuntimeError(self._nothing(text))
+                raise RuntimeError(self._why_nothing(text))
         return False
 
-    def _nothing(self, text: str) -> str:
+    def _why_nothing(self, text: str) -> str:
         module = self.model.get_submodule(FeaturePath.parse(text).module)
         reason = f'{type(self.model).__name__} did not run this module in its forward'
         if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
             names = ', '.join(repr(f'{text}.{name}') for name, _ in module.named_children())
-            reason = f'a {type(module).__name__} never runs itself; name one of {names}'
+            reason = f'a {type(module).__name__} never runs itself; choose one of {names}'
         return f'{self.role} path {text!r} yielded nothing: {reason}'
 
-    def _tap(self, name: str, paths: Tuple[FeaturePath, ...], forward: Callable) -> '_Tap':
-        """What stands in for a module's ``forward``, always the same for the same one."""
+    def _tap(self, name: str, paths: Tuple[FeaturePath, ...], forward: Callable) -> 'Tap':
+        """What stands in for a module's ``forward``, always the same object for the same one."""
         tap = self._taps.get((name, paths))
         if tap is None or tap.forward != forward:
-            tap = self._taps[name, paths] = _Tap(paths, forward)
+            tap = self._taps[name, paths] = Tap(paths, forward)
         tap.capture = self
         return tap
 
@@ -115,34 +119,33 @@ class FeatureCapture:
             raise AllCaptured
 
     def store(self, path: FeaturePath, value: Any) -> None:
-        """Keep what a path yields of a module's output or input."""
+        """Keep the tensors that a path picks of a module's output or argument."""
+        where = f'{self.role} path {path.text!r}'
         for index in path.indices:
-            picked = _pick(value, index) if isinstance(value, (tuple, list)) else None
+            picked = pick(value, index) if isinstance(value, (tuple, list)) else None
             if picked is None:
-                raise ValueError(
-                    f'{self.role} path {path.text!r}: [{index}] does not apply to '
-                    f'{describe_value(value)}'
-                )
+                raise ValueError(f'{where}: [{index}] does not apply to {describe_value(value)}')
             value = picked
         tensors = [value] if isinstance(value, Tensor) else value
-        if not _is_sequence_of_tensors(tensors):
+        is_sequence = isinstance(tensors, (tuple, list)) and len(tensors) > 0
+        if not is_sequence or not all(isinstance(item, Tensor) for item in tensors):
             raise ValueError(
-                f'{self.role} path {path.text!r} yields {describe_value(value)}; choose a part of '
-                f"it with an index, as in '{path.module}[0]', or another module"
+                f'{where} yields {describe_value(value)}; choose a part of it with an index, as in '
+                f"'{path.module}[0]', or another module"
             )
         self._features[path.text] += [tensor.clone() for tensor in tensors]
         self.calls[path.text] += 1
 
 
-class _Tap:
-    """A module's ``forward`` for the time of a capture.
+class Tap:
+    """A module's ``forward`` during a capture.
 
     Args:
-        paths: Those of this module.
-        forward: The module's own.
+        paths: Paths that begin with this module.
+        forward: Forward of the module itself.
 
     Attributes:
-        capture: Where features go; the one that is open.
+        capture: The capture that is open, which gets the features.
     """
 
     def __init__(self, paths: Tuple[FeaturePath, ...], forward: Callable) -> None:
@@ -150,14 +153,14 @@ class _Tap:
         self.paths, self.forward = paths, forward
         self.capture: Optional[FeatureCapture] = None
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward, and store what the paths pick of its arguments and output."""
         capture = self.capture
         for path in self.paths:
             if path.argument is not None:
                 where = f'{capture.role} path {path.text!r}'
                 place = locate_argument(self.forward, args, kwargs, path.argument, where)
-                given = {**dict(enumerate(args)), **kwargs}
-                capture.store(path, given[place])
+                capture.store(path, {**dict(enumerate(args)), **kwargs}[place])
         capture.stop_if_complete()
         output = self.forward(*args, **kwargs)
         for path in self.paths:
@@ -169,9 +172,9 @@ class _Tap:
 
 @contextmanager
 def wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> Iterator[None]:
-    """Put a wrapper around a module's ``forward``, and take it away again."""
+    """Put a wrapper around a module's ``forward`` inside the ``with`` block."""
     previous = vars(module).get('forward')
-    # On the instance, where it hides the class's own until it is deleted.
+    # On the instance, where it hides the method of the class until it is deleted.
     module.forward = wrap(module.forward)
     try:
         yield
@@ -182,23 +185,15 @@ def wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> 
             module.forward = previous
 
 
-def _pick(values: Union[tuple, list], index: str) -> Any:
-    """The part of ``values`` at an index or a slice, None if there is none."""
+def pick(values: Union[tuple, list], index: str) -> Any:
+    """The part of ``values`` at an index such as ``'-1'`` or ``'1:'``, None if there is none."""
     if ':' in index:
         start, stop = (int(number) if number else None for number in index.split(':'))
         return values[start:stop] or None
     return values[int(index)] if -len(values) <= int(index) < len(values) else None
 
 
-def _is_sequence_of_tensors(value) -> bool:
-    return (
-        isinstance(value, (tuple, list))
-        and len(value) > 0
-        and all(isinstance(item, Tensor) for item in value)
-    )
-
-
-def describe_value(value: Union[Tensor, tuple, list, dict]) -> str:
+def describe_value(value: Any) -> str:
     """Type of a value, and the shape of a tensor, in words for an error message."""
     if isinstance(value, Tensor):
         return f'a tensor of shape {tuple(value.shape)}'

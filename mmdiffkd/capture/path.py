@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from typing import Callable, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
@@ -11,16 +11,15 @@ _PATH = re.compile(
     r'(?P<module>[^\[\]:]+)(?P<indices>(\[(-?\d+|-?\d*:-?\d*)\])*)'
     r'(?P<input>:input(\[(?P<argument>\w+)\])?)?'
 )
-_MAX_SUGGESTIONS = 5
 
 
 class FeaturePath(NamedTuple):
     """Where a feature is read.
 
     Attributes:
-        text: As written in the config.
+        text: Path as it is written in the config.
         module: Dotted name of a submodule.
-        indices: Applied one after the other to the module's output (or input) if it is nested:
+        indices: Indices to apply one after the other to the module's output (or argument):
             ``'-1'``, or a slice such as ``'1:'``, which picks the upper levels of a pyramid.
         argument: Position (as ``'0'``) or name of the argument to read instead of the module's
             output, or None for the output.
@@ -49,12 +48,12 @@ def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePat
     """Parse a path and check that the model has its module.
 
     Raises:
-        ValueError: If it is malformed or names no module; the closest names are listed.
+        ValueError: If the path is malformed or names no module; the closest names are listed.
     """
     path = FeaturePath.parse(text)
     names = dict(model.named_modules(remove_duplicate=False))
     if path.module not in names:
-        close = difflib.get_close_matches(path.module, names, n=_MAX_SUGGESTIONS, cutoff=0.5)
+        close = difflib.get_close_matches(path.module, names, n=5, cutoff=0.5)
         close = close or [name for name in names if name and '.' not in name]
         raise ValueError(
             f'{role} path {path.text!r}: {type(model).__name__} has no module '
@@ -63,25 +62,30 @@ def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePat
     return path
 
 
-def locate_argument(forward: Callable, args: tuple, kwargs: dict, argument: str, where: str):
-    """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``."""
+def argument_name(forward: Callable, argument: str) -> str:
+    """The name of an argument that is given by its position or its name."""
     names = list(inspect.signature(forward).parameters)
+    by_position = argument.isdigit() and int(argument) < len(names)
+    return names[int(argument)] if by_position else argument
+
+
+def locate_argument(
+    forward: Callable, args: tuple, kwargs: dict, argument: str, where: str
+) -> Union[int, str, Any]:
+    """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``.
+
+    Raises:
+        ValueError: If it was not given.
+    """
+    names = list(inspect.signature(forward).parameters)
+    name = argument_name(forward, argument)
     position = int(argument) if argument.isdigit() else None
-    if position is None and argument in names:
-        position = names.index(argument)
+    if position is None and name in names:
+        position = names.index(name)
     if position is not None and position < len(args):
         return position
-    name = argument_name(forward, argument)
     if name in kwargs:
         return name
     raise ValueError(
         f'{where}: no argument {argument!r} was given; the module takes {", ".join(names)}'
     )
-
-
-def argument_name(forward: Callable, argument: str) -> str:
-    """The name of an argument that is given by its position or its name."""
-    names = list(inspect.signature(forward).parameters)
-    if argument.isdigit() and int(argument) < len(names):
-        return names[int(argument)]
-    return argument

@@ -2,7 +2,7 @@
 
 import functools
 from contextlib import contextmanager
-from typing import Callable, Iterable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 from torch import Tensor, nn
 
@@ -17,14 +17,14 @@ def replaced_input(
     """Give a module other values for one of its arguments, inside the ``with`` block.
 
     Args:
-        model: The model that will run.
-        path: An input path, such as that of ``'roi_extractor:input[rois]'``.
-        values: One per call of the module, in order.
-        role: Named in errors.
+        model: Model that will run.
+        path: Input path, such as that of ``'roi_extractor:input[rois]'``.
+        values: Values of the argument, one per call of the module, in order.
+        role: Name of the model in errors.
 
     Raises:
-        RuntimeError: If the module is called more or less often than there are values. (Less often
-            is all right if the forward is left early, because all is captured.)
+        RuntimeError: If the module is called more or less often than there are values. It may be
+            called less often if the forward ends early, because everything has been captured.
     """
     where = f'{role} path {path.text!r}'
     remaining = iter(values)
@@ -32,24 +32,22 @@ def replaced_input(
 
     def wrap(forward: Callable) -> Callable:
         @functools.wraps(forward)
-        def fed_forward(*args, **kwargs):
+        def with_other_input(*args: Any, **kwargs: Any) -> Any:
             nonlocal used
             place = locate_argument(forward, args, kwargs, path.argument, where)
             given = {**dict(enumerate(args)), **kwargs}
             if not isinstance(given[place], Tensor):
-                raise ValueError(
-                    f'{where}: only a tensor can be replaced, got {describe_value(given[place])}'
-                )
-            value = next(remaining, None)
-            if value is None:
+                got = describe_value(given[place])
+                raise ValueError(f'{where}: only a tensor can be replaced, got {got}')
+            given[place] = next(remaining, None)
+            if given[place] is None:
                 raise RuntimeError(f'{where}: called more often than there are values for it')
             used += 1
-            given[place] = value
             return forward(
                 *(given[i] for i in range(len(args))), **{name: given[name] for name in kwargs}
             )
 
-        return fed_forward
+        return with_other_input
 
     with wrapped_forward(model.get_submodule(path.module), wrap):
         try:

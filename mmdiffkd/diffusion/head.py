@@ -1,9 +1,10 @@
 """Heads: what turns a student and a teacher feature into the two tensors that are compared."""
 
 import math
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.diffusion.autoencoder import LinearAutoencoder
@@ -13,15 +14,15 @@ from mmdiffkd.diffusion.layers import conv_bn
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
 from mmdiffkd.diffusion.output import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
-from mmdiffkd.diffusion.recompute import Recompute
+from mmdiffkd.diffusion.recompute import recomputed
 
 
 class AlignHead(nn.Module):
     """Projects the student's channels to the teacher's and nothing more: the plain baseline.
 
     Args:
-        student_channels: Channels Cs of the student map.
-        teacher_channels: Channels Ct of the teacher map.
+        student_channels: Number Cs of channels of the student map.
+        teacher_channels: Number Ct of channels of the teacher map.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
@@ -31,8 +32,7 @@ class AlignHead(nn.Module):
     def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> HeadOutput:
         """Project (N, Cs, H, W) to the shape (N, Ct, H, W) of the teacher feature."""
         aligned = at_least_float32(self.align(student_feat))
-        target = at_least_float32(teacher_feat).detach()
-        return HeadOutput(refined=aligned, target=target, aligned=aligned.detach())
+        return HeadOutput(aligned, at_least_float32(teacher_feat).detach(), aligned.detach())
 
 
 class DiffKDHead(nn.Module):
@@ -40,25 +40,27 @@ class DiffKDHead(nn.Module):
 
     Knowledge Diffusion for Distillation, NeurIPS 2023. The student feature, projected to the
     width D, is mixed with noise by the noise adapter, denoised in ``num_steps`` DDIM steps and
-    projected. The noise predictor learns on the teacher's feature in the same forward.
+    projected. The noise predictor learns on the teacher's feature in the same forward. The output
+    has the losses ``diff`` (noise predictor) and, with an autoencoder, ``ae``, and the statistic
+    ``gamma``, the share of the student feature that is kept, (N,).
 
     Args:
-        student_channels: Channels Cs of the student map.
-        teacher_channels: Channels Ct of the teacher map.
+        student_channels: Number Cs of channels of the student map.
+        teacher_channels: Number Ct of channels of the teacher map.
         kernel_size: 3 for feature maps, 1 for vectors held as 1x1 maps (classifier logits).
         ae_channels: Width D of a linear autoencoder in whose latent space the diffusion works;
             None diffuses in the teacher's own width, D = Ct.
-        num_steps: Denoising steps K.
+        num_steps: Number K of denoising steps.
         num_train_timesteps: Length T of the diffusion chain.
-        reduction: Of the noise predictor's bottlenecks.
-        adapter_reduction: Of the noise adapter's bottleneck.
+        reduction: Reduction of the noise predictor's bottlenecks.
+        adapter_reduction: Reduction of the noise adapter's bottleneck.
         diffusion_weight: Weight of the noise predictor's loss (lambda 1 of the paper).
-        ae_weight: Weight of the autoencoder's loss (lambda 2).
-        checkpoint: Compute the activations of noise adapter and noise predictor again in backward
-            instead of keeping them: about a quarter of the memory for about a third more time.
-            Results stay the same; see :class:`Recompute` for what hooks see.
-        compile: Run the noise predictor through ``torch.compile``. The first steps take a while;
-            heads of one width share the code, whatever the size of their maps.
+        ae_weight: Weight of the autoencoder's loss (lambda 2 of the paper).
+        checkpoint: Whether the activations of noise adapter and noise predictor are computed again
+            in the backward pass instead of being kept. Results stay the same.
+        compile: Whether the noise predictor runs through ``torch.compile``.
+        sync_bn: Whether the batch norms always use the statistics of all GPUs; otherwise they
+            follow the ``sync_bn`` of the run.
 
     Raises:
         ValueError: If ``kernel_size``, ``num_steps``, a weight or a width cannot work.
@@ -81,29 +83,22 @@ class DiffKDHead(nn.Module):
         ae_weight: float = 1.0,
         checkpoint: bool = False,
         compile: bool = False,
+        sync_bn: bool = False,
     ) -> None:
         super().__init__()
         if kernel_size not in (1, 3):
-            raise ValueError(
-                f'kernel_size must be 3 (feature maps) or 1 (vectors), got {kernel_size!r}'
-            )
-        if ae_channels is not None and ae_channels < 1:
-            raise ValueError(f'ae_channels must be a positive integer or None, got {ae_channels!r}')
-        for name, value in (
-            ('num_train_timesteps', num_train_timesteps),
-            ('reduction', reduction),
-            ('adapter_reduction', adapter_reduction),
-        ):
-            if value < 1:
-                raise ValueError(f'{name} must be a positive integer, got {value!r}')
-        for name, value in (('diffusion_weight', diffusion_weight), ('ae_weight', ae_weight)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f'{name} must be a finite number from 0, got {value!r}')
-        self.diffusion_weight = diffusion_weight
-        self.ae_weight = ae_weight
+            raise ValueError(f'kernel_size must be 3 (maps) or 1 (vectors), got {kernel_size!r}')
+        width = teacher_channels if ae_channels is None else ae_channels
+        check_positive(
+            ae_channels=width,
+            num_train_timesteps=num_train_timesteps,
+            reduction=reduction,
+            adapter_reduction=adapter_reduction,
+        )
+        check_weights(diffusion_weight=diffusion_weight, ae_weight=ae_weight)
+        self.diffusion_weight, self.ae_weight = diffusion_weight, ae_weight
         self.checkpoint = checkpoint
 
-        width = teacher_channels if ae_channels is None else ae_channels
         self.autoencoder = (
             None if ae_channels is None else LinearAutoencoder(teacher_channels, ae_channels)
         )
@@ -113,11 +108,11 @@ class DiffKDHead(nn.Module):
             width, kernel_size, reduction, max(self.MIN_EMBEDDINGS, num_train_timesteps), compile
         )
         self.projection = conv_bn(width, width)
+        if sync_bn:
+            nn.SyncBatchNorm.convert_sync_batchnorm(self)
 
         alphas_cumprod = linear_alphas_cumprod(num_train_timesteps)
         self.steps = ddim_steps(alphas_cumprod, num_steps)
-        sampled = torch.tensor([step.timestep for step in self.steps])
-        self.register_buffer('sampling_timesteps', sampled, persistent=False)
         # The square roots are taken before rounding to float32: 1 - alphas_cumprod is 1e-4 at
         # t = 0 and would lose four digits. The tables follow from the arguments, so they stay out
         # of the state dict.
@@ -137,81 +132,61 @@ class DiffKDHead(nn.Module):
         """Refine the student feature and train the diffusion model on the teacher's.
 
         Args:
-            student_feat: (N, Cs, H, W).
-            teacher_feat: (N, Ct, H, W), same N, H and W.
+            student_feat: Student feature, (N, Cs, H, W).
+            teacher_feat: Teacher feature, (N, Ct, H, W), of the same N, H and W.
             generator: Source of noise and timesteps; None is the device's default generator.
-            student_noise: Standard normal (N, D, H, W) mixed into the student feature, instead
-                of a fresh draw.
-            diffusion_noise: Standard normal (N, D, H, W) that the noise predictor has to find,
+            student_noise: Standard normal noise (N, D, H, W) to mix into the student feature,
                 instead of a fresh draw.
+            diffusion_noise: Standard normal noise (N, D, H, W) that the noise predictor has to
+                find, instead of a fresh draw.
             timesteps: Integers in ``0..T-1``, (N,), instead of a fresh draw.
 
         Returns:
-            A :class:`HeadOutput`.
+            The tensors to compare, of width D, the losses of the head and ``gamma``.
         """
-        # The diffusion works on channels-last maps, in which 1x1 convolutions are matrix products.
-        teacher_feat = _channels_last(teacher_feat.detach())
+        teacher_feat = self._in_fast_format(teacher_feat.detach())
+        ae = {}
         if self.autoencoder is None:
-            latent, loss_ae = at_least_float32(teacher_feat), {}
+            target = at_least_float32(teacher_feat)
         else:
-            latent, loss = self._encode(teacher_feat)
-            loss_ae = dict(ae=loss)
-        # The autoencoder learns from its reconstruction alone, never from what is compared.
-        target = latent.detach()
-
-        aligned = _channels_last(at_least_float32(self.align(student_feat)))
+            latent, reconstruction = self.autoencoder(teacher_feat)
+            error = F.mse_loss(at_least_float32(reconstruction), at_least_float32(teacher_feat))
+            ae = dict(ae=self.ae_weight * error)
+            # The autoencoder learns from its reconstruction alone, never from what is compared.
+            target = at_least_float32(latent).detach()
+        aligned = self._in_fast_format(at_least_float32(self.align(student_feat)))
         refined, gamma = self.refine(aligned, generator, student_noise)
-        loss_diff = self.diffusion_loss(target, generator, diffusion_noise, timesteps)
-        losses = dict(diff=loss_diff, **loss_ae)
+        diff = self.diffusion_loss(target, generator, diffusion_noise, timesteps)
         return HeadOutput(
-            refined, target, aligned.detach(), losses=losses, stats=dict(gamma=gamma.detach())
+            refined, target, aligned.detach(), dict(diff=diff, **ae), dict(gamma=gamma.detach())
         )
-
-    def _encode(self, teacher_feat: Tensor):
-        latent, reconstruction = self.autoencoder(teacher_feat)
-        loss = _mean_square(at_least_float32(reconstruction) - at_least_float32(teacher_feat))
-        return at_least_float32(latent), self.ae_weight * loss
 
     def refine(
         self,
         aligned: Tensor,
         generator: Optional[torch.Generator] = None,
         noise: Optional[Tensor] = None,
-    ):
+    ) -> Tuple[Tensor, Tensor]:
         """Add the noise that the adapter asks for, denoise, project.
 
         Args:
             aligned: Student feature in the diffusion's width, (N, D, H, W).
             generator: Source of the noise; None is the device's default generator.
-            noise: Standard normal of the same shape, instead of a fresh draw.
+            noise: Standard normal noise of the same shape, instead of a fresh draw.
 
         Returns:
             The refined feature, (N, D, H, W), and gamma, (N,).
         """
-        if noise is None:
-            noise = _normal_like(aligned, generator)
-        noisy, gamma = self._runner(self.noise_adapter)(self._mix, aligned, noise)
-        # One look-up for all steps.
-        embeddings = self.denoiser.time_embedding(self.sampling_timesteps)
-        embedding_of = dict(zip((step.timestep for step in self.steps), embeddings))
-        run = self._runner(self.denoiser)
-
-        def predict_noise(x: Tensor, t: int) -> Tensor:
-            return run(lambda x, embedding: self.denoiser(x, t, embedding), x, embedding_of[t])
-
-        denoised = ddim_denoise(predict_noise, noisy, self.steps)
+        noise = normal_like(aligned, generator) if noise is None else noise
+        gamma = self._run(self.noise_adapter, aligned)
+        # gamma and 1 - gamma themselves, not their square roots: so does the reference.
+        noisy = torch.lerp(noise, aligned, gamma[:, None, None, None])
+        denoised = ddim_denoise(self.predict_noise, noisy, self.steps)
         return at_least_float32(self.projection(denoised)), gamma
 
-    def _runner(self, module: nn.Module) -> Callable[..., Any]:
-        """Calls a function that runs ``module``; with ``checkpoint`` see :class:`Recompute`."""
-        return Recompute(module) if self.checkpoint else lambda function, *inputs: function(*inputs)
-
-    def _mix(self, aligned: Tensor, noise: Tensor) -> Tuple[Tensor, Tensor]:
-        """Add the noise that the adapter asks for: the noisy feature, and gamma."""
-        gamma = self.noise_adapter(aligned)
-        keep = gamma[:, None, None, None]
-        # gamma and 1 - gamma themselves, not their square roots: so does the reference.
-        return torch.lerp(noise, aligned, keep), gamma
+    def predict_noise(self, x: Tensor, timesteps: Any) -> Tensor:
+        """Predict the noise in (N, D, H, W) at one integer timestep or at N of them."""
+        return self._run(self.denoiser, x, timesteps)
 
     def diffusion_loss(
         self,
@@ -225,39 +200,47 @@ class DiffKDHead(nn.Module):
         Args:
             target: Teacher feature in the diffusion's width, (N, D, H, W), detached.
             generator: Source of noise and timesteps; None is the device's default generator.
-            noise: Standard normal of the same shape, instead of a fresh draw.
+            noise: Standard normal noise of the same shape, instead of a fresh draw.
             timesteps: Integers in ``0..T-1``, (N,), instead of a fresh draw.
         """
         if timesteps is None:
             timesteps = torch.randint(
                 len(self.signal_scale), (len(target),), generator=generator, device=target.device
             )
-        if noise is None:
-            noise = _normal_like(target, generator)
+        noise = normal_like(target, generator) if noise is None else noise
         diffused = add_noise(
             target, noise, self.signal_scale[timesteps], self.noise_scale[timesteps]
         )
-        run = self._runner(self.denoiser)
-        return run(self._prediction_error, diffused, timesteps, noise)
+        error = at_least_float32(self.predict_noise(diffused, timesteps)) - noise
+        # The backward pass needs the difference only; mse_loss would keep both of its arguments.
+        return self.diffusion_weight * error.square().mean()
 
-    def _prediction_error(self, diffused: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        error = at_least_float32(self.denoiser(diffused, timesteps)) - noise
-        return self.diffusion_weight * _mean_square(error)
+    def _run(self, module: nn.Module, *inputs: Any) -> Tensor:
+        return recomputed(module, *inputs) if self.checkpoint else module(*inputs)
 
-
-def _mean_square(error: Tensor) -> Tensor:
-    """The mean of the squares, 0 of no elements."""
-    # Backward needs the difference only; mse_loss would keep both of its arguments.
-    return error.square().mean() if error.numel() else error.sum()
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
+    def _in_fast_format(self, x: Tensor) -> Tensor:
+        """``x`` in channels-last memory format, in which 1x1 convolutions are matrix products."""
+        # A batch norm of another library in the place of torch's (``sync_bn='mmcv'``) may read
+        # memory as (N, C, H, W).
+        is_torch = isinstance(self.projection[1], (nn.BatchNorm2d, nn.SyncBatchNorm))
+        memory_format = torch.channels_last if is_torch else torch.contiguous_format
+        return x.contiguous(memory_format=memory_format)
 
 
-def _normal_like(x: Tensor, generator: Optional[torch.Generator]) -> Tensor:
-    """Standard normal noise of the shape, dtype and device of ``x``, channels-last."""
-    num, channels, height, width = x.shape
-    shape = (num, height, width, channels)
-    noise = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-    return noise.permute(0, 3, 1, 2)
+def normal_like(x: Tensor, generator: Optional[torch.Generator]) -> Tensor:
+    """Standard normal noise of the shape, dtype, device and memory format of ``x``."""
+    return torch.empty_like(x).normal_(generator=generator)
+
+
+def check_positive(**values: int) -> None:
+    """Raise :class:`ValueError` for a value below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise ValueError(f'{name} must be a positive integer, got {value!r}')
+
+
+def check_weights(**values: float) -> None:
+    """Raise :class:`ValueError` for a weight that is negative or not finite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f'{name} must be a finite number from 0, got {value!r}')

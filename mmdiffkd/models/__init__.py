@@ -5,7 +5,6 @@ from mmdiffkd.diffusion import AlignHead, DiffKDHead
 from mmdiffkd.losses import DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss
 from mmdiffkd.models.distiller import DiffKDDistiller
 from mmdiffkd.models.pair import DistillPair
-from mmdiffkd.models.sync_bn import CPUDataParallel
 from mmdiffkd.models.teacher import FrozenTeacher
 from mmdiffkd.registry import MODELS
 
@@ -14,7 +13,6 @@ for component in (AlignHead, DiffKDHead, DISTLoss, KLDivLoss, L1Loss, MSELoss, S
     MODELS.register_module(module=component)
 
 __all__ = [
-    'CPUDataParallel',
     'DiffKDDistiller',
     'DistillPair',
     'FeatureCapture',

@@ -1,4 +1,8 @@
-"""Names: the student's weights have those that it gives them, everything else ``distill.``."""
+"""Names in checkpoints: the student's weights have its own names, all others ``distill.``.
+
+The hooks here are registered with the state dict of a distiller, because mmengine's own saving and
+loading calls hooks but no overridden ``state_dict()``.
+"""
 
 from collections import OrderedDict
 from typing import Any, Dict, List
@@ -12,29 +16,29 @@ STUDENT_PREFIX = 'student.'
 
 
 def checkpoint_name(name: str) -> str:
-    """The name of a distiller's parameter without what the distiller puts before the student's."""
+    """The name in checkpoints of a parameter that ``nn.Module`` calls ``name`` in a distiller."""
     if name.startswith(STUDENT_PREFIX):
         return name[len(STUDENT_PREFIX) :]
     return DISTILL_PREFIX + name
 
 
-def save_student(module: nn.Module, state_dict: Dict, prefix: str, _) -> None:
-    """State-dict hook: what the student itself gives, and all of ours below ``distill.``.
+def save_student(module: nn.Module, state_dict: Dict, prefix: str, _: Any) -> None:
+    """State-dict hook: rename what was found below ``prefix`` in a state dict of a distiller.
 
-    The student is asked by itself, because torch and mmengine do not heed what the state-dict hook
-    of a submodule returns, and call none for its own prefix.
+    The student is asked for its state dict once more, because torch and mmengine do not heed what a
+    state-dict hook of a submodule returns, and call none for its own prefix.
     """
-    found = _taken(state_dict, prefix)
+    found = take_below(state_dict, prefix)
     keep_vars = any(isinstance(value, nn.Parameter) for value in found.values())
     student = module.student.state_dict(keep_vars=keep_vars)
     state_dict.update({prefix + name: value for name, value in student.items()})
-    # By what the distiller has: a hook of the student that takes itself for the outermost may have
-    # given any names to what lay below `student.`.
+    # A hook of the student may have given any names to what lay below `student.`, so what is not
+    # the student's is told by the attributes of the distiller.
     ours = {*dir(module)} - {'student'}
     for name, value in found.items():
         if name.partition('.')[0] in ours:
             state_dict[prefix + DISTILL_PREFIX + name] = value
-    # Module versions, by which a plain student's load hooks recognise old layouts.
+    # Versions of modules, by which load hooks of a plain student recognise old layouts.
     if hasattr(state_dict, '_metadata'):
         versions = getattr(student, '_metadata', {})
         state_dict._metadata.update(
@@ -52,20 +56,20 @@ def load_student(
     unexpected: List[str],
     errors: List[str],
 ) -> None:
-    """Load pre-hook: the student loads what is its own, the rest loses ``distill.``.
+    """Load pre-hook: let the student load its own weights, and rename the others.
 
-    Up to :func:`end_of_loading` the student is no submodule, so that nothing is loaded again.
+    Until :func:`end_of_loading` the student is no submodule, so that nothing is loaded twice.
     """
     student = module.student
-    # A student that is a distiller, too, has names below `distill.` itself.
+    # A student that is a distiller as well has names below `distill.` itself.
     theirs = {*student.state_dict()}
     weights = OrderedDict()
-    # Copies such as an EMA's load below a prefix, where versions are not handed on; they are new.
+    # Averages load below a prefix, where no versions are handed on; their layout is new.
     if hasattr(state_dict, '_metadata'):
         weights._metadata = state_dict._metadata
-    for name, value in _taken(state_dict, prefix).items():
+    for name, value in take_below(state_dict, prefix).items():
         if name in theirs or not name.startswith(DISTILL_PREFIX):
-            # Names of modules, too: mmdet's SyncNormHook loads by them.
+            # mmdet's SyncNormHook loads by the names of modules, which begin with `student.`.
             weights[name.removeprefix(STUDENT_PREFIX)] = value
         else:
             state_dict[prefix + name[len(DISTILL_PREFIX) :]] = value
@@ -77,7 +81,7 @@ def load_student(
         # A student with a `load_state_dict` of its own may have called that of a part.
         reported = reported or [result]
     except RuntimeError as error:
-        # All that fits is loaded; the text has a line for each that does not.
+        # torch has loaded all that fits, and its text has a line for each weight that does not.
         _, *lines = str(error).split('\n\t')
         if not lines:
             raise
@@ -93,10 +97,10 @@ def load_student(
 
 
 def end_of_loading(module: nn.Module, keys: Any) -> None:
-    """Load post-hook: the student is a submodule again, and a plain student's checkpoint will do.
+    """Load post-hook: make the student a submodule again, and accept a plain student's checkpoint.
 
-    What such a checkpoint lacks of a distiller is not missing, only if it has no heads at all, and
-    is a student of this kind.
+    What such a checkpoint lacks is not reported as missing, if it has no weight of the heads at all
+    and some of the student.
     """
     module.student = module.student
     missing = {*keys.missing_keys}
@@ -107,7 +111,7 @@ def end_of_loading(module: nn.Module, keys: Any) -> None:
         print_log("A plain student's checkpoint: the heads of the pairs start anew", 'current')
 
 
-def _taken(state_dict: Dict, prefix: str) -> Dict:
-    """What lies below a prefix, without it, taken out of a state dict."""
+def take_below(state_dict: Dict, prefix: str) -> Dict:
+    """Take what lies below a prefix out of a state dict, and return it without the prefix."""
     keys = [key for key in state_dict if key.startswith(prefix)]
     return {key[len(prefix) :]: state_dict.pop(key) for key in keys}

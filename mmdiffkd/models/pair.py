@@ -1,264 +1,294 @@
-"""One place where student and teacher are matched: captured maps -> heads -> loss."""
+"""One place where student and teacher are matched: captured features -> heads -> loss."""
 
+import inspect
+import logging
 from collections import OrderedDict
-from typing import Callable, Dict, List, Optional, Sequence
+from functools import cache
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple, Type
 
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.hosts import build_component
-from mmdiffkd.models.shapes import resize_like
-from mmdiffkd.models.sync_bn import BatchNormSwitch, can_synchronize
+from mmdiffkd.models.pair_checks import check_gradient
+from mmdiffkd.models.pair_config import input_replacements
+from mmdiffkd.models.shapes import TokenLayout, maps_of, resize_like
 
 
 class DistillPair(nn.Module):
-    """Heads and loss of one pair.
+    """Features of the student that learn from features of the teacher, through heads and a loss.
+
+    A head is called with one student and one teacher map and returns a :class:`HeadOutput`; a loss
+    is called with its ``refined`` and ``target`` and returns a scalar. Either gets a
+    :class:`PairContext` if its forward has a parameter ``context``.
 
     Args:
-        name: Suffix of the pair's entries in the log.
-        heads: One per captured map, or empty to compare the raw features.
-        loss: Distance between refined and target maps, ``(N, C, H, W) x 2 -> scalar``.
-        sync_bn: Whether the heads' batch norms use the statistics of all GPUs, whatever those of
-            the student do; None does what the run's own ``sync_bn`` says. It takes effect with
-            ``train()``, of which runners call one at least per epoch.
+        name: Name of the pair, with which its entries in the log end.
+        cfg: Its config: ``student`` and ``teacher`` are module paths, ``loss`` and ``head`` configs
+            of components, ``teacher_inputs`` says which modules of the teacher run on inputs of the
+            student's modules.
+        teacher_model: Teacher, in which ``teacher_inputs`` names modules.
 
     Attributes:
+        heads: One head per map, after :meth:`build_heads`; none to compare the features themselves.
+        replaced: Input path of the teacher -> input path of the student whose value it gets.
+        layouts: Role, ``'student'`` or ``'teacher'`` -> how its tokens lie in an image.
         active: Whether the pair takes part in training; see :meth:`idle` for one that does not.
-        kd_weight: Factor of ``loss_kd_<name>``, on top of the loss's own ``loss_weight``.
+        kd_weight: Factor of ``loss_kd_<name>``, on top of the ``loss_weight`` of the loss.
     """
 
-    KEYS = ('student', 'teacher', 'head', 'loss', 'teacher_inputs', 'sync_bn')
-    ENTRIES = ('loss_kd', 'loss_diff', 'loss_ae', 'dist_before', 'dist_after', 'gamma')
-    """What a pair may add to the log, each followed by ``_<name>``."""
-
-    def __init__(
-        self,
-        name: str,
-        heads: Sequence[nn.Module],
-        loss: nn.Module,
-        sync_bn: Optional[bool] = None,
-    ) -> None:
+    def __init__(self, name: str, cfg: Dict, teacher_model: nn.Module) -> None:
         super().__init__()
-        self.name = name
-        self.heads = nn.ModuleList(heads)
-        self.loss = loss
-        self.sync_bn = sync_bn
-        self._batch_norms = BatchNormSwitch(self.heads)
+        self.name, self.cfg = name, cfg
+        self.student_path, self.teacher_path = cfg['student'], cfg['teacher']
+        self.replaced = input_replacements(name, cfg.get('teacher_inputs'), teacher_model)
+        self.heads = nn.ModuleList()
+        self.loss = build_component(cfg['loss'], f'pairs.{name}.loss')
+        self.layouts: Dict[str, List[TokenLayout]] = {}
         self.active = True
         self.kd_weight = 1.0
         self._output_hooks: Dict[int, Callable] = OrderedDict()
+        self._warned: set = set()
+
+    @property
+    def student_paths(self) -> List[str]:
+        """What has to be captured of the student."""
+        return [self.student_path, *self.replaced.values()]
+
+    def build_heads(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], teacher: nn.Module
+    ) -> None:
+        """Build heads whose channels are those of the given maps.
+
+        Args:
+            student_maps: Student maps, each (N, Cs, H, W).
+            teacher_maps: As many teacher maps, each (N, Ct, H, W).
+            teacher: Teacher model, for heads whose constructor has a parameter ``teacher_model``.
+
+        Raises:
+            ConfigError: If the config of the head is wrong, there is no head and the channels
+                differ, or a head has made the teacher one of its submodules.
+        """
+        where = f'pairs.{self.name}'
+        channels = [(s.shape[1], t.shape[1]) for s, t in zip(student_maps, teacher_maps)]
+        if self.cfg.get('head') is None:
+            if any(cs != ct for cs, ct in channels):
+                raise ConfigError(
+                    f'{where}: without a head the channels must agree, but student and teacher '
+                    f"have {channels}; add head=dict(type='AlignHead') or "
+                    f"head=dict(type='DiffKDHead')"
+                )
+            return
+        for cs, ct in channels:
+            filled_in = dict(student_channels=cs, teacher_channels=ct, teacher_model=teacher)
+            self.heads.append(build_component(self.cfg['head'], f'{where}.head', **filled_in))
+        own = {id(parameter) for parameter in self.parameters()}
+        if own & {id(parameter) for parameter in teacher.parameters()}:
+            raise ConfigError(
+                f'{where}.head has registered the teacher, which would be trained and saved; keep '
+                f'it out of the submodules, for example as self.teacher = [teacher_model]'
+            )
+
+    @property
+    def uses_context(self) -> bool:
+        """Whether a head or the loss asks for the training batch."""
+        return any(takes_context(type(module)) for module in (*self.heads, self.loss))
 
     def register_output_hook(self, hook: Callable[[Sequence[HeadOutput]], None]) -> RemovableHandle:
         """Have ``hook`` called at the end of every forward with what was compared.
 
         Args:
-            hook: Takes one :class:`HeadOutput` per map with entries, detached. It must not change
-                the tensors.
+            hook: Function of a list with one detached :class:`HeadOutput` per map, whose tensors
+                it must not change.
 
         Returns:
-            A handle as that of ``nn.Module.register_forward_hook``: ``remove()``, or the end of a
-            ``with`` block, takes the hook away.
+            A handle whose ``remove()``, or the end of a ``with`` block, takes the hook away.
         """
         handle = RemovableHandle(self._output_hooks)
         self._output_hooks[handle.id] = hook
         return handle
 
-    @classmethod
-    def from_config(
-        cls, name: str, cfg: Dict, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
-    ) -> 'DistillPair':
-        """Build a pair whose heads fit the given maps.
+    def maps(
+        self, features: Mapping[str, Sequence[Tensor]], target: Sequence[Tensor], inputs: Tensor
+    ) -> Tuple[List[Tensor], List[Tensor]]:
+        """The captured features of student and teacher as maps (N, C, H, W) that correspond.
 
         Args:
-            name: The pair's key in the config.
-            cfg: With ``loss`` and optionally ``head`` and ``sync_bn``.
-            student_maps: Captured in a dry forward, each (N, Cs, H, W).
-            teacher_maps: Same number of maps, each (N, Ct, H, W).
+            features: Path -> captured tensors of the student.
+            target: Captured tensors of the teacher.
+            inputs: Images, (N, C, H, W).
 
         Raises:
-            ConfigError: If without a head the channels differ.
+            ConfigError: If the rows of student and teacher cannot belong together.
         """
-        where = f'pairs.{name}'
-        channels = [(s.shape[1], t.shape[1]) for s, t in zip(student_maps, teacher_maps)]
-        heads = []
-        if cfg.get('head') is not None:
-            heads = [
-                build_component(
-                    cfg['head'], f'{where}.head', student_channels=cs, teacher_channels=ct
+        sides = [
+            maps_of(tensors, tuple(inputs.shape[-2:]), self.layouts.get(role, ()))
+            for role, tensors in (('student', features[self.student_path]), ('teacher', target))
+        ]
+        for mine, other in zip(*sides):
+            if len(mine) != len(other) or not (self.replaced or len(mine) == len(inputs)):
+                raise ConfigError(
+                    f'pairs.{self.name}: the feature {self.student_path!r} of the student has '
+                    f'{len(mine)} rows for {len(inputs)} images, {self.teacher_path!r} of the '
+                    f'teacher {len(other)}. Modules that run on proposals, queries or a part of '
+                    f'the images see different ones in the two models: say with teacher_inputs '
+                    f"which inputs the teacher's modules get from the student's, or choose others"
                 )
-                for cs, ct in channels
-            ]
-        elif any(cs != ct for cs, ct in channels):
-            raise ConfigError(
-                f'{where}: without a head the channels must agree, but student and teacher have '
-                f"{channels}; give it head=dict(type='AlignHead') or head=dict(type='DiffKDHead')"
-            )
-        sync_bn = cfg.get('sync_bn')
-        pair = cls(name, heads, build_component(cfg['loss'], f'{where}.loss'), sync_bn)
-        pair._check_sync_bn(where)
-        return pair
+        return sides[0], sides[1]
 
-    def _check_sync_bn(self, where: str) -> None:
-        if self.sync_bn is None:
-            return
-        if not isinstance(self.sync_bn, bool):
-            raise ConfigError(
-                f"{where}.sync_bn must be True, False or None (what the run's own sync_bn says), "
-                f'got {self.sync_bn!r}'
-            )
-        if not self._batch_norms:
-            raise ConfigError(f'{where}.sync_bn: its heads have no batch norms; leave it out')
+    def takes_part(self, features: Mapping[str, Sequence[Tensor]]) -> bool:
+        """Whether the pair has something to compare in this step.
 
-    def train(self, mode: bool = True) -> 'DistillPair':
-        """As in ``nn.Module``; also puts the batch norms in place that ``sync_bn`` asks for."""
-        if self.sync_bn is not None:
-            self._batch_norms.turn(self.heads, on=self.sync_bn and can_synchronize(self))
-        return super().train(mode)
+        An image without an object may give a module nothing to run on. Batch norms that use the
+        statistics of all processes wait for each other, so a pair that has them and nothing to
+        compare in one process rests in all.
+
+        Args:
+            features: Path -> captured tensors of the student.
+        """
+        idle = [path for path in self.student_paths if not features[path]]
+        if idle:
+            self.warn_once(
+                f'student path {idle[0]!r} did not run in this step, so the loss of the pair is '
+                f'0; it teaches nothing if that module never runs in training'
+            )
+        found = not idle and any(tensor.numel() for tensor in features[self.student_path])
+        norms = [m for m in self.heads.modules() if isinstance(m, nn.SyncBatchNorm)]
+        if not (self.replaced and norms):
+            return found
+        everywhere = torch.tensor(float(found), device=norms[0].weight.device)
+        all_reduce(everywhere, 'min')
+        return bool(everywhere)
 
     def forward(
-        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
+        self,
+        features: Mapping[str, Sequence[Tensor]],
+        target: Sequence[Tensor],
+        inputs: Tensor,
+        data_samples: Any = None,
     ) -> Dict[str, Tensor]:
         """Losses and diagnostics of this pair.
 
-        Maps without entries are left out, as if their heads were not there. Without any other the
-        pair yields what :meth:`idle` does.
+        Maps without rows are left out, as if their heads were not there.
 
         Args:
-            student_maps: Each (N, Cs, h, w).
-            teacher_maps: As many, each (N, Ct, H, W).
+            features: Path -> captured tensors of the student.
+            target: Captured tensors of the teacher.
+            inputs: Images, (N, C, H, W).
+            data_samples: Data samples of the host.
 
         Returns:
-            Scalars: ``loss_kd_<name>``, with diffusion heads ``loss_diff_<name>`` and
-            ``loss_ae_<name>`` (sums over maps), and the detached means over maps
-            ``dist_before_<name>``, ``dist_after_<name>`` and ``gamma_<name>``.
+            Scalars: ``loss_kd_<name>``, the sums over maps of the heads' losses
+            (``loss_diff_<name>``, ``loss_ae_<name>``, ...), and the detached means over maps of
+            ``dist_before_<name>``, ``dist_after_<name>`` and the heads' statistics
+            (``gamma_<name>``, ...).
         """
+        student_maps, teacher_maps = self.maps(features, target, inputs)
         expected = len(self.heads) or len(teacher_maps)
         if not len(student_maps) == len(teacher_maps) == expected:
             raise RuntimeError(
                 f'pairs.{self.name}: {len(student_maps)} student and {len(teacher_maps)} teacher '
-                f'maps were captured, {expected} were seen when the distiller was built. A module '
-                f'that yields more in training than in evaluation cannot be paired; name one in it'
+                f'maps were captured, {expected} were seen when the distiller was built; a module '
+                f'that yields more in training than in evaluation cannot be paired, but one in it'
             )
-        levels = [level for level, feature in enumerate(student_maps) if feature.numel()]
-        if not levels:
+        if self.training and torch.is_grad_enabled():
+            check_gradient(self, student_maps)
+        outputs, distance = [], self._zero(inputs, student_maps)
+        for level, (ours, theirs) in enumerate(zip(student_maps, teacher_maps)):
+            if ours.numel():
+                context = PairContext.of_map(inputs, data_samples, level, theirs)
+                output = self._refine(level, resize_like(ours, theirs), theirs, context)
+                distance = distance + call(self.loss, output.refined, output.target, context)
+                outputs.append(output)
+        if not outputs:
             return self.idle(*student_maps)
-        outputs = self._run_heads(levels, student_maps, teacher_maps)
-        distance = sum(self.loss(o.refined, o.target) for o in outputs)
-        if len(levels) < len(student_maps):
-            distance = distance + self._reached(
-                [feature for feature in student_maps if not feature.numel()],
-                [head for level, head in enumerate(self.heads) if level not in levels],
+        if self._output_hooks:
+            detached = [output.detach() for output in outputs]
+            for hook in self._output_hooks.values():
+                hook(detached)
+        return {f'loss_kd_{self.name}': self.kd_weight * distance, **self._entries(outputs)}
+
+    def _refine(
+        self, level: int, student_map: Tensor, teacher_map: Tensor, context: PairContext
+    ) -> HeadOutput:
+        if self.heads:
+            return call(self.heads[level], student_map, teacher_map, context)
+        # Losses of other libraries do not leave half precision by themselves.
+        student_map, teacher_map = at_least_float32(student_map), at_least_float32(teacher_map)
+        return HeadOutput(student_map, teacher_map, student_map.detach())
+
+    def _entries(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:
+        """Everything that the pair logs beside ``loss_kd_<name>``."""
+        entries = {key: sum(o.losses[key] for o in outputs) for key in outputs[0].losses}
+        entries = {f'loss_{key}_{self.name}': value for key, value in entries.items()}
+        with torch.no_grad():
+            stats = dict(
+                dist_before=[F.mse_loss(o.aligned, o.target) for o in outputs],
+                dist_after=[F.mse_loss(o.refined, o.target) for o in outputs],
+                **{key: [o.stats[key].mean() for o in outputs] for key in outputs[0].stats},
             )
-        scalars = {f'loss_kd_{self.name}': self.kd_weight * distance}
-        for key in outputs[0].losses:
-            scalars[f'loss_{key}_{self.name}'] = sum(o.losses[key] for o in outputs)
-        scalars.update(self._diagnostics(outputs))
-        self._call_output_hooks(outputs)
-        return scalars
+            means = {f'{key}_{self.name}': torch.stack(v).mean() for key, v in stats.items()}
+        return {**entries, **means}
 
-    def teaches(self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]) -> bool:
-        """Whether the student can learn from the pair: its loss has a gradient for the features.
-
-        Args:
-            student_maps: As for :meth:`forward`.
-            teacher_maps: Likewise.
-        """
-        if not any(feature.numel() for feature in student_maps):
-            # A blank image may have nothing that tells.
-            return True
-        with torch.enable_grad():
-            # Of blank images features may be all alike, at which a distance can have no slope.
-            inputs = [(x + torch.rand_like(x)).detach().requires_grad_() for x in student_maps]
-            loss = self(inputs, teacher_maps)[f'loss_kd_{self.name}']
-            if not loss.requires_grad:
-                return False
-            gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
-        return any(g is not None and bool((g != 0).any()) for g in gradients)
-
-    def takes_part(self, has_entries: bool, varies: bool) -> bool:
-        """Whether the pair is compared in this step.
-
-        Batch norms that use the statistics of all processes wait for each other, so that such a
-        pair rests in all processes if it has no entries in one.
-
-        Args:
-            has_entries: Whether there is something to compare in this process.
-            varies: Whether another process may have no entries although this one has.
-        """
-        norms = [m for m in self.heads.modules() if isinstance(m, nn.SyncBatchNorm)]
-        if not (varies and norms):
-            return has_entries
-        everywhere = torch.tensor(float(has_entries), device=norms[0].weight.device)
-        all_reduce(everywhere, 'min')
-        return bool(everywhere)
-
-    def idle(self, *inputs: Tensor) -> Dict[str, Tensor]:
+    def idle(self, *features: Tensor) -> Dict[str, Tensor]:
         """What the pair adds while it is not active or has nothing to compare: a loss of zero.
 
-        In a backward pass its parameters are reached, as DDP waits for, but get no gradient.
+        Its parameters are part of the graph, because DDP waits for every parameter, but get no
+        gradient.
 
         Args:
-            *inputs: Student features without entries, or any tensor on the right device.
+            *features: Features of the student without rows, or any tensor on the right device.
         """
-        return {f'loss_kd_{self.name}': self._reached(inputs, [self])}
+        zero = ReachedWithoutGradient.apply(self._zero(features[0], features), *self.parameters())
+        return {f'loss_kd_{self.name}': zero}
+
+    def _zero(self, like: Tensor, features: Iterable[Tensor]) -> Tensor:
+        """A zero whose graph leads to the features without rows, and to the heads of these."""
+        zero = like.new_zeros((), dtype=torch.float32)
+        for level, feature in enumerate(features):
+            if not feature.numel():
+                heads = self.heads[level : level + 1]
+                zero = ReachedWithoutGradient.apply(zero + feature.sum(), *heads.parameters())
+        return zero
+
+    def warn_once(self, text: str) -> None:
+        """Log a warning about this pair, the first time that it is given."""
+        if text not in self._warned:
+            self._warned.add(text)
+            print_log(f'pairs.{self.name}: {text}', 'current', logging.WARNING)
+
+
+def call(module: nn.Module, first: Tensor, second: Tensor, context: PairContext) -> Any:
+    """Run a head or a loss, with the context if its forward takes one."""
+    if takes_context(type(module)):
+        return module(first, second, context=context)
+    return module(first, second)
+
+
+@cache
+def takes_context(kind: Type[nn.Module]) -> bool:
+    """Whether the forward of a head or loss has a parameter ``context``."""
+    return 'context' in inspect.signature(kind.forward).parameters
+
+
+class ReachedWithoutGradient(torch.autograd.Function):
+    """Its first argument; the others are part of the graph and get no gradient."""
 
     @staticmethod
-    def _reached(features: Sequence[Tensor], modules: Sequence[nn.Module]) -> Tensor:
-        """A zero whose graph leads to empty features, and to parameters without a gradient."""
-        zero = features[0].new_zeros(())
-        parameters = [parameter for module in modules for parameter in module.parameters()]
-        zero = _ReachesWithoutGradient.apply(zero, *parameters)
-        return zero + sum(feature.sum() for feature in features if not feature.numel())
-
-    def _run_heads(
-        self, levels: Sequence[int], student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
-    ) -> List[HeadOutput]:
-        maps = [
-            (resize_like(student_maps[level], teacher_maps[level]), teacher_maps[level])
-            for level in levels
-        ]
-        if self.heads:
-            return [self.heads[level](*both) for level, both in zip(levels, maps)]
-        # Losses of other libraries do not leave half precision by themselves.
-        upcast = [(at_least_float32(s), at_least_float32(t)) for s, t in maps]
-        return [HeadOutput(s, t, s.detach()) for s, t in upcast]
-
-    @torch.no_grad()
-    def _call_output_hooks(self, outputs: Sequence[HeadOutput]) -> None:
-        if self._output_hooks:
-            outputs = [output.detach() for output in outputs]
-        for hook in self._output_hooks.values():
-            hook(outputs)
-
-    @torch.no_grad()
-    def _diagnostics(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:
-        scalars = {
-            f'dist_before_{self.name}': _mean(F.mse_loss(o.aligned, o.target) for o in outputs),
-            f'dist_after_{self.name}': _mean(F.mse_loss(o.refined, o.target) for o in outputs),
-        }
-        for key in outputs[0].stats:
-            scalars[f'{key}_{self.name}'] = _mean(o.stats[key].mean() for o in outputs)
-        return scalars
-
-
-class _ReachesWithoutGradient(torch.autograd.Function):
-    """Its first argument; the others are part of the graph, and that is all."""
-
-    @staticmethod
-    def forward(ctx, value: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, *parameters: Tensor) -> Tensor:
+        """The value, as a new tensor."""
         ctx.number = len(parameters)
         return value.clone()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return (None,) * (1 + ctx.number)
-
-
-def _mean(scalars) -> Tensor:
-    return torch.stack(list(scalars)).mean()
+    def backward(ctx: Any, gradient: Tensor) -> Tuple:
+        """The gradient for the value alone."""
+        return gradient, *(None for _ in range(ctx.number))

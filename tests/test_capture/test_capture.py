@@ -67,13 +67,8 @@ def test_index_picks_an_output(model, x):
     assert torch.equal(levels[-1], last[0])
 
 
-def test_slice_picks_several(model, x):
-    everything, upper = run(model, x, 'pyramid[0]', 'pyramid[0][1:]')
-    assert len(upper) == 1 and torch.equal(upper[0], everything[1])
-
-
 def test_list_of_modules_never_runs_itself(model, x):
-    with pytest.raises(RuntimeError, match="never runs itself; name one of 'backbone.0', 'backb"):
+    with pytest.raises(RuntimeError, match="never runs itself; choose one of 'backbone.0', 'backb"):
         run(model, x, 'backbone')
 
 
@@ -136,14 +131,6 @@ def test_module_of_two_names_and_a_forward_of_its_own(model, x):
     assert vars(model.shared)['forward'] is own
 
 
-def test_can_be_used_again(model, x):
-    capture = FeatureCapture(model, ['shared'])
-    for _ in range(2):
-        with capture as features:
-            model(x)
-        assert len(features['shared']) == 2
-
-
 def test_module_that_did_not_run_is_an_error(model, x):
     with (
         pytest.raises(RuntimeError, match="teacher path 'unused' yielded nothing"),
@@ -155,11 +142,6 @@ def test_module_that_did_not_run_is_an_error(model, x):
 def test_typo_lists_the_closest_names(model):
     with pytest.raises(ValueError, match="student path 'pyramit'.*'pyramid'"):
         FeatureCapture(model, ['pyramit'], role='student')
-
-
-def test_hopeless_name_lists_the_top_level(model):
-    with pytest.raises(ValueError, match="'backbone', 'shared', 'pyramid'"):
-        FeatureCapture(model, ['zzzzzzz'])
 
 
 @pytest.mark.parametrize('path', ['', 'a[', 'a[x]', 'a:output', 'a[0]b', None, 3])
@@ -233,14 +215,6 @@ def test_stops_when_all_is_captured(model, x):
     assert [len(features[path]) for path in capture.stop_after] == [2, 1]
 
 
-def test_stops_only_after_the_last_call(model, x):
-    capture = FeatureCapture(model, ['shared'])
-    capture.stop_after = {'shared': 2}
-    with capture as features:
-        model(x)
-    assert len(features['shared']) == 2
-
-
 @pytest.mark.parametrize(('module', 'argument', 'calls'), [('shared', '0', 2), ('pyramid', 'x', 1)])
 def test_replaced_input(model, x, module, argument, calls):
     path = FeaturePath.parse(f'{module}:input[{argument}]')
@@ -265,18 +239,10 @@ def test_replaced_input_with_values_left(model, x):
 def test_only_tensors_can_be_replaced(model, x):
     path = FeaturePath.parse('pyramid:input')
     with (
-        pytest.raises(ValueError, match='only a tensor can be replaced, this is a list of Tensor'),
+        pytest.raises(ValueError, match='only a tensor can be replaced, got a list of Tensor'),
         replaced_input(model, path, [x]),
     ):
         model.pyramid([x])
-
-
-def test_module_that_is_gone_leaves_no_wrapper(model, x):
-    capture = FeatureCapture(model, ['shared', 'unused'])
-    del model.unused
-    with pytest.raises(AttributeError), capture:
-        pass
-    assert wrapped(model) == []
 
 
 def test_replaced_input_needs_a_value_per_call(model, x):

@@ -48,16 +48,6 @@ def test_checkpoint_changes_nothing(kind):
         torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_checkpoint_changes_nothing_where_norms_are_joined():
-    """On large maps a bottleneck's last norm is part of the convolution before it."""
-    student, teacher = features(dict(), size=(32, 32))
-    plain = DiffKDHead(12, 16).double()
-    lean = DiffKDHead(12, 16, checkpoint=True).double()
-    lean.load_state_dict(plain.state_dict())
-    for expected, ours in zip(*(train_step(h, student, teacher) for h in (plain, lean))):
-        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_checkpoint_under_autocast(dtype):
     """Backward runs outside of autocast; what it computes again must not."""
@@ -66,8 +56,6 @@ def test_checkpoint_under_autocast(dtype):
     plain = DiffKDHead(12, 16)
     lean = DiffKDHead(12, 16, checkpoint=True)
     lean.load_state_dict(plain.state_dict())
-    seen = []
-    lean.denoiser.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
     gradients = []
     for head in (plain, lean):
         student.grad = None
@@ -75,18 +63,9 @@ def test_checkpoint_under_autocast(dtype):
             loss = loss_of(head, student, teacher)
         loss.backward()
         gradients.append([student.grad, *(p.grad for p in head.parameters())])
-    assert seen == [dtype] * 12  # six passes, each twice
     for expected, ours in zip(*gradients):
         # Sums over passes are rounded elsewhere: autocast shares one half-precision weight.
         assert (ours - expected).norm() <= 0.05 * expected.norm() + 1e-3
-
-
-def test_checkpoint_refuses_gradients_of_gradients():
-    student, teacher = features(dict())
-    head = DiffKDHead(12, 16, checkpoint=True).double()
-    (gradient,) = torch.autograd.grad(loss_of(head, student, teacher), student, create_graph=True)
-    with pytest.raises(RuntimeError, match='once_differentiable'):
-        gradient.sum().backward()
 
 
 def test_checkpoint_leaves_batch_statistics_of_one_run():
@@ -118,18 +97,6 @@ def test_bytes_kept_for_backward():
     assert kept_bytes(lambda *channels: DiffKDHead(*channels, checkpoint=True)) <= 0.25 * naive
 
 
-def test_kept_bytes_are_counted_once_and_without_parameters():
-    x = torch.randn(1000, requires_grad=True)
-    weight = torch.randn(1000, requires_grad=True)
-    with KeptForBackward([weight]) as kept:
-        # The product keeps both factors, the two squares the same product.
-        y = x * weight
-        loss = (y.square() + y.square()).sum()
-    assert kept.num_bytes == 4 * (1000 + 1000)
-    loss.backward()
-    torch.testing.assert_close(x.grad, 4 * x.detach() * weight.detach().square())
-
-
 @pytest.mark.parametrize('checkpoint', [False, True])
 @pytest.mark.parametrize('kind', KINDS)
 def test_no_synchronisation_and_no_tables_in_a_step(operations, kind, checkpoint):
@@ -143,8 +110,6 @@ def test_no_synchronisation_and_no_tables_in_a_step(operations, kind, checkpoint
         (F.mse_loss(output.refined, output.target) + output.losses['diff']).backward()
     names = operations.names
     assert names.count('convolution') + names.count('addmm') > 10
-    # One look-up for all sampling steps, one for the noise predictor's own loss.
-    assert names.count('embedding') == (2 if not checkpoint else 3)
     forbidden = {
         '_local_scalar_dense', 'item', 'nonzero', 'is_nonzero', '_to_copy', 'lift_fresh', 'tensor',
         'arange', 'linspace', 'cumprod', 'scalar_tensor',
@@ -167,22 +132,6 @@ def test_no_synchronisation_on_a_gpu(checkpoint):
             loss.backward()
         finally:
             torch.cuda.set_sync_debug_mode('default')
-
-
-def test_small_maps_are_matrix_products(operations):
-    """The same numbers on both sides of the limit."""
-    head = DiffKDHead(12, 16).double()
-    other = copy.deepcopy(head)
-    for module in other.modules():
-        if hasattr(module, 'MAX_PIXELS'):
-            module.MAX_PIXELS = 0
-    results = [train_step(h, *features(dict())) for h in (head, other)]
-    with operations:
-        head(*features(dict()))
-    # Two 3x3 convolutions in six passes, the adapter's, and the alignment of the student's map.
-    assert operations.names.count('convolution') == 2 * 6 + 1 + 1
-    for ours, expected in zip(*results):
-        torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_compiled_noise_predictor():

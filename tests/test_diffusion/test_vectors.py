@@ -13,8 +13,10 @@ from mmdiffkd.diffusion import DiffKDHead, linear_alphas_cumprod
 from mmdiffkd.losses import softmax_kl
 
 VECTORS = Path(os.environ.get('MMDIFFKD_VECTORS', Path(__file__).parents[1] / 'data' / 'vectors'))
-FILES = ('feature_3x3.npz', 'feature_3x3_autoencoder.npz', 'logits_1x1.npz')
+FILES = sorted(path.name for path in VECTORS.glob('*.npz'))
 TOLERANCE = 1e-5
+# With a single image the shift of an embedding cancels in batch norm, and its gradient is rounding.
+ZERO = 1e-9
 
 # The reference's parameter names -> ours, longest match first.
 RENAMED = {
@@ -40,8 +42,11 @@ def our_name(name, kernel_size):
 def assert_agrees(name, ours, reference):
     ours, reference = ours.detach().numpy(), np.asarray(reference)
     assert ours.shape == reference.shape, name
-    difference = np.abs(ours - reference).max() / np.abs(reference).max()
-    assert difference <= TOLERANCE, f'{name} differs by {difference:.1e} of its largest element'
+    difference, largest = np.abs(ours - reference).max(), np.abs(reference).max()
+    allowed = TOLERANCE * largest if largest >= ZERO else ZERO
+    assert difference <= allowed, (
+        f'{name} differs by {difference:.1e}, its largest is {largest:.1e}'
+    )
 
 
 @pytest.mark.parametrize(
@@ -106,5 +111,5 @@ def test_outputs_and_gradients(file, build):
         assert_agrees(key, ours, vectors[key])
 
 
-def test_every_file_is_tested():
-    assert sorted(path.name for path in VECTORS.glob('*.npz')) == sorted(FILES)
+def test_there_are_files():
+    assert FILES, f'no vectors in {VECTORS}'

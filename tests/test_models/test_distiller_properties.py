@@ -12,12 +12,13 @@ from mmengine.structures import BaseDataElement
 
 from mmdiffkd.diffusion import DiffKDHead
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models import DistillPair, FrozenTeacher
+from mmdiffkd.models import FrozenTeacher
+from mmdiffkd.models.pair_config import PAIR_KEYS
 from mmdiffkd.models.preprocessing import InputConverter, InputFormat
 
 widths = st.integers(1, 10)
 KNOWN_KEYS = {
-    'type', 'loss_weight', *FrozenTeacher.KEYS, *DistillPair.KEYS,
+    'type', 'loss_weight', *FrozenTeacher.KEYS, *PAIR_KEYS,
     *inspect.signature(DiffKDHead).parameters,
 }  # fmt: skip
 

@@ -6,40 +6,16 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmdiffkd.diffusion import AlignHead, DiffKDHead
-from mmdiffkd.losses import DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss
 from mmdiffkd.models import DistillPair
 from tests.test_models.test_teacher_inputs import config  # noqa: F401
 
-LOSSES = [
-    MSELoss(),
-    L1Loss(),
-    SmoothL1Loss(),
-    KLDivLoss(),
-    KLDivLoss(use_sigmoid=True),
-    DISTLoss(),
-]
 
-
-@pytest.mark.parametrize(
-    'head, side',
-    [
-        (AlignHead(6, 8), 5),
-        (DiffKDHead(6, 8), 40),
-        (DiffKDHead(6, 8, ae_channels=4, checkpoint=True), 5),
-        (DiffKDHead(6, 8, kernel_size=1), 1),
-    ],
-)
-def test_heads_and_losses_on_no_rows(head, side):
-    before = {name: value.clone() for name, value in head.state_dict().items()}
-    for loss in LOSSES:
-        student = torch.zeros(0, 6, side, side, requires_grad=True)
-        output = head(student, torch.zeros(0, 8, side, side))
-        parts = [loss(output.refined, output.target), *output.losses.values()]
-        total = sum(part for part in parts if part is not None)
-        total.backward()
-        assert total == 0
-    assert not any(p.grad is not None and p.grad.any() for p in head.parameters())
-    assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
+def pair_of(*heads):
+    """A pair of the outputs of module `0` with the given heads."""
+    cfg = dict(student='0', teacher='0', loss=dict(type=MeanOfAnotherLibrary))
+    pair = DistillPair('p', cfg, nn.Sequential(nn.Identity()))
+    pair.heads.extend(heads)
+    return pair
 
 
 class MeanOfAnotherLibrary(nn.Module):
@@ -51,7 +27,8 @@ class MeanOfAnotherLibrary(nn.Module):
 def test_empty_maps_are_left_out(empty):
     """Beside others, or all of them; with any loss."""
     torch.manual_seed(0)
-    pair = DistillPair('p', [DiffKDHead(6, 8), AlignHead(6, 8)], MeanOfAnotherLibrary())
+    pair = pair_of(DiffKDHead(6, 8), AlignHead(6, 8))
+    pair.replaced = {'rois': 'rois'}
     rows = [0 if level in empty else 3 for level in range(2)]
     student = [torch.randn(n, 6, 5, 5, requires_grad=True) for n in rows]
     before = {name: value.clone() for name, value in pair.state_dict().items()}
@@ -60,7 +37,8 @@ def test_empty_maps_are_left_out(empty):
         node = parameter.view_as(parameter).grad_fn.next_functions[0][0]
         node.register_hook(lambda *_, name=name: reached.add(name))
         parameter.node = node
-    losses = pair(student, [torch.randn(n, 8, 5, 5) for n in rows])
+    targets = [torch.randn(n, 8, 5, 5) for n in rows]
+    losses = pair({'0': student}, targets, torch.zeros(3, 3, 20, 20))
     total = sum(value for name, value in losses.items() if 'loss' in name)
     total.backward()
     assert all(value.isfinite() for value in losses.values())
@@ -89,7 +67,7 @@ def test_a_picture_without_proposals(config, images):  # noqa: F811
 def test_a_module_that_the_host_leaves_out(config, images, monkeypatch):  # noqa: F811
     """It is said once, because it could be one that training never runs."""
     said = []
-    monkeypatch.setattr('mmdiffkd.models.wiring.print_log', lambda text, *level: said.append(text))
+    monkeypatch.setattr('mmdiffkd.models.pair.print_log', lambda text, *level: said.append(text))
     distiller = MODELS.build(config)
     student = distiller.student
     student.forward = lambda inputs, samples, mode: dict(
@@ -106,8 +84,10 @@ def test_synchronised_norms_rest_in_all_processes(monkeypatch):
     monkeypatch.setattr(
         'mmdiffkd.models.pair.all_reduce', lambda value, op: (asked.append(op), value.zero_())
     )
-    pair = DistillPair('p', [DiffKDHead(6, 8)], MSELoss())
-    assert pair.takes_part(True, True) and not asked
+    pair = pair_of(DiffKDHead(6, 8))
+    features = {'0': [torch.zeros(2, 6, 5, 5)], 'rois': [torch.zeros(2, 5)]}
+    assert pair.takes_part(features) and not asked
     pair.heads = nn.SyncBatchNorm.convert_sync_batchnorm(pair.heads)
-    assert pair.takes_part(True, False) and not asked
-    assert not pair.takes_part(True, True) and asked == ['min']
+    assert pair.takes_part(features) and not asked
+    pair.replaced = {'rois': 'rois'}
+    assert not pair.takes_part(features) and asked == ['min']

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from mmengine.model import ExponentialMovingAverage
 from mmengine.registry import MODELS
 from mmengine.runner.checkpoint import get_state_dict
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load
@@ -115,13 +114,6 @@ def test_there_and_back(kind, load):
     assert [name for name, _ in other.named_children()] == ['student', 'pairs']
 
 
-@pytest.mark.parametrize('kind', ['HidingToy', 'DemandingToy'])
-def test_averages_have_the_student_s_names(kind):
-    distiller = built(dict(type=kind))
-    state = ExponentialMovingAverage(distiller).state_dict()
-    assert {*state} == {'steps', *(f'module.{key}' for key in distiller.state_dict())}
-
-
 @pytest.mark.parametrize('kind', STUDENTS)
 def test_a_plain_student_s_names_are_a_student_s(kind):
     distiller, plain = built(dict(type=kind)), MODELS.build(dict(type=kind))
@@ -160,7 +152,7 @@ def test_a_distiller_in_a_distiller():
     outer = copy.deepcopy(inner)
     for pair in outer['pairs'].values():
         pair['student'] = 'student.' + pair['student']
-    with pytest.raises(ConfigError, match="a pair 'fpn', too; give one of the two another name"):
+    with pytest.raises(ConfigError, match="a pair '.*' as well; give one of the two another name"):
         MODELS.build(dict(copy.deepcopy(outer), student=copy.deepcopy(inner)))
     outer['pairs'] = {f'other_{name}': pair for name, pair in outer['pairs'].items()}
     config = dict(outer, student=inner)

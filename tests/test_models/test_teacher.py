@@ -1,6 +1,7 @@
 """The teacher stays as it is, has its own weights and runs no further than needed."""
 
 import copy
+import gc
 import logging
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.hosts import run_for_features
 from mmdiffkd.models.input_matching import find_student_input
-from mmdiffkd.models.teacher import load_teacher_weights
+from mmdiffkd.models.teacher_weights import load_teacher_weights
+
+from .test_teacher_switches import features_of
 
 
 def bytes_of(model):
@@ -49,7 +52,7 @@ def test_never_trained(toy_distiller, images):
 @pytest.mark.contract(1, 'frozen teacher')
 def test_features_are_those_of_eval_mode(toy_distiller, images):
     """The teacher has dropout of 0.5; two forwards agree only without it."""
-    first, second = (toy_distiller.teacher.features(images)['backbone'] for _ in range(2))
+    first, second = (features_of(toy_distiller.teacher, images)['backbone'] for _ in range(2))
     assert torch.equal(first[0], second[0])
     assert not first[0].requires_grad
 
@@ -99,19 +102,19 @@ def test_ema_shares_the_teacher(toy_distiller, images):
         ema.module(images, mode='loss')
 
 
-def test_a_copy_that_moves_leaves_the_teacher(toy_distiller):
+def test_a_copy_that_moves_leaves_the_teacher(toy_config):
     """As an average that is kept on the CPU; the teacher follows a copy that outlives the first."""
+    toy_distiller = MODELS.build(toy_config)
     teacher = toy_distiller.teacher.model
     clone = copy.deepcopy(toy_distiller)
     clone.double()
     assert {p.dtype for p in teacher.parameters()} == {torch.float32}
     toy_distiller.half()
     assert {p.dtype for p in teacher.parameters()} == {torch.float16}
-    teacher = FrozenTeacher(dict(type='ToyModel'), 'random')
-    first, second = torch.nn.Module(), torch.nn.Module()
-    assert teacher.goes_with(first) and not teacher.goes_with(second)
-    del first
-    assert teacher.goes_with(second)
+    del toy_distiller
+    gc.collect()
+    clone.double()
+    assert {p.dtype for p in teacher.parameters()} == {torch.float64}
 
 
 def test_an_error_of_the_teacher_is_told_as_it_is(toy_distiller, images):
@@ -142,8 +145,8 @@ def test_copy_captures_from_its_own_student(toy_distiller, images):
 )
 def test_runs_no_further_than_needed(toy_teacher, images, paths, modes):
     teacher = FrozenTeacher(**toy_teacher)
-    teacher.prepare(paths, find_student_input(teacher.model))
-    teacher.features(images)
+    teacher.prepare(nn.Module(), paths, find_student_input(teacher.model))
+    features_of(teacher, images)
     assert teacher.model.modes == modes
 
 
@@ -195,14 +198,14 @@ def test_weights_are_fetched(toy_teacher, monkeypatch, checkpoint):
     if checkpoint == 'zoo':
         config = 'library::toy.py'
         published = Config(dict(model=toy_teacher['config'], model_path='https://zoo/model.pth'))
-        for module in ('build', 'teacher'):
+        for module in ('hosts', 'teacher_weights'):
             monkeypatch.setattr(f'mmdiffkd.models.{module}.load_config', lambda *_, **__: published)
 
     def fetch(url):
         fetched.append(url)
         return toy_teacher['checkpoint']
 
-    monkeypatch.setattr('mmdiffkd.models.teacher.fetch', fetch)
+    monkeypatch.setattr('mmdiffkd.models.teacher_weights.fetch', fetch)
     loaded = FrozenTeacher(config, checkpoint).model.state_dict()
     saved = torch.load(toy_teacher['checkpoint'])['state_dict']
     assert all(torch.equal(saved[key], loaded[key]) for key in saved)
@@ -325,7 +328,7 @@ class TestWrongWeights:
 
     def test_zoo_without_a_published_weight(self, toy_teacher, monkeypatch):
         without = Config(dict(model=toy_teacher['config'], model_path=None))
-        for module in ('build', 'teacher'):
+        for module in ('hosts', 'teacher_weights'):
             monkeypatch.setattr(f'mmdiffkd.models.{module}.load_config', lambda *_, **__: without)
         message = "no weight is published for 'library::toy.py'"
         self.refused(toy_teacher, message, config='library::toy.py', checkpoint='zoo')
@@ -353,7 +356,7 @@ def test_zoo_weights_of_the_shipped_configs(monkeypatch):
         assert teacher.checkpoint == 'zoo'
         fetched = []
         monkeypatch.setattr(
-            'mmdiffkd.models.teacher.fetch', lambda url, seen=fetched: seen.append(url)
+            'mmdiffkd.models.teacher_weights.fetch', lambda url, seen=fetched: seen.append(url)
         )
         with pytest.raises(TypeError):  # nothing was fetched
             load_teacher_weights(None, teacher.config, 'zoo')

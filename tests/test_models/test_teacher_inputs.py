@@ -115,7 +115,7 @@ def test_every_number_of_boxes_trains(config, images):
 
 def test_without_teacher_inputs_the_remedy_is_named(config, images):
     del config['pairs']['scores']['teacher_inputs']
-    with pytest.raises(ValueError, match='3 entries for 1 images.*teacher_inputs'):
+    with pytest.raises(ValueError, match='3 rows for 1 images.*teacher_inputs'):
         MODELS.build(config)
 
 
@@ -127,7 +127,7 @@ def test_feeding_a_module_too_late_is_refused(config):
 
 def test_features_that_do_not_correspond_are_refused(config):
     config['pairs']['scores']['student'] = 'neck[0]'
-    with pytest.raises(ValueError, match='pairs.scores: features of 1 and 3 entries'):
+    with pytest.raises(ValueError, match='pairs.scores: .* 1 rows for 1 images, .* 3'):
         MODELS.build(config)
 
 
@@ -135,9 +135,7 @@ def test_features_that_do_not_correspond_are_refused(config):
     ('given', 'message'),
     [
         (dict(student='regions.0:input[boxes]'), "teacher_inputs: 'teacher' is required"),
-        ('regions.0:input', "teacher_inputs must be a dict .* got 'regions.0:input'"),
-        (5, 'teacher_inputs must be a dict .* got 5'),
-        ([5], r'teacher_inputs\[0\] must be a dict .* got 5'),
+        ([5], 'teacher_inputs must be a dict .* got 5'),
         (dict(student='regions.0', teacher='regions.0:input'), "'regions.0' is no input; write"),
         (
             dict(student='regions.0:input', teacher='regions.0:input[maps]'),
@@ -159,7 +157,7 @@ def test_one_pair_cannot_feed_one_input_differently(config):
     given = config['pairs']['scores']['teacher_inputs']
     other = dict(student='regions.0:input[0]', teacher='regions.0:input[1]')
     config['pairs']['scores']['teacher_inputs'] = [given, other]
-    with pytest.raises(ValueError, match='already gets .* from another entry'):
+    with pytest.raises(ValueError, match='gets two values'):
         MODELS.build(config)
 
 

@@ -1,0 +1,208 @@
+"""What makes the forward of a frozen model cheaper."""
+
+import functools
+import math
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Set, Tuple
+
+import mmcv.cnn
+import torch
+from mmcv.cnn import fuse_conv_bn
+from torch import Tensor, nn
+
+from mmdiffkd.capture import FeaturePath
+from mmdiffkd.errors import ConfigError, suggest
+
+Features = Dict[str, List[Tensor]]
+
+PRECISIONS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
+
+# Layers whose weights are cast once; autocast would cast them in each forward. Subclasses may do
+# other things with their weights.
+_CAST_LAYERS = {
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
+    *(nn.ConvTranspose3d, mmcv.cnn.Linear, mmcv.cnn.Conv2d, mmcv.cnn.Conv3d),
+    *(mmcv.cnn.ConvTranspose2d, mmcv.cnn.ConvTranspose3d),
+}
+
+
+def check_switches(precision: Any, **switches: Any) -> None:
+    """Raise :class:`ConfigError` unless the switches of a teacher have values that they can have.
+
+    Args:
+        precision: Value of ``teacher.precision``.
+        **switches: Values of switches that are on or off, by their keys.
+    """
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f'teacher.{name} must be True or False, got {value!r}')
+    if precision is not None and precision not in list(PRECISIONS):
+        raise ConfigError(
+            f'teacher.precision must be None or one of {", ".join(map(repr, PRECISIONS))}, got '
+            f'{precision!r}{suggest(precision, PRECISIONS)}'
+        )
+
+
+def fold_batch_norms(model: nn.Module) -> None:
+    """Make the batch norms of backbone and neck part of the convolutions before them.
+
+    Nearly all of the time goes there. A model without these parts is folded as a whole.
+    """
+    parts = [getattr(model, name) for name in ('backbone', 'neck') if hasattr(model, name)]
+    for part in parts or [model]:
+        fuse_conv_bn(part)
+    model.requires_grad_(False).eval()
+
+
+def use_channels_last(model: nn.Module) -> None:
+    """Give 2-d convolutions channels-last weights, so that their maps are channels-last too."""
+    operations, inside = mmcv_operations(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module not in inside:
+            module.to(memory_format=torch.channels_last)
+    for module in operations:
+        # RoIAlign and deformable convolutions read the memory of maps as (N, C, H, W).
+        module.register_forward_pre_hook(_with_contiguous_inputs, with_kwargs=True)
+
+
+def _with_contiguous_inputs(module: nn.Module, args: tuple, kwargs: dict) -> Tuple[tuple, dict]:
+    return map_tensors(Tensor.contiguous, (args, kwargs))
+
+
+class Precision:
+    """The precision that a model computes in, whatever the run around it has.
+
+    Args:
+        name: A key of :data:`PRECISIONS`, or None for the precision of the run.
+    """
+
+    def __init__(self, name: Optional[str]) -> None:
+        self.dtype = None if name is None else PRECISIONS[name]
+
+    def apply_to(self, model: nn.Module) -> None:
+        """Cast the weights of convolutions and linear layers; norms keep float32.
+
+        Operations of mmcv (RoIAlign, deformable convolutions) compute in float32, because many have
+        no other precision. What heads yield is float32, because it goes into post-processing such
+        as NMS.
+        """
+        if self.dtype in (None, torch.float32):
+            return
+        operations, inside = mmcv_operations(model)
+        for module in operations:
+            module.forward = _computing_in_float32(module.forward)
+        for module in model.modules():
+            if hasattr(module, 'predict_by_feat'):
+                module.register_forward_hook(lambda _, args, output: map_tensors(_float, output))
+            if type(module) in _CAST_LAYERS and module not in inside:
+                module.to(self.dtype)
+
+    def autocast(self, device: torch.device) -> ContextManager:
+        """The context in which the model runs on a device."""
+        if self.dtype is None:
+            return nullcontext()
+        enabled = self.dtype is not torch.float32
+        return torch.autocast(device.type, self.dtype if enabled else None, enabled)
+
+    def of_input(self, value: Tensor) -> Tensor:
+        """An input of the model: float32 if the precision is set, for autocast to begin with."""
+        return value if self.dtype is None else _float(value)
+
+    def of_output(self, value: Tensor, dtype: torch.dtype) -> Tensor:
+        """An output of the model in the precision ``dtype`` of the run around it."""
+        return value.to(dtype) if self.dtype is not None and value.is_floating_point() else value
+
+    def of_move(self, function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """``function``, which moves or casts tensors, without the casting if the precision is set.
+
+        Weights that are cast there and back would lose digits.
+        """
+        if self.dtype is None:
+            return function
+        return lambda tensor: tensor.to(function(tensor.new_empty(0)).device)
+
+
+def mmcv_operations(model: nn.Module) -> Tuple[List[nn.Module], Set[nn.Module]]:
+    """The operations of ``mmcv.ops`` in a model, and these with all modules inside of them."""
+    operations = [
+        module
+        for module in model.modules()
+        if any(cls.__module__.startswith('mmcv.ops.') for cls in type(module).__mro__)
+    ]
+    return operations, {part for module in operations for part in module.modules()}
+
+
+def _computing_in_float32(forward: Callable) -> Callable:
+    """A forward whose inputs are float32, and whose output has the precision of its first one."""
+
+    @functools.wraps(forward)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        given = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        with torch.autocast(given.device.type, enabled=False):
+            output = forward(*map_tensors(_float, args), **map_tensors(_float, kwargs))
+        return map_tensors(lambda tensor: tensor.to(given.dtype), output)
+
+    return run
+
+
+def _float(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """``value`` with ``function`` applied to all tensors in its tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {key: map_tensors(function, item) for key, item in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map_tensors(function, item) for item in value)
+    return value
+
+
+def compile_children(model: nn.Module, paths: Iterable[FeaturePath]) -> List[str]:
+    """Run the direct children of a model through ``torch.compile``, from their first call on.
+
+    Children that hold a captured module inside are left out, because what wraps its ``forward``
+    cannot be compiled.
+
+    Args:
+        model: Model whose children are compiled.
+        paths: Paths that are captured or replaced in it.
+
+    Returns:
+        The names of the compiled children.
+    """
+    holding = {path.module.partition('.')[0] for path in paths if '.' in path.module}
+    compiled = []
+    for name, child in model.named_children():
+        # Containers have no forward of their own.
+        runs = type(child).forward is not nn.Module.forward and name != 'data_preprocessor'
+        if runs and name not in holding:
+            # On the instance, where the capture finds it and wraps it.
+            child.forward = torch.compile(child.forward)
+            compiled.append(name)
+    return compiled
+
+
+def relative_difference(features: Features, reference: Features) -> float:
+    """The largest difference of a feature, relative to the largest element of that feature.
+
+    Args:
+        features: Name -> tensors.
+        reference: Name -> as many tensors.
+
+    Returns:
+        Not a number if a feature has such elements; infinity if shapes differ.
+    """
+    ratios = [0.0]
+    for name, expected in reference.items():
+        found = features[name]
+        if [tensor.shape for tensor in found] != [tensor.shape for tensor in expected]:
+            return math.inf
+        for ours, theirs in zip(found, expected):
+            # Equal tensors may be all zero, or without elements.
+            if not torch.equal(ours, theirs):
+                difference = (ours.double() - theirs.double()).abs().max()
+                ratios.append(float(difference / theirs.double().abs().max()))
+    return math.nan if any(map(math.isnan, ratios)) else max(ratios)

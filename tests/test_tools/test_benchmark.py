@@ -18,7 +18,7 @@ def fixed_noise(like, *_, **__):
 
 
 def test_naive_distiller_computes_the_same(toy_config, images, monkeypatch):
-    monkeypatch.setattr('mmdiffkd.diffusion.head._normal_like', fixed_noise)
+    monkeypatch.setattr('mmdiffkd.diffusion.head.normal_like', fixed_noise)
     monkeypatch.setattr(torch, 'randn_like', fixed_noise)
     torch.manual_seed(0)
     ours = MODELS.build(toy_config).double()

@@ -200,24 +200,8 @@ def operations():
 
 def pytest_configure(config):
     config.addinivalue_line(
+        'markers', 'slow: not needed daily; left out by `bash tools/run_tests.sh --fast`'
+    )
+    config.addinivalue_line(
         'markers', 'contract(number, name): the test holds this contract of docs/contracts.md'
     )
-
-
-SECONDS = 'seconds'
-"""Property under which a test records how long something took, for the table at the end."""
-
-
-def pytest_terminal_summary(terminalreporter):
-    recorded = {
-        report.nodeid.partition('[')[2].rstrip(']'): dict(report.user_properties)[SECONDS]
-        for report in terminalreporter.getreports('passed') + terminalreporter.getreports('failed')
-        if report.when == 'call' and SECONDS in dict(report.user_properties)
-    }
-    if not recorded:
-        return
-    terminalreporter.section('seconds per config, tools/train.py CONFIG --smoke')
-    width = max(map(len, recorded))
-    for name, seconds in sorted(recorded.items()):
-        terminalreporter.line(f'{name:{width}}  {seconds:6.1f}')
-    terminalreporter.line(f'{"all":{width}}  {sum(recorded.values()):6.1f}')

@@ -1,4 +1,4 @@
-"""`type='mmdiffkd.X'` works in the configs of every library, with `custom_imports` and without."""
+"""`type='mmdiffkd.X'` works in the configs of every library, without `custom_imports`."""
 
 import subprocess
 import sys
@@ -6,28 +6,21 @@ import sys
 import pytest
 
 CODE = """
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from {library}.registry import HOOKS, MODELS
-cfg = Config(dict(loss=dict(type='mmdiffkd.KLDivLoss', tau=2.0), {custom_imports}))
-if cfg.get('custom_imports'):
-    from mmengine.utils import import_modules_from_strings
-    import_modules_from_strings(**cfg.custom_imports)
+loss = dict(type='mmdiffkd.KLDivLoss', tau=2.0)
 init_default_scope('{scope}')
-assert type(MODELS.build(cfg.loss)).__module__ == 'mmdiffkd.losses.kl_div'
+assert type(MODELS.build(loss)).__module__ == 'mmdiffkd.losses.kl_div'
 assert MODELS.get('mmdiffkd.DiffKDDistiller') is not None
 assert MODELS.get('mmdiffkd.DiffKDHead') is not None
 assert HOOKS.get('mmdiffkd.InterruptHook') is not None
 """
 
 
-@pytest.mark.parametrize('custom_imports', ['', "custom_imports=dict(imports=['mmdiffkd'])"])
-@pytest.mark.parametrize(
-    ('library', 'scope'), [('mmengine', 'mmengine'), ('mmdet', 'mmdet'), ('mmengine', 'mmdet')]
-)
-def test_named_from_any_config(library, scope, custom_imports):
-    code = CODE.format(library=library, scope=scope, custom_imports=custom_imports)
-    subprocess.run([sys.executable, '-c', code], check=True)
+@pytest.mark.parametrize(('library', 'scope'), [('mmengine', 'mmengine'), ('mmdet', 'mmdet')])
+def test_named_from_any_config(library, scope):
+    pytest.importorskip(library)
+    subprocess.run([sys.executable, '-c', CODE.format(library=library, scope=scope)], check=True)
 
 
 @pytest.mark.contract(11, 'no host imported')
@@ -42,16 +35,5 @@ def test_importing_the_package_imports_no_host():
         'for name in names: importlib.import_module(name)\n'
         "imported = {'mmcv', 'mmdet', 'mmseg', 'mmpretrain'} & set(sys.modules)\n"
         'assert not imported, imported'
-    )
-    subprocess.run([sys.executable, '-c', code], check=True)
-
-
-def test_bases_of_mmseg_are_found():
-    """OneDL's mmengine looks for a distribution that has another name."""
-    pytest.importorskip('mmseg')
-    code = (
-        'import mmdiffkd\n'
-        'from mmengine.hub import get_config\n'
-        "get_config('mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py')"
     )
     subprocess.run([sys.executable, '-c', code], check=True)

@@ -6,7 +6,6 @@ written into the work directory, with comments, for further use with tools/train
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
@@ -37,11 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     arguments = vars(parse_args())
-    student = arguments['student']
-    # A smoke run is a question, and this its answer; training leaves a traceback.
-    alone = shlex.join(['python', 'tools/train.py', student, '--smoke'])
-    advice = f'its own config is at fault if this fails too: {alone}'
-    with one_line_errors(arguments.pop('debug'), advice if arguments['smoke'] else None):
+    with one_line_errors(arguments.pop('debug')):
         if arguments.pop('list_modules'):
             print(list_modules(arguments['student'], arguments['teacher']))
         else:

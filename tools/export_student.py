@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+from mmdiffkd.errors import ArgumentParser, ConfigError, add_debug_argument, one_line_errors
 
 # A library that is missing is one line, too.
 with one_line_errors('--debug' in sys.argv):
@@ -21,8 +21,9 @@ with one_line_errors('--debug' in sys.argv):
 
     from mmdiffkd.checkpoints.download import fetch
     from mmdiffkd.checkpoints.plain_config import plain_config
-    from mmdiffkd.checkpoints.weights import load_file, weights_of
-    from mmdiffkd.models.hosts import student_config
+    from mmdiffkd.checkpoints.reading import load_file
+    from mmdiffkd.checkpoints.weights import weights_of
+    from mmdiffkd.models.configs import student_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -49,14 +50,14 @@ def student_run_config(text: str, trust: bool) -> str:
 def check_out(args: argparse.Namespace) -> None:
     """Raise if the output file would take the place of something that is needed."""
     if args.out.is_dir():
-        raise FileExistsError(f'{args.out} is a folder; name the file to write')
+        raise ConfigError(f'{args.out} is a folder; name the file to write')
     if not args.out.exists():
         return
     source = Path(args.checkpoint)
     if source.exists() and args.out.samefile(source):
-        raise FileExistsError(f'{args.out} is the checkpoint itself; name another file to write')
+        raise ConfigError(f'{args.out} is the checkpoint itself; name another file to write')
     if not args.force:
-        raise FileExistsError(f'{args.out} exists; --force overwrites it')
+        raise ConfigError(f'{args.out} exists; --force overwrites it')
 
 
 def export(args: argparse.Namespace) -> None:

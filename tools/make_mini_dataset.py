@@ -12,7 +12,6 @@ The places where configs of the host libraries look by default:
 """
 
 import argparse
-import inspect
 import sys
 from pathlib import Path
 
@@ -22,56 +21,36 @@ from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 # A library that is missing is one line, too.
 with one_line_errors('--debug' in sys.argv):
-    from mmdiffkd.testing import (
-        make_mini_ade20k,
-        make_mini_cifar100,
-        make_mini_cityscapes,
-        make_mini_coco,
-        make_mini_imagenet,
-    )
-
-MAKERS = {
-    'ade20k': make_mini_ade20k,
-    'cifar100': make_mini_cifar100,
-    'cityscapes': make_mini_cityscapes,
-    'coco': make_mini_coco,
-    'imagenet': make_mini_imagenet,
-}
+    from mmdiffkd.testing import MINI_DATA_SETS, make_mini_dataset
 
 
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(
         description='Write a small synthetic data set in the layout of a real one, so that '
-        'unmodified configs run on it. Options left out keep the default of the data set.'
+        'unmodified configs run on it.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('dataset', choices=sorted(MAKERS))
-    parser.add_argument('directory', type=Path, help='new or empty directory to fill')
-    parser.add_argument('--num-train', type=int, help='number of training pictures')
-    parser.add_argument('--num-val', type=int, help='number of validation pictures')
+    parser.add_argument('name', choices=MINI_DATA_SETS, help='the data set to imitate')
+    parser.add_argument('root', metavar='directory', help='new or empty directory to fill')
+    parser.add_argument('--num-train', type=int, default=8, help='number of training pictures')
+    parser.add_argument('--num-val', type=int, default=4, help='number of validation pictures')
     parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
+        default=(128, 96),
         metavar=('W', 'H'),
-        help='picture size in pixels (not for cifar100)',
+        help='picture size in pixels (always 32 x 32 for cifar100)',
     )
-    parser.add_argument('--num-classes', type=int, help='how many of the real classes occur')
-    parser.add_argument('--seed', type=int, help='another seed gives other pictures')
+    parser.add_argument('--seed', type=int, default=0, help='another seed gives other pictures')
     add_debug_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    args = vars(parse_args())
-    debug = args.pop('debug')
-    dataset, directory = args.pop('dataset'), args.pop('directory')
-    maker = MAKERS[dataset]
-    options = {name: value for name, value in args.items() if value is not None}
-    with one_line_errors(debug):
-        for name in options.keys() - inspect.signature(maker).parameters:
-            raise ValueError(f'{dataset} has no option --{name.replace("_", "-")}')
-        directory = maker(directory, **options)
-    print(f'data set ready: {directory}')
+    arguments = vars(parse_args())
+    with one_line_errors(arguments.pop('debug')):
+        print(f'data set ready: {make_mini_dataset(**arguments)}')
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from mmengine.config import Config
 from quickstart_stages import Stages, run_logged, show_progress
 
 from mmdiffkd import __version__
-from mmdiffkd.testing import make_mini_coco
+from mmdiffkd.testing import make_mini_dataset
 
 CONFIGS = ROOT / 'configs/quickstart'
 TEACHER = CONFIGS / 'retinanet_teacher_mini-coco.py'
@@ -161,7 +161,7 @@ class Quickstart:
 
 
 def make_data(directory: Path) -> None:
-    make_mini_coco(directory, **DATA)
+    make_mini_dataset('coco', directory, **DATA)
     print(f'      {DATA["num_train"]} training and {DATA["num_val"]} validation pictures')
 
 

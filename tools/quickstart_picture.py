@@ -21,7 +21,7 @@ from matplotlib import pyplot as plt
 from mmdet.apis import inference_detector, init_detector
 from pycocotools.coco import COCO
 
-from mmdiffkd.checkpoints.guarded_loading import guarded_loading
+from mmdiffkd.checkpoints.reading import weights_only
 
 # class name, score (None for the truth), x1 y1 x2 y2 in pixels
 Detection = Tuple[str, float, Sequence[float]]
@@ -57,7 +57,7 @@ def ground_truth(coco: COCO, image: dict) -> List[Detection]:
 def detect(config: str, checkpoint: str, paths: Sequence[str], score: float) -> List[list]:
     """Detections of one model above a score, per image."""
     device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
-    with guarded_loading():
+    with weights_only():
         model = init_detector(config, checkpoint, device=device)
     classes = model.dataset_meta['classes']
     detections = []

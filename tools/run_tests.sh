@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
 # Set up the environment if needed, check style and import layers, and run the tests.
 #
-#   bash tools/run_tests.sh [arguments of pytest]
+#   bash tools/run_tests.sh [--fast] [arguments of pytest]
 #
+# --fast leaves out the tests that are marked as slow, for daily work.
 # MMDIFFKD_STACK=openmmlab runs them with the upstream builds; see tools/setup_env.sh.
 # With --cov (.coveragerc) also measure the lines of mmdiffkd/ that run, and fail below 95 %.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [[ ${1:-} == --fast ]]; then
+    shift
+    set -- -m 'not slow' "$@"
+fi
 source tools/setup_env.sh
 
 ruff check .

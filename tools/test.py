@@ -27,8 +27,9 @@ with one_line_errors('--debug' in sys.argv):
         process_group,
     )
     from mmdiffkd.checkpoints.download import fetch
-    from mmdiffkd.checkpoints.weights import load_file, load_strictly, weights_of
-    from mmdiffkd.models.hosts import student_config
+    from mmdiffkd.checkpoints.reading import load_file
+    from mmdiffkd.checkpoints.weights import load_strictly, weights_of
+    from mmdiffkd.models.configs import student_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -29,7 +29,7 @@ from torch import nn
 
 from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, complete_model
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-from mmdiffkd.models.hosts import load_config, student_config
+from mmdiffkd.models.configs import load_config, student_config
 from mmdiffkd.testing import make_smoke_config
 
 STUDENT, NAIVE, DISTILLER = 'student alone', 'naive distiller', 'distiller'

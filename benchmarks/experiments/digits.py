@@ -27,7 +27,7 @@ from mmengine.config import Config
 
 from mmdiffkd import __version__
 from mmdiffkd.apis import ArgumentParser, KeyValueAction, build_runner
-from mmdiffkd.testing.dataset_dir import build_once
+from mmdiffkd.testing import build_once
 
 CONFIGS = ROOT / 'configs/digits'
 TEACHER = 'teacher'
@@ -126,7 +126,7 @@ def prepare_data(root: Path) -> Path:
     The split is the same whatever the seed of a training. Pixels 0..16 become 0..255.
 
     Raises:
-        FileExistsError: ``root`` holds something else.
+        ConfigError: ``root`` holds something else.
     """
     return build_once(root, dict(kind='scikit-learn digits', **SPLIT), _write_digits)
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Is anything lost when a run is killed? SIGKILL at random moments, then a comparison bit by bit.
 
-A short detection run is trained once without a break, and then again and again under fire: killed
-at a random moment with its data loading workers, started again with --resume, until it gets to its
-end. Weights, moments of the optimizer and schedules must be those of the unbroken run. One
-run in two counts epochs, the other iterations, and both write checkpoints all the time.
+A short detection run is trained once without a break, and then again and again: killed at a random
+moment with its data loading workers, started again with --resume --exact-resume, until it ends.
+Weights, moments of the optimizer and schedules must be those of the unbroken run. Every other run
+is by iterations instead of epochs, and all write checkpoints all the time.
 
     python benchmarks/experiments/kill_and_resume.py --kills 30
 """
@@ -26,8 +26,8 @@ sys.path.insert(0, str(ROOT))
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.checkpoints.weights import load_file
-from mmdiffkd.testing import make_mini_coco
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.testing import make_mini_dataset
 
 CONFIG = ROOT / 'configs/quickstart/diffkd_retinanet_mini-coco.py'
 NUM_IMAGES, BATCH_SIZE, EPOCHS = 12, 2, 3
@@ -40,8 +40,8 @@ COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 def main() -> None:
     args = parse_args()
     shutil.rmtree(args.work_dir, ignore_errors=True)
-    data = make_mini_coco(
-        args.work_dir / 'data', num_train=NUM_IMAGES, num_val=2, image_size=(160, 96)
+    data = make_mini_dataset(
+        'coco', args.work_dir / 'data', num_train=NUM_IMAGES, num_val=2, image_size=(160, 96)
     )
     draw = random.Random(args.seed)
     unbroken, seconds = {}, {}
@@ -119,7 +119,7 @@ def train(work_dir: Path, kind: str, folder: Path) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / 'tools/train.py'), str(config_of(work_dir, kind))]
     log = (work_dir / 'log.txt').open('a')
     return subprocess.Popen(
-        [*command, '--work-dir', str(folder), '--resume'],
+        [*command, '--work-dir', str(folder), '--resume', '--exact-resume'],
         stdout=log,
         stderr=subprocess.STDOUT,
         start_new_session=True,

@@ -7,6 +7,7 @@
 _base_ = [
     'mmpretrain::_base_/datasets/cifar100_bs16.py',
     'mmpretrain::_base_/default_runtime.py',
+    './distillation_run.py',
 ]
 
 # Configs add the backbone and the width of its last map, head.in_channels.
@@ -42,4 +43,9 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_de
 param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)
 auto_scale_lr = dict(base_batch_size=64)
 
-default_hooks = dict(checkpoint=dict(interval=10, max_keep_ckpts=2, save_best='accuracy/top1'))
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmdiffkd.SafeCheckpointHook', interval=10, max_keep_ckpts=2, save_best='accuracy/top1'
+    )
+)
+randomness = dict(diff_rank_seed=True)

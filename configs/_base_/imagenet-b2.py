@@ -14,6 +14,7 @@
 _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs32_pil_bicubic.py',
     'mmpretrain::_base_/default_runtime.py',
+    './distillation_run.py',
 ]
 
 max_epochs = 450
@@ -86,5 +87,13 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(base_batch_size=768)
 
-custom_hooks = [dict(type='EMAHook', momentum=1e-4, update_buffers=True)]
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='accuracy/top1'))
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='EMAHook', momentum=1e-4, update_buffers=True),
+]
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmdiffkd.SafeCheckpointHook', interval=1, max_keep_ckpts=3, save_best='accuracy/top1'
+    )
+)
+randomness = dict(diff_rank_seed=True)

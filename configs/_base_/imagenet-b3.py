@@ -12,6 +12,7 @@ _base_ = [
     'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
     'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',
     'mmpretrain::_base_/default_runtime.py',
+    './distillation_run.py',
 ]
 
 max_epochs = 300
@@ -40,4 +41,9 @@ param_scheduler = [
     ),
 ]
 
-default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='accuracy/top1'))
+default_hooks = dict(
+    checkpoint=dict(
+        type='mmdiffkd.SafeCheckpointHook', interval=1, max_keep_ckpts=3, save_best='accuracy/top1'
+    )
+)
+randomness = dict(diff_rank_seed=True)

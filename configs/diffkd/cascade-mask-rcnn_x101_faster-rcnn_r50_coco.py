@@ -13,7 +13,7 @@
 #            gradient clipping, class-agnostic boxes, inheriting, and that the teacher's first stage
 #            runs on the proposals that the student has sampled. Their learning rate of 0.02 is
 #            that of the base config.
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py'
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py', '../_base_/distillation_run.py']
 
 student = _base_.model
 student.roi_head.bbox_head.reg_class_agnostic = True
@@ -59,3 +59,7 @@ optim_wrapper = dict(optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_t
 
 # Nobody reads them; what counts is in the model.
 del student, proposals
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

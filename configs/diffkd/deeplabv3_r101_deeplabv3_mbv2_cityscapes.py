@@ -15,6 +15,7 @@
 _base_ = [
     'mmseg::mobilenet_v2/mobilenet-v2-d8_deeplabv3_4xb2-80k_cityscapes-512x1024.py',
     '../_base_/segmentor-pairs.py',
+    '../_base_/distillation_run.py',
 ]
 
 model = dict(
@@ -27,3 +28,7 @@ model = dict(
     ),
     pairs=_base_.pairs,
 )
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

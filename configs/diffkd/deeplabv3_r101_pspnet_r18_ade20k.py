@@ -15,6 +15,7 @@
 _base_ = [
     'mmseg::pspnet/pspnet_r50-d8_4xb4-160k_ade20k-512x512.py',
     '../_base_/segmentor-pairs.py',
+    '../_base_/distillation_run.py',
 ]
 
 # mmseg has no ADE20K config of this student; these are the settings of its R18-D8 on Cityscapes.
@@ -37,3 +38,7 @@ model = dict(
 
 # Nobody reads it; what counts is model.student.
 del student
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

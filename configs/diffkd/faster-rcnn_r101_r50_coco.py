@@ -9,7 +9,7 @@
 #
 # Settings   [det] detection configs that two of the paper's authors published: pair, weight,
 #            learning rate, gradient clipping.
-_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py'
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_2x_coco.py', '../_base_/distillation_run.py']
 
 model = dict(
     _delete_=True,
@@ -27,3 +27,7 @@ model = dict(
 )
 
 optim_wrapper = dict(optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_type=2))
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

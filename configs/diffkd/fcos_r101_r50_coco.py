@@ -10,7 +10,10 @@
 #
 # Settings   [det] detection configs that two of the paper's authors published: pair, weight,
 #            learning rate, warm-up, gradient clipping, the student's three changes, inheriting.
-_base_ = 'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco.py'
+_base_ = [
+    'mmdet::fcos/fcos_r50-caffe_fpn_gn-head_ms-640-800-2x_coco.py',
+    '../_base_/distillation_run.py',
+]
 
 student = _base_.model
 student.bbox_head.update(
@@ -46,3 +49,7 @@ optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35, norm_t
 
 # Nobody reads it; what counts is model.student.
 del student
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

@@ -9,7 +9,10 @@
 #
 # Settings   [det] detection configs that two of the paper's authors published: pairs, weights,
 #            beta, learning rate, gradient clipping.
-_base_ = 'mmdet::reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py'
+_base_ = [
+    'mmdet::reppoints/reppoints-moment_r50_fpn-gn_head-gn_2x_coco.py',
+    '../_base_/distillation_run.py',
+]
 
 model = dict(
     _delete_=True,
@@ -40,3 +43,7 @@ model = dict(
 )
 
 optim_wrapper = dict(optimizer=dict(lr=0.01), clip_grad=dict(max_norm=35, norm_type=2))
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

@@ -11,7 +11,7 @@
 #            learning rate, warm-up, gradient clipping.
 #            [ours] The warm-up starts at a tenth of the learning rate (its start is not
 #            published).
-_base_ = 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py'
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_2x_coco.py', '../_base_/distillation_run.py']
 
 model = dict(
     _delete_=True,
@@ -41,3 +41,7 @@ param_scheduler = [
     dict(type='MultiStepLR', begin=0, end=24, by_epoch=True, milestones=[16, 22], gamma=0.1),
 ]
 optim_wrapper = dict(optimizer=dict(lr=0.02), clip_grad=dict(max_norm=35, norm_type=2))
+
+# As in all runs of this package: whole files, and each GPU draws its own noise.
+default_hooks = dict(checkpoint=dict(type='mmdiffkd.SafeCheckpointHook'))
+randomness = dict(seed=None, diff_rank_seed=True)

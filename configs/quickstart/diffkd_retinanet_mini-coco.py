@@ -33,6 +33,7 @@ model = dict(
 # What happens, as pictures of the features and as curves for every level: see vis_data in the work
 # directory, and tools/analysis/plot_run.py.
 custom_hooks = [
+    *_base_.custom_hooks,
     dict(type='mmdiffkd.FeaturePictureHook', interval=160),
     dict(type='mmdiffkd.TelemetryHook', interval=10),
 ]

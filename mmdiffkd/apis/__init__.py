@@ -1,6 +1,6 @@
 """What the command-line tools share."""
 
-from mmdiffkd.apis.distill import add_distill_arguments, distill, list_modules
+from mmdiffkd.apis.distill import add_distill_arguments, distill
 from mmdiffkd.apis.launch import (
     TESTING_KEYS,
     TRAINING_KEYS,
@@ -13,6 +13,7 @@ from mmdiffkd.apis.launch import (
 )
 from mmdiffkd.apis.processes import LostProcessError, process_group
 from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.autopair.make_config import list_modules
 from mmdiffkd.engine.runner import complete_model
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 

@@ -2,24 +2,20 @@
 
 import argparse
 import inspect
-import io
 import logging
 import os
-import tokenize
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
-from mmengine.registry import OPTIMIZERS, RUNNERS
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdiffkd.checkpoints.guarded_loading import guarded_loading
-from mmdiffkd.checkpoints.plain_config import plain_config
 from mmdiffkd.engine.runner import DistillRunner
-from mmdiffkd.errors import CheckpointError, ConfigError, describe, suggest
-from mmdiffkd.models.hosts import has_pretrained_weights, student_config
-from mmdiffkd.models.hosts import load_config as read_config
+from mmdiffkd.errors import ConfigError, describe, suggest
+from mmdiffkd.models.configs import has_pretrained_weights, student_config
+from mmdiffkd.models.configs import load_config as read_config
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
@@ -27,42 +23,32 @@ TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
 TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 """What a config must have for an evaluation."""
 
-# Keys that mmengine reads beside the arguments of its runner.
+# Keys that mmengine and the hosts read beside the arguments of mmengine's runner.
 _OTHER_KEYS = (
-    'cudnn_benchmark',
-    'custom_imports',
-    'find_unused_parameters',
-    'model_wrapper_cfg',
-    'runner_type',
-    'sync_bn',
-    'tta_model',
-    'tta_pipeline',
-    'vis_backends',
-)
+    'cudnn_benchmark', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg',
+    'runner_type', 'sync_bn', 'training_policy', 'tta_model', 'tta_pipeline', 'vis_backends',
+)  # fmt: skip
 
 
 class KeyValueAction(DictAction):
-    """Reads ``KEY=VALUE`` as mmengine's action does, and complains in words about what is none."""
+    """mmengine's action for ``KEY=VALUE``, which complains in words about anything else."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Parse all, or end the process with status 2."""
-        for value in values:
-            if not value.partition('=')[0].strip('.') or '=' not in value:
-                parser.error(f'argument {option_string}: {value!r} is not of the form KEY=VALUE')
-            try:
-                super().__call__(parser, namespace, [value], option_string)
-            except AssertionError:
-                parser.error(f'argument {option_string}: {value!r} has a bracket without its other')
+        """Parse all values, or end the process with status 2."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError):
+            parser.error(f'argument {option_string}: {" ".join(values)!r} is not KEY=VALUE')
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that all tools running a config have, named as in the host libraries."""
+    """Add the arguments of all tools that run a config, named as in the host libraries."""
     parser.add_argument('config', help="path of the config, or a name as 'mmdet::...'")
     add_run_arguments(parser)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of them that do not name the config."""
+    """Add the arguments of :func:`add_config_arguments` except the config."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
     parser.add_argument(
         '--cfg-options',
@@ -86,8 +72,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """The config named on the command line, with its overrides and its work directory.
 
-    The work directory is that of the command line, else of the config, else
-    ``work_dirs/<config name>``.
+    Without another one, the work directory is ``work_dirs/<config name>``.
     """
     cfg = read_config(args.config, 'config')
     apply_run_arguments(cfg, args)
@@ -99,76 +84,28 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def _check_work_dir(cfg: Config) -> None:
     """Make the work directory; raise if a run could not write there, or over its own config."""
-    work_dir = cfg.work_dir
-    if not isinstance(work_dir, str) or not work_dir:
-        raise ConfigError(f'work_dir must be the path of a folder, got {work_dir!r}')
-    folder = Path(work_dir).absolute()
+    folder = Path(cfg.work_dir)
+    # mmengine writes the resolved config into the work directory, under the config's name.
     config = folder / Path(cfg.filename).name
-    if config.exists() and config.samefile(cfg.filename) and not _is_resolved(config):
-        # mmengine puts the resolved config there under its own name.
+    is_own = config.exists() and config.samefile(cfg.filename)
+    if is_own and config.read_text() != Config.fromfile(config).pretty_text:
         raise ConfigError(
-            f'work_dir: {work_dir!r} holds the config {cfg.filename!r}, which the run would '
+            f'work_dir: {cfg.work_dir!r} holds the config {cfg.filename!r}, which the run would '
             f'overwrite; choose another folder with --work-dir'
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f'work_dir: {work_dir!r} cannot be made: {describe(error)}') from error
+        raise ConfigError(f'work_dir: {cfg.work_dir!r} cannot be made: {error}') from error
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f'work_dir: {work_dir!r} cannot be written to')
-
-
-def _is_resolved(config: Path) -> bool:
-    """Whether it is what a run has put there: plain values, nothing inherited, no comments."""
-    text = config.read_text(encoding='utf-8')
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    if any(token.type == tokenize.COMMENT for token in tokens):
-        return False
-    try:
-        return '_base_' not in plain_config(text)
-    except CheckpointError:
-        return False
+        raise ConfigError(f'work_dir: {cfg.work_dir!r} cannot be written to')
 
 
 def check_complete(cfg: Config, keys: Sequence[str]) -> None:
-    """Raise unless a config has what it takes to train, or to test.
-
-    Args:
-        cfg: A config, read.
-        keys: :data:`TRAINING_KEYS` or :data:`TESTING_KEYS`.
-    """
+    """Raise unless a config has all of ``keys``, such as :data:`TRAINING_KEYS`."""
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
         raise ConfigError(f'config: {cfg.filename!r} has no {", ".join(missing)}')
-    for key in keys:
-        value = cfg[key]
-        # Several evaluators are a list.
-        if not isinstance(value, dict) and not (key.endswith('evaluator') and value):
-            raise ConfigError(f'config: {key} must be a dict, got {value!r}')
-    if cfg.model.get('type') is None:
-        raise ConfigError("config: model has no 'type'")
-    if 'train_cfg' in keys:
-        interval = cfg.train_cfg.get('val_interval', 1)
-        if not isinstance(interval, int) or interval < 1:
-            # mmengine would find out when the first epoch is over.
-            raise ConfigError(
-                f'train_cfg.val_interval must be a positive integer, got {interval!r}'
-            )
-    if 'optim_wrapper' in keys:
-        _check_optimizer(cfg)
-
-
-def _check_optimizer(cfg: Config) -> None:
-    """Raise if there is no such optimizer; mmengine would fail without naming it."""
-    kind = (cfg.optim_wrapper.get('optimizer') or {}).get('type')
-    if not isinstance(kind, str):
-        return
-    with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-        if registry.get(kind) is None:
-            raise ConfigError(
-                f'optim_wrapper: no {kind!r} in the {registry.scope}::{registry.name} registry'
-                f'{suggest(kind, OPTIMIZERS.module_dict)}'
-            )
 
 
 def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
@@ -184,23 +121,17 @@ def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
 
 
 def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
-    """Override settings of a config, as ``--cfg-options`` does.
-
-    Args:
-        cfg: Changed.
-        options: Dotted key to value.
+    """Override settings of a config in place, as ``--cfg-options`` does.
 
     Raises:
-        ConfigError: If the config has no such key and mmengine reads none of this name, or the
-            value cannot stand there.
+        ConfigError: If neither the config nor mmengine knows a key, or a value cannot stand there.
     """
     known = {*cfg.keys(), *inspect.signature(Runner).parameters, *_OTHER_KEYS}
     for key in options:
         name = key.partition('.')[0]
         if name not in known:
-            raise ConfigError(
-                f'--cfg-options: the config has no key {name!r}{suggest(name, known)}'
-            )
+            hint = suggest(name, known)
+            raise ConfigError(f'--cfg-options: the config has no key {name!r}{hint}')
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:
@@ -208,28 +139,16 @@ def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner that a config asks for.
-
-    Whatever it loads while it is built, trains, validates or tests is guarded
-    (:mod:`mmdiffkd.checkpoints.guarded_loading`); ``trust_checkpoint=True`` in the config lets
-    checkpoints run code.
-    """
+    """The runner of a config: that of its ``runner_type``, else a :class:`DistillRunner`."""
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        # Of a base named 'library::config' each type has a scope. mmengine takes it out of all that
-        # it builds, except this: here it would be handed to the function as an argument.
+        # A base named 'library::config' gives each type a scope. mmengine takes it out wherever it
+        # builds something, except here, where the function would get it as an argument.
         ((cfg.get(key) or {}).get('collate_fn') or {}).pop('_scope_', None)
-    trust = cfg.get('trust_checkpoint', False)
-    if not isinstance(trust, bool):
-        raise ConfigError(f'trust_checkpoint must be True or False, got {trust!r}')
-    with guarded_loading(trust):
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
-    for name in ('train', 'val', 'test'):
-        setattr(runner, name, guarded_loading(trust)(getattr(runner, name)))
-    return runner
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
 
 
 def warn_of_a_student_from_scratch(cfg: Config) -> None:
-    """Say that a student starts from random weights, as when a config lost those it had."""
+    """Warn of a student that starts from random weights, as when a path was lost."""
     model = cfg.get('model') or {}
     if 'student' not in model:
         return
@@ -240,12 +159,12 @@ def warn_of_a_student_from_scratch(cfg: Config) -> None:
         or model.get('init_from_teacher')
         or has_pretrained_weights(student)
     )
-    # With a random teacher it is a smoke run, which has a warning of its own.
+    # A random teacher, as of a smoke run, has a warning of its own.
     if not starts_from_weights and model.teacher.get('checkpoint') != 'random':
         print_log(
             'The student starts from random weights: its config has no init_cfg of type '
             'Pretrained, and no load_from or init_from_teacher is given',
             'current',
-            # As all classifiers do that are trained on their own data.
+            # Most classifiers are trained from scratch.
             logging.INFO if 'Classifier' in str(student['type']) else logging.WARNING,
         )

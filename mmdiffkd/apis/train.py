@@ -4,20 +4,13 @@ import argparse
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
-from mmdiffkd.apis.processes import communication_failed, process_group
+from mmdiffkd.apis.policy import add_hook, apply_training_policy
+from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
-from mmdiffkd.engine.hooks import (
-    ConsistencyHook,
-    ExactResumeHook,
-    InterruptHook,
-    NonFiniteLossHook,
-    ProgressHook,
-    TrimMemoryHook,
-)
+from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.testing import make_smoke_config
 
 
@@ -29,6 +22,12 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from this checkpoint, or without a path from the latest of the work directory',
+    )
+    parser.add_argument(
+        '--exact-resume',
+        action='store_true',
+        help='make random numbers and data follow from the iteration, so that a resumed run equals '
+        'one that was never stopped; from the first start on',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
@@ -65,6 +64,8 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.check_teacher:
         _check_teacher(cfg)
+    if args.exact_resume:
+        add_hook(cfg, 'mmdiffkd.ExactResumeHook')
     if args.resume is not None:
         cfg.resume = args.resume
 
@@ -77,10 +78,7 @@ def _check_teacher(cfg: Config) -> None:
             '--check-teacher needs a validation: val_cfg, val_dataloader and val_evaluator in the '
             'config, and no --no-validate'
         )
-    cfg.custom_hooks = [
-        *(cfg.get('custom_hooks') or ()),
-        dict(type='mmdiffkd.TeacherCheckHook'),
-    ]
+    add_hook(cfg, 'mmdiffkd.TeacherCheckHook')
 
 
 def train(cfg: Config, smoke: bool = False) -> Runner:
@@ -90,48 +88,34 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
 
     Args:
         cfg: A complete training config with ``work_dir`` and ``launcher``; not to be used again.
-        smoke: Only find out whether it runs, see :func:`mmdiffkd.testing.make_smoke_config`.
+            :func:`mmdiffkd.apis.policy.apply_training_policy` says what is added to it.
+        smoke: Whether to find out only if it runs; see :func:`mmdiffkd.testing.make_smoke_config`.
 
     Returns:
         The runner, after training.
 
     Raises:
-        LostProcessError: If another process of the run ended or did not answer in time. The main
-            process saves a checkpoint before, as after a signal.
+        LostProcessError: If another process of the run ended or did not answer in time.
     """
     with process_group(cfg):
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
-        _write_safely(cfg)
+        apply_training_policy(cfg)
         runner = build_runner(cfg)
         warn_of_a_student_from_scratch(cfg)
         for warning in warnings:
             runner.logger.warning(warning)
-        interrupt = InterruptHook()
-        own = (ExactResumeHook(), ConsistencyHook(), interrupt.averages, interrupt, ProgressHook())
-        for hook in own:
-            runner.register_hook(hook)
-        if not any(isinstance(hook, NonFiniteLossHook) for hook in runner.hooks):
-            runner.register_hook(NonFiniteLossHook())
-        if not torch.cuda.is_available():
-            runner.register_hook(TrimMemoryHook())
+        interrupts = [hook for hook in runner.hooks if isinstance(hook, InterruptHook)]
         try:
             runner.train()
         except KeyboardInterrupt:
             raise SystemExit(130) from None
-        except RuntimeError as error:
-            lost_process = communication_failed(error)
-            if interrupt.interrupted or lost_process:
-                interrupt.save_unfinished(runner)
-            if interrupt.interrupted and not lost_process:
+        except RuntimeError:
+            # What fails after a signal fails because of it: another process has left, for example.
+            if any(hook.requested for hook in interrupts):
                 raise SystemExit(130) from None
             raise
+        finally:
+            for hook in interrupts:
+                hook.after_train(runner)
     return runner
-
-
-def _write_safely(cfg: Config) -> None:
-    """Have checkpoints written by :class:`SafeCheckpointHook` where mmengine's hook would do it."""
-    hooks = cfg.get('default_hooks') or {}
-    hook = hooks.get('checkpoint', dict(type='CheckpointHook'))
-    if hook is not None and hook['type'] in ('CheckpointHook', CheckpointHook):
-        cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type='mmdiffkd.SafeCheckpointHook'))

@@ -1,1 +1,1 @@
-"""From the names of two models to the config of a distillation."""
+"""From the names of a student and a teacher to the config of a distillation."""

@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tupl
 from torch import Tensor, nn
 
 from mmdiffkd.capture.path import FeaturePath, locate_argument, resolve_path
+from mmdiffkd.errors import ConfigError
 
 
 class AllCaptured(BaseException):
@@ -41,7 +42,7 @@ class FeatureCapture:
         calls: Path -> number of calls of its module in the last forward.
 
     Raises:
-        ValueError: If a path is malformed or names no module; the closest names are listed.
+        ConfigError: If a path is malformed or names no module; the closest names are listed.
     """
 
     def __init__(self, model: nn.Module, paths: Iterable[str], role: str = 'model') -> None:
@@ -93,7 +94,7 @@ class FeatureCapture:
             return False
         for text, tensors in features.items():
             if not tensors and not self.may_yield_nothing:
-                raise RuntimeError(self._why_nothing(text))
+                raise ConfigError(self._why_nothing(text))
         return False
 
     def _why_nothing(self, text: str) -> str:
@@ -124,12 +125,12 @@ class FeatureCapture:
         for index in path.indices:
             picked = pick(value, index) if isinstance(value, (tuple, list)) else None
             if picked is None:
-                raise ValueError(f'{where}: [{index}] does not apply to {describe_value(value)}')
+                raise ConfigError(f'{where}: [{index}] does not apply to {describe_value(value)}')
             value = picked
         tensors = [value] if isinstance(value, Tensor) else value
         is_sequence = isinstance(tensors, (tuple, list)) and len(tensors) > 0
         if not is_sequence or not all(isinstance(item, Tensor) for item in tensors):
-            raise ValueError(
+            raise ConfigError(
                 f'{where} yields {describe_value(value)}; choose a part of it with an index, as in '
                 f"'{path.module}[0]', or another module"
             )

@@ -7,6 +7,8 @@ from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
+from mmdiffkd.errors import ConfigError
+
 _PATH = re.compile(
     r'(?P<module>[^\[\]:]+)(?P<indices>(\[(-?\d+|-?\d*:-?\d*)\])*)'
     r'(?P<input>:input(\[(?P<argument>\w+)\])?)?'
@@ -35,7 +37,7 @@ class FeaturePath(NamedTuple):
         """Parse paths such as ``'neck[1:]'``, ``'backbone[-1]'`` or ``'head.fc:input[rois]'``."""
         match = _PATH.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise ValueError(
+            raise ConfigError(
                 f"module path {text!r} is not of the form 'neck', 'backbone[-1]', 'neck[1:]', "
                 f"'head.fc:input' or 'head.fc:input[name or position]'"
             )
@@ -48,14 +50,14 @@ def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePat
     """Parse a path and check that the model has its module.
 
     Raises:
-        ValueError: If the path is malformed or names no module; the closest names are listed.
+        ConfigError: If it is malformed or names no module; the closest names are listed.
     """
     path = FeaturePath.parse(text)
     names = dict(model.named_modules(remove_duplicate=False))
     if path.module not in names:
         close = difflib.get_close_matches(path.module, names, n=5, cutoff=0.5)
         close = close or [name for name in names if name and '.' not in name]
-        raise ValueError(
+        raise ConfigError(
             f'{role} path {path.text!r}: {type(model).__name__} has no module '
             f'{path.module!r}; the closest are {", ".join(map(repr, close))}'
         )
@@ -86,6 +88,6 @@ def locate_argument(
         return position
     if name in kwargs:
         return name
-    raise ValueError(
+    raise ConfigError(
         f'{where}: no argument {argument!r} was given; the module takes {", ".join(names)}'
     )

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.capture.features import AllCaptured, describe_value, wrapped_forward
 from mmdiffkd.capture.path import FeaturePath, locate_argument
+from mmdiffkd.errors import ConfigError
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def replaced_input(
         role: Name of the model in errors.
 
     Raises:
-        RuntimeError: If the module is called more or less often than there are values. It may be
+        ConfigError: If the module is called more or less often than there are values. It may be
             called less often if the forward ends early, because everything has been captured.
     """
     where = f'{role} path {path.text!r}'
@@ -38,10 +39,10 @@ def replaced_input(
             given = {**dict(enumerate(args)), **kwargs}
             if not isinstance(given[place], Tensor):
                 got = describe_value(given[place])
-                raise ValueError(f'{where}: only a tensor can be replaced, got {got}')
+                raise ConfigError(f'{where}: only a tensor can be replaced, got {got}')
             given[place] = next(remaining, None)
             if given[place] is None:
-                raise RuntimeError(f'{where}: called more often than there are values for it')
+                raise ConfigError(f'{where}: called more often than there are values for it')
             used += 1
             return forward(
                 *(given[i] for i in range(len(args))), **{name: given[name] for name in kwargs}
@@ -55,9 +56,9 @@ def replaced_input(
         except AllCaptured:
             if used:
                 raise
-            raise RuntimeError(
+            raise ConfigError(
                 f'{where}: the module did not run before the captured ones were done'
             ) from None
     left = sum(1 for _ in remaining)
     if left:
-        raise RuntimeError(f'{where}: called {used} times, there are {left} more values for it')
+        raise ConfigError(f'{where}: called {used} times, there are {left} more values for it')

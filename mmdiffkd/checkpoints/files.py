@@ -1,4 +1,4 @@
-"""Files that are there completely or not at all."""
+"""Files that are on the disk as a whole or not at all."""
 
 import os
 from contextlib import contextmanager
@@ -10,16 +10,11 @@ from mmengine.fileio import LocalBackend, register_backend
 ATOMIC = 'mmdiffkd-atomic'
 """Name of :class:`AtomicBackend` in mmengine: ``backend_args=dict(backend=ATOMIC)``."""
 
-_PARTIAL = '.partial'
-
 
 def replace_bytes(path: Union[str, Path], content: bytes) -> None:
-    """Write a file so that whoever looks, at any time, finds the old or the new content.
-
-    The file is on the disk when this returns: a machine that loses power keeps it.
-    """
+    """Write a file so that the old or the new content is there, even after a power failure."""
     path = Path(path)
-    partial = path.with_name(path.name + _PARTIAL)
+    partial = path.with_name(f'{path.name}.partial')
     with open(partial, 'wb') as file:
         file.write(content)
         file.flush()
@@ -33,26 +28,26 @@ def replace_bytes(path: Union[str, Path], content: bytes) -> None:
 
 
 def remove_partial_files(folder: Union[str, Path]) -> None:
-    """Remove what a process left that was killed while writing."""
-    for partial in Path(folder).glob(f'*.pth{_PARTIAL}'):
+    """Remove the files that a process was writing when it was killed."""
+    for partial in Path(folder).glob('*.pth.partial'):
         partial.unlink()
 
 
 class AtomicBackend(LocalBackend):
-    """mmengine's local files, written completely or not at all, and removed late if wanted."""
+    """mmengine's local files, written with :func:`replace_bytes` and on request removed late."""
 
-    # mmengine makes a backend for every file it writes.
+    # Of the class, because mmengine makes a backend for every file that it writes.
     _outdated: ClassVar[Optional[List[str]]] = None
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
-        """Write a file; see :func:`replace_bytes`."""
+        """Write a file."""
         Path(filepath).parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(filepath, obj)
         if self._outdated and str(filepath) in self._outdated:
             self._outdated.remove(str(filepath))
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        """Remove a file, inside :meth:`removing_last` at its end."""
+        """Remove a file, inside :meth:`removing_last` at the end of the block."""
         if self._outdated is None:
             super().remove(filepath)
         else:
@@ -61,10 +56,7 @@ class AtomicBackend(LocalBackend):
     @classmethod
     @contextmanager
     def removing_last(cls) -> Iterator[None]:
-        """Remove files at the end of the ``with`` block, those that were not written again.
-
-        Blocks may be nested; the outermost counts.
-        """
+        """Remove files at the end of the block, except those that were written again in it."""
         if cls._outdated is not None:
             yield
             return

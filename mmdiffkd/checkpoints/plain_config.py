@@ -3,61 +3,31 @@
 import ast
 from typing import Any, Dict
 
-from mmdiffkd.errors import CheckpointError
+from mmdiffkd.errors import CheckpointError, describe
+
+
+class _DictCalls(ast.NodeTransformer):
+    """Writes ``dict(a=1)`` and ``dict({'a-b': 1})``, as mmengine does, as ``{...}``."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        if ast.unparse(node.func) != 'dict':
+            return node
+        items = [item for arg in node.args for item in zip(arg.keys, arg.values)]
+        items += [(ast.Constant(keyword.arg), keyword.value) for keyword in node.keywords]
+        return ast.Dict([key for key, _ in items], [value for _, value in items])
 
 
 def plain_config(text: str) -> Dict[str, Any]:
-    """The values in a config that consists of plain values, as mmengine writes it.
-
-    Args:
-        text: ``meta['cfg']`` of a checkpoint.
-
-    Raises:
-        CheckpointError: If there is anything but assignments of literals and ``dict(...)``.
-    """
-    values = {}
+    """The values of a config of literals and ``dict(...)`` alone; others are refused."""
     try:
-        for statement in ast.parse(text).body:
-            if not isinstance(statement, ast.Assign):
-                raise _NotPlain(statement)
-            (target,) = statement.targets
-            if not isinstance(target, ast.Name):
-                raise _NotPlain(statement)
-            values[target.id] = _value(statement.value)
-    except (SyntaxError, ValueError) as error:
-        what = ast.unparse(error.node)[:80] if isinstance(error, _NotPlain) else str(error)
+        return {
+            target.id: ast.literal_eval(statement.value)
+            for statement in _DictCalls().visit(ast.parse(text)).body
+            for target in statement.targets
+        }
+    except (SyntaxError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f'checkpoint: the config in it does not consist of plain values, so it was not read: '
-            f'{what}. If you trust its source, give --trust-checkpoint'
+            f'checkpoint: the config in it was not read, it does not consist of plain values: '
+            f'{describe(error)}. If you trust its source, give --trust-checkpoint'
         ) from error
-    return values
-
-
-class _NotPlain(ValueError):
-    def __init__(self, node: ast.AST) -> None:
-        super().__init__()
-        self.node = node
-
-
-def _value(node: ast.AST) -> Any:
-    if isinstance(node, ast.Dict) and None not in node.keys:
-        return {_value(key): _value(value) for key, value in zip(node.keys, node.values)}
-    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
-        kind = dict(List=list, Tuple=tuple, Set=set)[type(node).__name__]
-        return kind(map(_value, node.elts))
-    if _is_dict_call(node):
-        values = {keyword.arg: _value(keyword.value) for keyword in node.keywords}
-        return {**(_value(node.args[0]) if node.args else {}), **values}
-    try:
-        # Numbers, strings, None, True, negative and complex numbers.
-        return ast.literal_eval(node)
-    except ValueError:
-        raise _NotPlain(node) from None
-
-
-def _is_dict_call(node: ast.AST) -> bool:
-    """Whether it is ``dict(a=..., b=...)`` or, for keys that are no names, ``dict({...})``."""
-    if not isinstance(node, ast.Call) or ast.unparse(node.func) != 'dict':
-        return False
-    is_plain = len(node.args) < 2 and all(isinstance(arg, ast.Dict) for arg in node.args)
-    return is_plain and all(keyword.arg for keyword in node.keywords)

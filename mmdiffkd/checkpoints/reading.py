@@ -1,160 +1,163 @@
-"""Reading checkpoints as data: tensors, plain values and training logs, nothing that runs."""
+"""Reading checkpoints as data: nothing in a file runs unless the user trusts it."""
 
 import os
 import pickle
-import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple, Union
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleParamScheduler
-from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
+from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import load_from_http, load_from_local
+from safetensors import SafetensorError
+from safetensors.torch import load_file as load_safetensors
+from torch.serialization import get_safe_globals, get_unsafe_globals_in_checkpoint, safe_globals
 
-from mmdiffkd.errors import CheckpointError
+from mmdiffkd.checkpoints.download import fetch
+from mmdiffkd.errors import CheckpointError, describe
 
-# The function itself, whatever a run puts in its place.
-_torch_load = torch.load
+OPT_OUT = 'give --trust-checkpoint, or set trust_checkpoint=True in the config'
+"""How the user of a run says that its checkpoints are trusted."""
 
-_SAFETENSORS = '.safetensors'
-
-# What torch's weights-only unpickler says of something that it will not make.
-_REFUSAL = re.compile(r'GLOBAL ([\w.]+)|Trying to call|Can only|Cannot use ..?weights_only=True')
+_FORCE_WEIGHTS_ONLY = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+_FORCE_ANYTHING = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+_SCHEMES = {'': load_from_local, 'http://': load_from_http, 'https://': load_from_http}
+_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, SafetensorError)
 
 
 class _History(HistoryBuffer):
-    """What a pickled ``HistoryBuffer`` is read as: its numbers, without its functions."""
+    """Stands in for ``HistoryBuffer`` in a pickle: the numbers are read, its functions are not."""
 
     def __setstate__(self, state: Dict[str, Any]) -> None:
         self.__class__ = HistoryBuffer
-        self.__init__(max_length=int(state['max_length']))
-        self._log_history = np.asarray(state['_log_history'])
-        self._count_history = np.asarray(state['_count_history'])
+        logs, counts = np.asarray(state['_log_history']), np.asarray(state['_count_history'])
+        self.__init__(logs, counts, int(state['max_length']))
 
 
-class _Annealing:
-    """Stands in for the scheduler class whose functions ``OneCycleLR`` keeps in its state."""
-
-    _annealing_cos = staticmethod(OneCycleParamScheduler._annealing_cos)
-    _annealing_linear = staticmethod(OneCycleParamScheduler._annealing_linear)
+class _OneCycle:
+    """Stands in for ``OneCycleParamScheduler``, whose state refers to its annealing functions."""
 
 
-_METHODS = {
-    _History: ('min', 'max', 'mean', 'current'),
-    _Annealing: ('_annealing_cos', '_annealing_linear'),
-}
+def _method(owner: Any, name: str) -> Any:
+    """Stand in for ``getattr`` in a pickle, from which real attributes lead to all of Python."""
+    if owner is _History:
+        return None
+    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(OneCycleParamScheduler, name)
+    raise pickle.UnpicklingError(f'attribute {name!r} of {owner!r}')
 
 
-def _method(owner: type, name: str) -> Callable:
-    """``getattr`` of a pickle, for the functions that mmengine's checkpoints refer to alone."""
-    if name not in _METHODS.get(owner, ()):
-        raise pickle.UnpicklingError(f'Can only read known functions, not {name!r} of {owner!r}')
-    return getattr(owner, name)
-
-
-def _allowed_globals() -> Dict[str, Any]:
-    """What may be named in a checkpoint beside tensors: that of mmengine's own, by full name."""
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
-    kinds = ('?', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
-    classes = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in kinds)]
-    allowed = {_full_name(cls): cls for cls in classes}
-    # NumPy 1 and 2 name the same functions differently in a pickle.
-    for function in (multiarray._reconstruct, multiarray.scalar):
-        for core in ('core', '_core'):
-            allowed[f'numpy.{core}.multiarray.{function.__name__}'] = function
-    allowed[_full_name(HistoryBuffer)] = _History
-    allowed[_full_name(OneCycleParamScheduler)] = _Annealing
-    allowed['builtins.getattr'] = _method
-    return allowed
-
-
-def _full_name(cls: Callable) -> str:
-    return f'{cls.__module__}.{cls.__qualname__}'
+def _allowed_globals() -> List[Tuple[Callable, str]]:
+    """What a pickle of mmengine refers to beside tensors, each with its full name."""
+    dtypes = [type(np.dtype(kind)) for kind in '?bBhHiIlLefd']
+    stand_ins = {cls: cls for cls in (np.ndarray, np.dtype, *dtypes)}
+    stand_ins |= {HistoryBuffer: _History, OneCycleParamScheduler: _OneCycle}
+    allowed = [(it, f'{cls.__module__}.{cls.__qualname__}') for cls, it in stand_ins.items()]
+    # The functions that NumPy's own pickles call; NumPy 1 and 2 have other names for them.
+    for function in (np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]):
+        names = [f'numpy.{core}.multiarray.{function.__name__}' for core in ('core', '_core')]
+        allowed += [(function, name) for name in names]
+    return [*allowed, (_method, 'builtins.getattr')]
 
 
 @contextmanager
-def globals_allowed() -> Iterator[None]:
-    """Allow ours, and what the user's code registered with torch, but no second meaning of ours.
-
-    OneDL's mmengine, for one, reads with the real ``getattr``.
-    """
-    before = get_safe_globals()
-    allowed = _allowed_globals()
-    others: List[Tuple[Callable, str]] = [
-        item if isinstance(item, tuple) else (item, _full_name(item)) for item in before
-    ]
-    clear_safe_globals()
+def _torch_load_set(trust: bool) -> Iterator[None]:
+    """Have every ``torch.load`` in the block read weights only, or with ``trust`` anything."""
+    before = {name: os.environ.pop(name, None) for name in (_FORCE_WEIGHTS_ONLY, _FORCE_ANYTHING)}
+    os.environ[_FORCE_ANYTHING if trust else _FORCE_WEIGHTS_ONLY] = '1'
+    known = get_safe_globals()
     try:
-        add_safe_globals([(value, name) for name, value in allowed.items()])
-        add_safe_globals([item for item in others if item[1] not in allowed])
-        yield
+        with safe_globals([item for item in _allowed_globals() if item not in known]):
+            yield
     finally:
-        clear_safe_globals()
-        add_safe_globals(before)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
-def read_weights(file: Any, opt_out: str, map_location: Any = 'cpu', **arguments: Any) -> Any:
-    """As ``torch.load``, but what could run code is refused before it does.
+@contextmanager
+def weights_only(trust: bool = False, opt_out: str = OPT_OUT) -> Iterator[None]:
+    """Read checkpoints in the block as data, whichever library reads them.
 
-    Args:
-        file: A path or a binary file.
-        opt_out: How the user says that the file is trusted, for the error.
-        map_location: See ``torch.load``.
-        **arguments: Others of ``torch.load``.
-
-    Returns:
-        What the file holds: tensors, plain values, NumPy arrays of numbers and mmengine's
-        training log.
+    Every ``torch.load`` refuses what could run code, whatever its caller asks for. Paths and URLs
+    that mmengine is given are read with :func:`load_file`. Arguments are those of it.
 
     Raises:
-        CheckpointError: If it holds anything else, or cannot be read at all.
-        OSError: If the file cannot be opened.
+        CheckpointError: If a file is refused.
     """
-    name = str(file if isinstance(file, (str, os.PathLike)) else getattr(file, 'name', file))
+
+    def load_from_checked(filename: str, map_location: Any = None) -> Dict:
+        checkpoint = load_file(fetch(filename), trust, opt_out, map_location)
+        if not trust and isinstance(checkpoint.get('meta'), dict):
+            # mmengine would run this text as Python on resuming. It writes `cfg` instead.
+            checkpoint['meta'].pop('config', None)
+        return checkpoint
+
+    for scheme in _SCHEMES:
+        CheckpointLoader.register_scheme(scheme, load_from_checked, force=True)
     try:
-        if name.endswith(_SAFETENSORS):
-            return _read_safetensors(file, map_location)
-        with globals_allowed():
-            return _torch_load(
-                file, map_location=map_location, **{**arguments, 'weights_only': True}
-            )
-    except (OSError, CheckpointError):
-        raise
-    except Exception as error:
-        # torch raises a dozen kinds of exception here, from UnpicklingError to KeyError.
-        text = str(error).strip() or type(error).__name__
-        refusal = _REFUSAL.search(text)
-        if refusal:
-            what = refusal[1] or _shortened(text[refusal.start() :].splitlines()[0])
+        with _torch_load_set(trust):
+            yield
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_refusal('a checkpoint', [], opt_out)) from error
+    finally:
+        for scheme, loader in _SCHEMES.items():
+            CheckpointLoader.register_scheme(scheme, loader, force=True)
+
+
+def load_file(
+    path: Union[str, Path],
+    trust: bool = False,
+    opt_out: str = 'set trust=True',
+    map_location: Any = 'cpu',
+) -> Dict:
+    """Read a checkpoint file without running code from it.
+
+    Args:
+        path: A local file of torch, or a ``.safetensors`` file.
+        trust: Whether the file may run code.
+        opt_out: The advice on how to set ``trust``, for the error.
+        map_location: The device of the tensors, as in ``torch.load``.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged or no checkpoint, or it holds
+            objects other than tensors, plain values, NumPy arrays and mmengine's training log.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f'checkpoint: no file {str(path)!r} (looked from {Path.cwd()})')
+    name, checkpoint = f'checkpoint {str(path)!r}', None
+    with _torch_load_set(trust):
+        try:
+            if path.suffix == '.safetensors':
+                return load_safetensors(path, str(map_location or 'cpu'))
+            checkpoint = torch.load(path, map_location, weights_only=not trust)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(_refusal(name, _unsafe_names(path), opt_out)) from error
+        except _DAMAGED as error:
             raise CheckpointError(
-                f'checkpoint {name!r} was not read, because it holds more than weights, which '
-                f'could run code: {what}. If you trust its source, {opt_out}'
+                f'{name} cannot be read, it is incomplete, damaged or no checkpoint: '
+                f'{describe(error)}'
             ) from error
-        raise CheckpointError(
-            f'checkpoint {name!r} cannot be read as weights: {_shortened(text.splitlines()[0])}. '
-            f'It is incomplete, damaged or no checkpoint'
-        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f'{name} holds no weights but a {type(checkpoint).__name__}')
+    return checkpoint
 
 
-def read_anything(file: Any, map_location: Any = 'cpu', **arguments: Any) -> Any:
-    """As ``torch.load`` of a file whose code may run."""
-    if str(file).endswith(_SAFETENSORS):
-        return _read_safetensors(file, map_location)
-    arguments.setdefault('weights_only', False)
-    return _torch_load(file, map_location=map_location, **arguments)
-
-
-def _read_safetensors(path: Union[str, os.PathLike], map_location: Any) -> Dict[str, Any]:
-    """The tensors of a file that holds nothing else."""
+def _unsafe_names(path: Path) -> List[str]:
     try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise CheckpointError(
-            f'checkpoint {str(path)!r} needs the package safetensors; pip install safetensors'
-        ) from error
-    return load_file(path, str(map_location or 'cpu'))
+        return get_unsafe_globals_in_checkpoint(path)
+    except (pickle.UnpicklingError, *_DAMAGED):
+        return []
 
 
-def _shortened(text: str, length: int = 200) -> str:
-    return text if len(text) <= length else text[: length - 3] + '...'
+def _refusal(what: str, names: List[str], opt_out: str) -> str:
+    doubt, which = ('', f' ({", ".join(sorted(names))})') if names else ('is damaged or ', '')
+    return (
+        f'{what} was not read, because it {doubt}holds more than weights, which could run '
+        f'code{which}. If you trust its source, {opt_out}'
+    )

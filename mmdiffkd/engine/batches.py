@@ -1,34 +1,24 @@
-"""Batches that know their number: loaded the same in every run, and skipped without loading."""
+"""Numbered batches: augmentation follows from the number, and the first can be left out."""
 
 import functools
-import itertools
 from typing import Any, Iterable, Iterator, List, Sequence, Tuple
 
 from torch.utils.data import DataLoader
 
 from mmdiffkd.engine.seeding import BATCH, seed_generators
+from mmdiffkd.errors import ConfigError
 
-# Of a data loader, beside data set and batch sampler.
 _SETTINGS = (
-    'num_workers',
-    'collate_fn',
-    'pin_memory',
-    'timeout',
-    'worker_init_fn',
-    'multiprocessing_context',
-    'generator',
-    'prefetch_factor',
-    'persistent_workers',
+    'num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn',
+    'multiprocessing_context', 'generator', 'prefetch_factor', 'persistent_workers',
     'pin_memory_device',
-)
+)  # fmt: skip
 
 
 class NumberedBatch(List[int]):
-    """Indices of a batch's samples.
+    """Indices of a batch's samples, with the run's ``seed`` and the batch's ``position``.
 
-    Attributes:
-        seed: Of the run.
-        position: Of the batch in it: process, epoch, number.
+    The position is the process's rank, the epoch, and the batch's number in the epoch.
     """
 
     seed: int
@@ -38,71 +28,64 @@ class NumberedBatch(List[int]):
 class NumberedBatches:
     """A batch sampler whose batches are numbered.
 
-    Args:
-        batches: The batch sampler to go through.
-        seed: Of the run.
-        rank: Of the process.
-        endless: Start again when it is exhausted, its ``sampler`` shuffling as for the next epoch.
+    The arguments are those of :func:`numbered`. An endless one is shuffled for each pass anew.
 
     Attributes:
-        epoch: Part of the batches' position; whoever goes through one epoch at a time sets it.
-        first: Number of the batch to begin with.
+        epoch: Epoch in the batches' position.
+        first: Number of the first batch to yield.
     """
 
     def __init__(
         self, batches: Iterable[Sequence[int]], seed: int, rank: int, endless: bool
     ) -> None:
-        self.batches = batches
-        self.seed = seed
-        self.rank = rank
-        self.endless = endless
-        self.epoch = 0
-        self.first = 0
+        self.batches, self.seed, self.rank, self.endless = batches, seed, rank, endless
+        self.epoch = self.first = 0
+        self.sampler = getattr(batches, 'sampler', None)
+        self.batch_size = getattr(batches, 'batch_size', None)
 
     def __iter__(self) -> Iterator[NumberedBatch]:
+        # The batches that are left out are made all the same, as batch samplers can have a memory
+        # (mmdet's sorts by aspect ratio). It is loading them that takes time.
         for number, indices in enumerate(self._all()):
-            # Batch samplers have a memory (mmdet's sorts by aspect ratio), so that earlier batches
-            # are made in any case; what takes time is loading them.
             if number >= self.first:
                 batch = NumberedBatch(indices)
-                batch.seed = self.seed
-                batch.position = (self.rank, self.epoch, number)
+                batch.seed, batch.position = self.seed, (self.rank, self.epoch, number)
                 yield batch
 
     def _all(self) -> Iterator[Sequence[int]]:
-        yield from self.batches
-        sampler = getattr(self.batches, 'sampler', None)
-        for epoch in itertools.count(1) if self.endless else ():
-            if hasattr(sampler, 'set_epoch'):
-                sampler.set_epoch(epoch)
-            yield from self.batches
+        passes = 0
+        while True:
+            empty = True
+            for indices in self.batches:
+                empty = False
+                yield indices
+            if not self.endless:
+                return
+            if empty:
+                raise ConfigError('train_dataloader yields no batch: the data set is too small')
+            passes += 1
+            if hasattr(self.sampler, 'set_epoch'):
+                self.sampler.set_epoch(passes)
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getattr__(self, name: str) -> Any:
-        # `sampler` and `batch_size` are what mmengine looks for.
-        if name == 'batches':
-            raise AttributeError(name)
-        return getattr(self.batches, name)
-
 
 def numbered(dataloader: DataLoader, seed: int, rank: int, endless: bool) -> DataLoader:
-    """A data loader of the same data whose augmentation depends on the number of the batch alone.
-
-    Whichever worker loads a batch seeds its generators for it first. The data set stays the same
-    object, as hooks change its pipeline; it is told to load whole batches, as torch offers.
+    """A data loader of the same data whose augmentation follows from the batch's number alone.
 
     Args:
-        dataloader: With a batch sampler, not in use yet.
-        seed: See :class:`NumberedBatches`, as for the others.
-        rank: Of the process.
+        dataloader: Data loader with a batch sampler, not in use yet.
+        seed: Seed of the run.
+        rank: Rank of the process.
         endless: Whether to start again after the last batch.
 
     Returns:
-        The new one. Its ``batch_sampler`` is a :class:`NumberedBatches`.
+        A loader of the same data set object, whose ``batch_sampler`` is a
+        :class:`NumberedBatches`.
     """
     dataset = dataloader.dataset
+    # torch's way to load a whole batch; the worker that does it seeds its generators first.
     dataset.__getitems__ = functools.partial(_load, dataset)
     return DataLoader(
         dataset,
@@ -111,40 +94,7 @@ def numbered(dataloader: DataLoader, seed: int, rank: int, endless: bool) -> Dat
     )
 
 
-def _load(dataset: Sequence, batch: NumberedBatch) -> List:
+def _load(dataset: Sequence, batch: NumberedBatch) -> List[Any]:
     seed_generators(batch.seed, BATCH, *batch.position)
     whole = getattr(type(dataset), '__getitems__', None)
     return [dataset[index] for index in batch] if whole is None else whole(dataset, batch)
-
-
-class AdvancedBatches:
-    """The batches of an endless data loader, for a loop that believes it must skip the first ones.
-
-    mmengine resumes by going through all batches that were trained on; depending on its version it
-    loads them all. Here they are skipped already, by :attr:`NumberedBatches.first`.
-
-    Args:
-        dataloader: What :func:`numbered` returns.
-        passed: How many batches the loop is going to skip.
-    """
-
-    def __init__(self, dataloader: DataLoader, passed: int) -> None:
-        self._batches = None
-        self._dataloader = dataloader
-        self._passed = passed
-
-    def __iter__(self) -> 'AdvancedBatches':
-        return self
-
-    def skip_iter(self, num_iters: int) -> None:
-        """How newer versions of mmengine skip."""
-        self._passed -= num_iters
-
-    def __next__(self) -> Any:
-        if self._passed > 0:
-            # How older ones do it; they throw away what they get.
-            self._passed -= 1
-            return None
-        if self._batches is None:
-            self._batches = iter(self._dataloader)
-        return next(self._batches)

@@ -1,18 +1,22 @@
-"""The runner of a distillation: it tells the distiller what data the student is trained on."""
+"""The runner of a distillation."""
 
-from typing import Any, Dict, List, Union
+import functools
+from contextlib import ExitStack
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmdiffkd.checkpoints.reading import weights_only
+from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.errors import ConfigError
+from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import MODELS, RUNNERS
 
-# Hooks of the hosts, which need not be installed, and why they fail. All others work.
+# Hooks of the hosts that do not work with a distiller, and the reason.
 _UNSERVED = {
     'MeanTeacherHook': 'whose teacher never changes (to average the student, use EMAHook)',
     'PrepareProtoBeforeValLoopHook': 'as it heeds no model but a retriever',
@@ -20,12 +24,7 @@ _UNSERVED = {
 
 
 def complete_model(cfg: Config) -> Dict:
-    """The config of a run's model with what the runner adds, to build it without one.
-
-    Args:
-        cfg: A complete config. Some have the data preprocessor beside the model; a distiller gets
-            ``train_dataloader`` as ``data``.
-    """
+    """The config of the model of a complete ``cfg``, with what the runner would add to it."""
     model = dict(cfg.model)
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -33,7 +32,7 @@ def complete_model(cfg: Config) -> Dict:
 
 
 def _with_data(model: Any, data: Any) -> Any:
-    """The config of a model with ``data`` for a distiller, and for one that is its student."""
+    """A model's config, with ``data`` if it is a distiller, or has one as its student."""
     kind = model.get('type') if isinstance(model, dict) else None
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     if not isinstance(cls, type) or not issubclass(cls, DiffKDDistiller):
@@ -41,29 +40,56 @@ def _with_data(model: Any, data: Any) -> Any:
     return {'data': data, **model, 'student': _with_data(model['student'], data)}
 
 
+def _reading(run: Callable) -> Callable:
+    """Give a runner's method an ``ExitStack`` for the time in which weights are read."""
+
+    @functools.wraps(run)
+    def wrapper(self: 'DistillRunner') -> Any:
+        with ExitStack() as self._weights_are_read:
+            return run(self)
+
+    return wrapper
+
+
 @RUNNERS.register_module()
 class DistillRunner(Runner):
     """mmengine's runner, which builds a distiller with the run's ``train_dataloader`` as ``data``.
 
-    The tools use it by themselves; in a run that another library's ``tools/train.py`` starts it is
-    asked for with ``runner_type='mmdiffkd.DistillRunner'`` in the config. Models that are no
-    distillers are built as mmengine builds them.
+    Checkpoints cannot run code unless the config has ``trust_checkpoint=True``: while the model is
+    built, and between the ``before_run`` hooks and the start of the loop, when weights are loaded.
+
+    The tools use this runner by themselves. A run of another library's ``tools/train.py`` asks for
+    it with ``runner_type='mmdiffkd.DistillRunner'`` in the config.
     """
 
-    def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
-        """Build the model of a config.
+    _weights_are_read: Optional[ExitStack] = None
+    train, val, test = map(_reading, (Runner.train, Runner.val, Runner.test))
 
-        Args:
-            model: A built model, which is returned as it is, or the config of one.
-        """
-        return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
+    def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
+        """Build a model from its config; a built model is returned as it is."""
+        with weights_only(self.cfg.get('trust_checkpoint') is True):
+            return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """Call all hooks at a place of the run."""
+        if self._weights_are_read and fn_name in ('before_train', 'before_val', 'before_test'):
+            self._weights_are_read.close()
+        super().call_hook(fn_name, **kwargs)
+        if self._weights_are_read and fn_name == 'before_run':
+            context = weights_only(self.cfg.get('trust_checkpoint') is True)
+            self._weights_are_read.enter_context(context)
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Dict:
+        """Load weights into the model; a file that has none of them is an error."""
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        model = model_of(self)
+        if not model.state_dict().keys() & weights_of(checkpoint).keys():
+            what = f'checkpoint {filename!r} has none of the weights of {type(model).__name__}'
+            raise CheckpointError(f'{what}; is it of another model?')
+        return checkpoint
 
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
-        """Register hooks, unless one asks the model for a student and a teacher of its own kind.
-
-        Args:
-            hooks: Hooks or their configs.
-        """
+        """Register hooks, except those that need a student and a teacher of another kind."""
         super().register_custom_hooks(hooks)
         if not isinstance(model_of(self), DiffKDDistiller):
             return

@@ -1,4 +1,4 @@
-"""The names of the classes: scores of student and teacher are compared by them, not by number."""
+"""Names of classes: scores of student and teacher are compared only if the names agree."""
 
 import re
 from itertools import zip_longest
@@ -7,30 +7,30 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, Registry
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.hosts import load_config, scope_of
+from mmdiffkd.models.configs import load_config, scope_of
 from mmdiffkd.models.probing import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]
 """Names in the order of the scores; None if they are not known."""
 
-# Distances of distributions, of whatever library.
-_OF_SCORES = re.compile('KL|DIST|CrossEntropy')
-# Detectors' modules that yield nothing else: `fc_cls`, `retina_cls`, `cls_score`.
-_SCORING = re.compile(r'(^|[._])cls(_score)?$')
-# All that these yield at the end is scores; heads of detectors yield boxes, too.
-_HEADS_OF_SCORES = ('head', 'decode_head', 'auxiliary_head')
+# Names of losses that compare scores.
+_SCORE_LOSSES = re.compile('KL|DIST|CrossEntropy')
+# Names of modules that yield class scores, such as `fc_cls`, `retina_cls` and `cls_score`.
+_SCORE_MODULES = re.compile(r'(^|[._])cls(_score)?$')
+# Heads that yield class scores alone; heads of detectors yield boxes too.
+_SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')
 
 
 def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Classes:
-    """What the data set of a data loader's config calls its classes.
+    """The class names of the data set in a data loader's config.
 
     Args:
-        loader: The config, such as ``train_dataloader``.
-        scope: Where the type of the data set is looked up, if not in the current default scope.
+        loader: Value of a key such as ``train_dataloader``.
+        scope: Registry scope of the data set's type; None means the current default scope.
     """
     dataset: Any = (loader or {}).get('dataset')
     while isinstance(dataset, dict) and ('dataset' in dataset or 'datasets' in dataset):
@@ -38,37 +38,26 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
     if not isinstance(dataset, dict):
         return None
     listed = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
-    if not listed:
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            cls = dataset.get('type')
-            cls = registry.get(cls) if isinstance(cls, str) else cls
-            listed = getattr(cls, 'METAINFO', {}).get('classes')
-            if not listed and cls is not None:
-                listed = _listed_when_built(registry, dataset)
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        cls = dataset.get('type')
+        cls = registry.get(cls) if isinstance(cls, str) else cls
+        listed = listed or getattr(cls, 'METAINFO', {}).get('classes')
+        if not listed and cls is not None:
+            # Some data sets find their classes when they read their files, as folders.
+            try:
+                with random_state_kept():
+                    listed = getattr(registry.build(dataset), 'metainfo', {}).get('classes')
+            except Exception as error:
+                # The files may be missing, or on another machine if it is the teacher's data.
+                print_log(f'The classes of a data set could not be read: {error!r}', 'current')
     if isinstance(listed, str):
         path = Path(listed).expanduser()
-        # That of a teacher may be on another machine.
         listed = list_from_file(path) if path.is_file() else None
     return _names(listed)
 
 
-def _listed_when_built(registry: Registry, dataset: Dict) -> Optional[Sequence[str]]:
-    """The classes of a data set that finds them when it reads its data, as folders."""
-    try:
-        with random_state_kept():
-            return getattr(registry.build(dataset), 'metainfo', {}).get('classes')
-    except Exception as error:
-        # Files that are not there are the data loader's to complain about, or on another machine.
-        print_log(f'No classes could be read off a data set: {error!r}', 'current')
-        return None
-
-
 def classes_of_file(checkpoint: Dict) -> Classes:
-    """What a checkpoint's meta information, of now or of the libraries' first versions, says.
-
-    Args:
-        checkpoint: What the file holds.
-    """
+    """The class names in a checkpoint's meta information, of any version of the libraries."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     meta = meta if isinstance(meta, dict) else {}
     places = [place for place in (meta.get('dataset_meta'), meta) if isinstance(place, dict)]
@@ -77,11 +66,7 @@ def classes_of_file(checkpoint: Dict) -> Classes:
 
 
 def classes_of_config(config: Any) -> Classes:
-    """What the data sets of a teacher's config say.
-
-    Args:
-        config: A path or a ``library::name``; a model dict says nothing.
-    """
+    """The class names of the data in a teacher's config, a path or ``library::name``."""
     if isinstance(config, dict):
         return None
     cfg = load_config(config, 'teacher.config')
@@ -91,30 +76,21 @@ def classes_of_config(config: Any) -> Classes:
 
 
 def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
-    """What is different about two lists of classes, in words; None if nothing that is known.
-
-    Args:
-        student: Of the student.
-        teacher: Of the teacher.
-    """
+    """A description of how two lists of classes differ; None if they agree or one is unknown."""
     if student is None or teacher is None:
         return None
-    mine, others = student, teacher
-    plain = [
-        [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in s] for s in (mine, others)
-    ]
-    # Libraries differ in spaces, dashes and case, which matter only where they tell two apart.
-    if [len({*names}) for names in plain] == [len({*mine}), len({*others})]:
-        mine, others = plain
-    unlike = (i for i, (a, b) in enumerate(zip_longest(mine, others)) if a != b)
-    place = next(unlike, None)
-    if place is None:
+    mine, others = map(_normalised, (student, teacher))
+    # Where case or punctuation tell two classes apart, they count.
+    if len({*mine}) < len({*student}) or len({*others}) < len({*teacher}):
+        mine, others = student, teacher
+    unlike = [i for i, (a, b) in enumerate(zip_longest(mine, others)) if a != b]
+    if not unlike:
         return None
     how = 'in another order' if sorted(mine) == sorted(others) else 'not the same'
-    names = ' and '.join(
-        repr(x[place]) if place < len(x) else 'nothing' for x in (student, teacher)
+    names = [repr(x[unlike[0]]) if unlike[0] < len(x) else 'nothing' for x in (student, teacher)]
+    return (
+        f'the classes of student and teacher are {how} (number {unlike[0]}: {" and ".join(names)})'
     )
-    return f'the classes of student and teacher are {how} (number {place}: {names})'
 
 
 def check_classes(
@@ -125,25 +101,35 @@ def check_classes(
     student: Callable[[], Classes],
     teacher: Any,
 ) -> None:
-    """Raise :class:`ConfigError` if a pair compares scores of classes that are not the same.
+    """Raise :class:`ConfigError` if a pair compares scores of different classes.
 
     Args:
-        name: Of the pair.
-        cfg: Its config.
-        loss: Its distance.
-        maps: Of student and teacher, each (N, C, H, W).
-        student: Yields the classes of the student; asked only if it has to be, as the data may have
-            to be read for it.
-        teacher: The :class:`FrozenTeacher`, which is asked for its classes if it has to be.
+        name: Name of the pair.
+        cfg: Config of the pair.
+        loss: Loss of the pair.
+        maps: Maps of student and of teacher, each (N, C, H, W).
+        student: Function that returns the student's classes, for which it may read the data.
+        teacher: The :class:`FrozenTeacher`, whose ``classes`` are read only if needed.
     """
-    path, kind = cfg['student'], type(loss).__name__
-    if not _says_scores(path, kind) and _root(path) not in _HEADS_OF_SCORES:
+    path = cfg['student']
+    root = re.split(r'[.\[]', path)[0] if ':' not in path else ''
+    by_name = bool(_SCORE_LOSSES.search(type(loss).__name__) or _SCORE_MODULES.search(path))
+    if not by_name and root not in _SCORE_HEADS:
         return
+    # Detectors have scores for several boxes at each place, or one more for the background.
+    dense = by_name and root.endswith('head') and root not in _SCORE_HEADS
+
+    def are_scores(side: Sequence[Tensor], number: int) -> bool:
+        widths = [feature.shape[1] for feature in side]
+        if dense:
+            return all(width % number == 0 or width == number + 1 for width in widths)
+        return all(width == number for width in widths)
+
     mine = student()
-    if mine is None or not _are_scores(path, kind, maps[0], len(mine)):
+    if mine is None or not are_scores(maps[0], len(mine)):
         return
     difference = class_difference(mine, teacher.classes)
-    if difference is not None and _are_scores(path, kind, maps[1], len(teacher.classes)):
+    if difference is not None and are_scores(maps[1], len(teacher.classes)):
         raise ConfigError(
             f'pairs.{name}: it compares scores of classes, and {difference}; leave the pair out, '
             f"or list the student's classes as the teacher does; if only the spelling differs, "
@@ -151,33 +137,8 @@ def check_classes(
         )
 
 
-def _says_scores(path: str, loss: str) -> bool:
-    """Whether the names of a pair's module or distance are those for scores."""
-    return bool(_OF_SCORES.search(loss) or _SCORING.search(path))
-
-
-def _root(path: str) -> str:
-    """The child of the model that a path of an output leads into; empty for an input."""
-    return path.partition('.')[0].partition('[')[0] if ':' not in path else ''
-
-
-def _are_scores(path: str, loss: str, maps: Sequence[Tensor], number: int) -> bool:
-    """Whether a pair compares scores of classes, as far as one side tells.
-
-    Args:
-        path: The student's.
-        loss: Name of the distance's class.
-        maps: Of one model, each (N, C, H, W).
-        number: Of the classes of that model.
-    """
-    root = _root(path)
-    widths = [feature.shape[1] for feature in maps]
-    one_each = all(width == number for width in widths)
-    if not _says_scores(path, loss):
-        return one_each and root in _HEADS_OF_SCORES
-    # Detectors score each class for several boxes of a place, or a background, too.
-    dense = root.endswith('head') and root not in _HEADS_OF_SCORES
-    return one_each or (dense and all(w % number == 0 or w == number + 1 for w in widths))
+def _normalised(names: Sequence[str]) -> Sequence[str]:
+    return [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in names]
 
 
 def _names(listed: Optional[Sequence[Any]]) -> Classes:

@@ -1,6 +1,7 @@
-"""Run a model on made-up images, to see what it yields."""
+"""Running a model on made-up images, to see what it yields."""
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import torch
@@ -14,38 +15,33 @@ from mmdiffkd.models.hosts import run_for_features
 ImageShape = Tuple[int, int, int]
 """Channels, height and width of a model's input."""
 
-# Sides in pixels to try. Nearly all models take the first; others are made for one size only, or
-# need larger ones.
+# Sides in pixels. Nearly all models accept the first; others have one fixed or a larger size.
 _SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024, 128, 96, 64, 32)
 
 TRIAL_SIDE = 96
-"""Side in pixels of the images on which a teacher is compared with itself, if it takes them: what
-follows what in a model does not depend on the size, and large images take seconds."""
+"""Side in pixels of the small images on which two versions of one model are compared."""
 
 
+@dataclass
 class ImageShapes:
     """Shapes of made-up images to try a model on, the most likely first.
 
-    Args:
+    Attributes:
         channels: Number of channels of the model's input.
-        known: Shape of the images that the model is trained on, or None if it is not known. It
-            comes after the usual one if it is larger, which would take longer.
-        sample: Yields the shape of one of these images, or None. It is called if ``known`` is None
-            and the usual shape was not accepted.
+        known: Shape of the training images, or None if it is unknown.
+        sample: Function that reads this shape off the data, called if ``known`` is None and the
+            usual shape was not accepted.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        known: Optional[ImageShape],
-        sample: Callable[[], Optional[ImageShape]],
-    ) -> None:
-        self.channels, self.known, self.sample = channels, known, sample
+    channels: int
+    known: Optional[ImageShape]
+    sample: Callable[[], Optional[ImageShape]]
 
     def __iter__(self) -> Iterator[ImageShape]:
         usual, *others = [(self.channels, side, side) for side in _SIDES]
-        # A first convolution may see a picture's pixels side by side, as that of YOLOX.
+        # The first convolution of YOLOX has more channels than the image.
         others = [*others, (3, *usual[1:])] if self.channels != 3 else others
+        # Large images would take longer than the usual ones.
         if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
             yield self.known
         yield usual
@@ -54,32 +50,22 @@ class ImageShapes:
 
 
 def blank_batch(shape: ImageShape) -> Tuple[Tensor, List[BaseDataElement]]:
-    """One blank image, (1, C, H, W), and a data sample with what host models read of it."""
+    """One blank image, (1, C, H, W), and its data sample."""
     size = tuple(shape[1:])
-    sample = BaseDataElement(
-        metainfo=dict(
-            img_shape=size,
-            ori_shape=size,
-            pad_shape=size,
-            batch_input_shape=size,
-            scale_factor=(1.0, 1.0),
-        )
-    )
-    return torch.zeros(1, *shape), [sample]
+    keys = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
+    metainfo = dict(dict.fromkeys(keys, size), scale_factor=(1.0, 1.0))
+    return torch.zeros(1, *shape), [BaseDataElement(metainfo=metainfo)]
 
 
 def random_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
-    """Images of noise, always the same, (number, C, H, W), and their data samples."""
+    """The same images of noise every time, (number, C, H, W), and their data samples."""
     generator = torch.Generator().manual_seed(0)
     samples = [blank_batch(shape)[1][0] for _ in range(number)]
     return torch.randn(number, *shape, generator=generator), samples
 
 
 def annotated_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
-    """Images of noise as :func:`random_batch` gives them, all of class 0, in whole and by pixel.
-
-    That is what the losses of classifiers and segmentors read.
-    """
+    """:func:`random_batch` with labels for classification and segmentation, all of class 0."""
     images, samples = random_batch(shape, number)
     for sample in samples:
         sample.gt_label = torch.zeros(1, dtype=torch.long)
@@ -88,8 +74,8 @@ def annotated_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDa
 
 
 @contextmanager
-def undisturbed(model: nn.Module):
-    """Run a model once, and leave modes, buffers and random state as they were."""
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; modes and random state are restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     model.eval()
@@ -102,24 +88,23 @@ def undisturbed(model: nn.Module):
 
 
 @contextmanager
-def blaming(where: str, image: Tensor):
-    """Say which part of the config it was that failed in the dry forward of ``image``."""
+def blaming(where: str, image: Tensor) -> Iterator[None]:
+    """Turn an error of a dry forward into a :class:`ConfigError` that names the config key."""
     try:
         yield
     except ConfigError:
         raise
     except Exception as error:
-        # Whatever a model or a head raises when it is given what it cannot work with.
-        height, width = image.shape[-2:]
+        size = '{}x{}'.format(*image.shape[-2:])
         raise ConfigError(
-            f'{where}: the dry forward of a blank {height}x{width} image failed: {describe(error)}'
+            f'{where}: the dry forward of a blank {size} image failed: {describe(error)}'
         ) from error
 
 
 def blank_features(
     model: nn.Module, role: str, paths: Iterable[str], shape: ImageShape
 ) -> Tuple[Dict[str, List[Tensor]], Dict[str, int]]:
-    """Path to a model's features of a blank image, and path to the number of calls behind them."""
+    """A model's features of a blank image, and the number of calls behind them, both by path."""
     image, samples = blank_batch(shape)
     capture = FeatureCapture(model, paths, role=role)
     with undisturbed(model), blaming(role, image), capture as features:
@@ -128,10 +113,9 @@ def blank_features(
 
 
 def first_accepted(shapes: Iterable[ImageShape], run: Callable[[ImageShape], Any]) -> Any:
-    """What ``run`` yields for the first shape of images that it takes.
+    """The result of ``run`` for the first shape that raises no :class:`ConfigError`.
 
-    Raises:
-        ConfigError: If it takes none; that of the first.
+    If all shapes raise, the first error is raised.
     """
     errors = []
     for shape in shapes:

@@ -1,4 +1,4 @@
-"""Levels of pyramids: which of them have the same stride, and how to name these."""
+"""Levels of feature pyramids: which have the same stride, and how paths select them."""
 
 import difflib
 import math
@@ -8,27 +8,16 @@ MapShape = Tuple[int, int, int]
 """Channels, height and width; a vector's height and width are 1."""
 
 Levels = Tuple[slice, slice]
-"""Which levels of student and teacher belong together."""
+"""The levels of the student and of the teacher that belong together."""
 
 
 def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
-    """Logarithms of the strides of maps of an image that is ``side`` pixels high.
-
-    Rounded, because sizes that are no multiple of a stride are rounded too.
-    """
+    """Rounded base-2 logarithms of the strides of maps of an image ``side`` pixels high."""
     return [round(math.log2(side / height)) for _, height, _ in maps]
 
 
 def match_levels(student: Sequence[Optional[int]], teacher: Sequence[int]) -> Optional[Levels]:
-    """The longest run of levels that two pyramids have in common.
-
-    Args:
-        student: The :func:`octaves` of its levels, None for those that match nothing.
-        teacher: Likewise.
-
-    Returns:
-        Which levels of student and teacher belong together, or None if no strides agree.
-    """
+    """The longest run of levels whose octaves agree, or None; an octave of None never agrees."""
     matcher = difflib.SequenceMatcher(None, student, teacher)
     match = matcher.find_longest_match(0, len(student), 0, len(teacher))
     if match.size == 0:
@@ -39,10 +28,9 @@ def match_levels(student: Sequence[Optional[int]], teacher: Sequence[int]) -> Op
 def octaves_of_both(
     student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
 ) -> Tuple[List[int], List[int]]:
-    """The :func:`octaves` of the maps of two models.
+    """The :func:`octaves` of two models; where one has a vector, the student's is the teacher's.
 
-    A single value, as vectors have, is compared with the mean of a map, whatever its stride: the
-    student's stride is then the teacher's.
+    A vector is compared with the mean of a map, whatever the map's stride.
     """
     ours, theirs = octaves(student, side), octaves(teacher, side)
     if len(ours) == len(theirs):
@@ -52,14 +40,7 @@ def octaves_of_both(
 
 
 def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Levels]:
-    """The levels to compare instead of all in their order, if more of those have equal strides.
-
-    Stages of a dilated backbone, or single maps, have no better partners: None.
-
-    Args:
-        student: Octaves of its levels.
-        teacher: Likewise; if their numbers differ, nothing is equal as it is.
-    """
+    """The matching levels if they are more than those that match in their order, else None."""
     levels = match_levels(student, teacher)
     same_number = len(student) == len(teacher)
     equal = sum(s == t for s, t in zip(student, teacher)) if same_number else 0
@@ -67,7 +48,7 @@ def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Level
 
 
 def indexed(path: str, part: slice, number: int) -> str:
-    """A module path for some of the ``number`` maps that one call of the module yields."""
+    """The module path that selects some of the ``number`` maps which one call yields."""
     start, stop = part.start, part.stop
     module, colon, argument = path.partition(':input')
     if stop - start == number:
@@ -80,6 +61,6 @@ def indexed(path: str, part: slice, number: int) -> str:
 
 
 def cut_to(paths: Sequence[str], levels: Levels, numbers: Sequence[int]) -> Tuple[str, str]:
-    """The paths of student and teacher for some levels of theirs; see :func:`indexed`."""
+    """The paths of student and teacher that select these levels, see :func:`indexed`."""
     student, teacher = map(indexed, paths, levels, numbers)
     return student, teacher

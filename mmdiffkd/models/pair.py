@@ -194,7 +194,7 @@ class DistillPair(nn.Module):
         student_maps, teacher_maps = self.maps(features, target, inputs)
         expected = len(self.heads) or len(teacher_maps)
         if not len(student_maps) == len(teacher_maps) == expected:
-            raise RuntimeError(
+            raise ConfigError(
                 f'pairs.{self.name}: {len(student_maps)} student and {len(teacher_maps)} teacher '
                 f'maps were captured, {expected} were seen when the distiller was built; a module '
                 f'that yields more in training than in evaluation cannot be paired, but one in it'

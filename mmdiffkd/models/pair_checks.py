@@ -97,7 +97,7 @@ def check_gradient(pair: Any, maps: Sequence[Tensor]) -> None:
     """Raise if nothing can be learned through the maps of the student, warn of single ones."""
     frozen = [str(level) for level, feature in enumerate(maps) if not feature.requires_grad]
     if len(frozen) == len(maps):
-        raise RuntimeError(
+        raise ConfigError(
             f'pairs.{pair.name}: no gradient flows into student path {pair.student_path!r}, from '
             f'which the student would learn nothing. Is the module frozen (frozen_stages), or '
             f'inside activation checkpointing (with_cp)?'

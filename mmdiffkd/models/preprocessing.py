@@ -1,10 +1,8 @@
-"""Give the teacher the input it was trained with, from the student's prepared batch."""
+"""Conversion of the student's prepared batch to the input that the teacher was trained with."""
 
-import math
 from typing import Any, NamedTuple, Optional, Sequence
 
 import torch
-from mmengine.logging import print_log
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -12,23 +10,23 @@ from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.hosts import check_keys
 
 EXTENT = 'unpadded_shape'
-"""Meta information of a data sample: height and width of its picture before it was padded, where
-``img_shape`` does not say it, and the ``img_shape`` of then."""
+"""Key of a data sample's meta information: height and width of its image before padding, and the
+different ``img_shape`` that the sample had then."""
 
-# Largest difference of two formats that makes none, relative to the spread of a model's input.
+# Largest difference of formats that count as equal, relative to the spread of a model's input.
 _SAME = 1e-3
-# How far apart the pixels of a batch are at least. Normalised ones taken for plain ones are closer.
+# Least range of plain pixels in a batch. Normalised pixels have a smaller one.
 _LEAST_SPREAD = 5
 
 
 class InputFormat(NamedTuple):
-    """How loaded pixels, 0 to 255 in BGR order, become a model's input.
+    """How pixels from 0 to 255 become a model's input.
 
     Attributes:
-        mean: Subtracted, (C, 1, 1), in the order of the input's channels.
-        std: Divided by, same shape.
-        rgb: Whether the channels of the input are in RGB order.
-        pad_value: Fills what lies beyond an image in its batch, after the normalisation.
+        mean: Subtrahend, (C, 1, 1), in the order of the input's channels.
+        std: Divisor, same shape.
+        rgb: Whether the channels of the input are in RGB order, not BGR.
+        pad_value: Value of padding in the input.
     """
 
     mean: Tensor
@@ -46,36 +44,27 @@ class InputFormat(NamedTuple):
 
     @classmethod
     def from_config(cls, cfg: Any, where: str, pad_value: float = 0.0) -> 'InputFormat':
-        """The format that a config states.
-
-        Args:
-            cfg: ``dict(mean=..., std=..., rgb=...)``: lists of one number for each channel, and
-                whether the channels are in RGB order.
-            where: The config key, for errors.
-            pad_value: Value of padding.
-        """
+        """A format from ``dict(mean=[...], std=[...], rgb=...)`` at the config key ``where``."""
         check_keys(cfg, ('mean', 'std', 'rgb'), ('mean', 'std', 'rgb'), where)
-        numbers = [cfg['mean'], cfg['std']]
-        lists = all(isinstance(part, (list, tuple)) and part for part in numbers)
-        if not lists or not all(isinstance(x, (int, float)) for part in numbers for x in part):
-            raise ConfigError(f'{where}: mean and std must be lists of one number per channel')
-        if len(numbers[0]) != len(numbers[1]):
+        try:
+            numbers = torch.tensor([cfg['mean'], cfg['std']]).float()
+        except (TypeError, ValueError):
+            numbers = torch.tensor(torch.nan)
+        if numbers.dim() != 2 or not numbers.isfinite().all() or not isinstance(cfg['rgb'], bool):
             raise ConfigError(
-                f'{where}: mean has {len(numbers[0])} numbers, std {len(numbers[1])}; both need '
-                f'one per channel'
+                f'{where}: mean and std must be lists of one finite number per channel, and rgb '
+                f'True or False, got {dict(cfg)}'
             )
-        if not isinstance(cfg['rgb'], bool) or not math.isfinite(sum(map(sum, numbers))):
-            raise ConfigError(f'{where}: rgb must be True or False, mean and std finite numbers')
-        if min(cfg['std']) < 1:
+        if numbers[1].min() < 1:
             raise ConfigError(
                 f'{where}: std must be that of pixels from 0 to 255, at least 1, got '
                 f'{min(cfg["std"])}; multiply mean and std of pixels from 0 to 1 by 255'
             )
-        return cls.from_numbers(*numbers, cfg['rgb'], pad_value)
+        return cls.from_numbers(cfg['mean'], cfg['std'], cfg['rgb'], pad_value)
 
     @property
     def normalises(self) -> bool:
-        """Whether the input is anything but the pixels themselves."""
+        """Whether the input differs from the plain pixels."""
         return not bool((self.mean.abs() < _SAME).all() and ((self.std - 1).abs() < _SAME).all())
 
     def __str__(self) -> str:
@@ -87,10 +76,9 @@ class InputFormat(NamedTuple):
 
 
 class InputConverter(nn.Module):
-    """Re-normalises a batch from one model's input format to another's.
+    """Converts batches from one model's input format to another's.
 
-    Resizing, cropping and batch augmentations such as mixup have been applied by the student's
-    preprocessing, once, and hold for both models because normalisation is linear.
+    Batch augmentations such as mixup stay valid, because normalisation is linear.
 
     Args:
         source: Format of the batch.
@@ -100,12 +88,9 @@ class InputConverter(nn.Module):
     def __init__(self, source: InputFormat, target: InputFormat) -> None:
         super().__init__()
         self.flip = source.rgb != target.rgb
-        source_mean, source_std = source.mean, source.std
-        if self.flip:
-            source_mean, source_std = source_mean.flip(0), source_std.flip(0)
+        mean, std = (x.flip(0) if self.flip else x for x in (source.mean, source.std))
         self.source, self.pad_value = source, target.pad_value
-        scale = source_std / target.std
-        shift = (source_mean - target.mean) / target.std
+        scale, shift = std / target.std, (mean - target.mean) / target.std
         self.register_buffer('scale', scale, persistent=False)
         self.register_buffer('shift', shift, persistent=False)
         self.is_identity = (
@@ -115,38 +100,32 @@ class InputConverter(nn.Module):
         )
 
     def check(self, inputs: Tensor) -> None:
-        """Raise unless a batch can be what its format says: pixels from 0 to 255 before.
-
-        Args:
-            inputs: (N, C, H, W) of the student's training data.
-        """
+        """Raise :class:`ConfigError` if a training batch (N, C, H, W) contradicts its format."""
         if self.is_identity:
             return
         spread = float(((inputs.amax() - inputs.amin()) * self.source.std.max()).abs())
         if 0 < spread < _LEAST_SPREAD:
             raise ConfigError(
-                f"student_input: the student's pictures cannot be {self.source}, as it seemed when "
-                f'the model was built: their pixels would be {spread:.3g} apart at most. Say what '
-                f'they are with student_input=dict(mean=[...], std=[...], rgb=True), or '
+                f"student_input: the student's pictures cannot be {self.source}: their pixels "
+                f'would be {spread:.3g} apart at most. Give their format with '
+                f'student_input=dict(mean=[...], std=[...], rgb=True), or set '
                 f"teacher.input='student' if the teacher takes the same"
             )
 
-    def forward(self, inputs: Tensor, data_samples: Optional[Sequence] = None) -> Tensor:
+    def forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
         """Convert a batch.
 
         Args:
-            inputs: (N, C, H, W) in the source format; not changed.
-            data_samples: One per image; :func:`extent_of` tells where an image ends and padding
-                begins.
+            inputs: Batch (N, C, H, W) in the source format; it is not changed.
+            data_samples: List of one data sample per image, which tells where padding begins.
+                Anything else means that there is no padding.
 
         Returns:
             (N, C, H, W) in the target format.
         """
         if self.is_identity:
             return inputs
-        if self.flip:
-            inputs = inputs.flip(1)
-        converted = inputs * self.scale + self.shift
+        converted = (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
         samples = data_samples if isinstance(data_samples, (list, tuple)) else ()
         for image, sample in zip(converted, samples):
             height, width = extent_of(sample) or image.shape[-2:]
@@ -156,49 +135,35 @@ class InputConverter(nn.Module):
 
 
 def pad_value_of(preprocessor: Optional[nn.Module]) -> float:
-    """With what a data preprocessor pads pictures, after the normalisation."""
+    """The value with which a data preprocessor pads normalised images."""
     return float(getattr(preprocessor, 'pad_value', 0))
 
 
 def extent_of(sample: Any) -> Optional[Sequence[int]]:
-    """Height and width of a data sample's picture without its padding, or None if unknown."""
-    metainfo = getattr(sample, 'metainfo', {})
-    shape = metainfo.get('img_shape', ())[:2] or None
+    """Height and width of a data sample's image without its padding, or None if unknown."""
+    metainfo = sample.metainfo if isinstance(sample, BaseDataElement) else {}
+    shape = tuple(metainfo.get('img_shape') or ())[:2] or None
     size, stated = metainfo.get(EXTENT, (shape, None))
-    if stated is None or tuple(shape) in (size, stated):
+    if stated is None or shape in (size, stated):
         return size
-    # What has resized the batch since then has kept img_shape up to date.
+    # The batch was resized since, together with img_shape.
     return [round(a * b / c) for a, b, c in zip(size, shape, stated)]
 
 
 class ExtentRecorder:
-    """A forward pre-hook of a data preprocessor: notes how large pictures are before it pads them.
+    """A forward pre-hook of a data preprocessor that records the sizes of images before padding.
 
-    Many transforms change a picture's size and leave ``img_shape`` as it was. Where the two differ,
-    the data sample gets the picture's own size as :data:`EXTENT`, and the log a line, once.
+    Many transforms change the size of an image but not its ``img_shape``. Where the two differ, the
+    data sample gets the size as meta information under :data:`EXTENT`.
     """
 
-    def __init__(self) -> None:
-        self._said = False
-
     def __call__(self, preprocessor: nn.Module, args: Sequence) -> None:
-        """Look at the ``inputs`` and ``data_samples`` of a batch."""
+        """Record the sizes of the ``inputs`` in the ``data_samples`` of a batch."""
         batch = args[0] if args and isinstance(args[0], dict) else {}
         inputs, samples = batch.get('inputs'), batch.get('data_samples')
         if not isinstance(inputs, (list, tuple, Tensor)) or not isinstance(samples, (list, tuple)):
             return
-        for picture, sample in zip(inputs, samples):
-            if not isinstance(picture, Tensor) or not isinstance(sample, BaseDataElement):
-                continue
-            size, stated = tuple(picture.shape[-2:]), extent_of(sample)
-            if stated is None or tuple(stated) == size:
-                continue
-            sample.set_metainfo({EXTENT: (size, tuple(stated))})
-            if not self._said:
-                self._said = True
-                print_log(
-                    f'img_shape says {stated[0]}x{stated[1]} of a picture of {size[0]}x{size[1]}, '
-                    f'because a transform did not keep it up to date; for the teacher the '
-                    f"picture's own size counts",
-                    'current',
-                )
+        for image, sample in zip(inputs, samples):
+            stated = extent_of(sample)
+            if isinstance(image, Tensor) and stated and tuple(stated) != image.shape[-2:]:
+                sample.set_metainfo({EXTENT: (tuple(image.shape[-2:]), tuple(stated))})

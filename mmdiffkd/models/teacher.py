@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mmdiffkd.capture import FeatureCapture, replaced_input
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_config
+from mmdiffkd.models.configs import untrained_config
 from mmdiffkd.models.dry_run import undisturbed
-from mmdiffkd.models.hosts import build_model, is_plain, run_for_features, untrained_config
+from mmdiffkd.models.hosts import build_model, is_plain, run_for_features
 from mmdiffkd.models.input_matching import StudentInput, teacher_converter
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.preprocessing import InputConverter

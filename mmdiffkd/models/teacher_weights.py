@@ -7,16 +7,11 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.checkpoints.download import fetch
-from mmdiffkd.checkpoints.weights import (
-    fitting_prefixes,
-    load_file,
-    load_strictly,
-    tensors_in,
-    weights_of,
-)
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.checkpoints.weights import fitting_prefixes, load_strictly, tensors_in, weights_of
 from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models.classes import Classes, classes_of_file
-from mmdiffkd.models.hosts import load_config
+from mmdiffkd.models.configs import load_config
 
 
 def load_teacher_weights(

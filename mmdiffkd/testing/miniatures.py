@@ -1,198 +1,213 @@
-"""Which miniature data set stands for which type of data set in a config."""
+"""Puts miniature data in the place of the data sets of a config."""
 
-import inspect
+import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import BaseDataset
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.registry import DATASETS, Registry
 
-from mmdiffkd.testing.mini_ade20k import make_mini_ade20k
-from mmdiffkd.testing.mini_cifar100 import make_mini_cifar100
-from mmdiffkd.testing.mini_coco import make_mini_coco, write_stuff_maps
-from mmdiffkd.testing.mini_imagenet import make_mini_imagenet
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.configs import dicts_in
+from mmdiffkd.testing import formats
 
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+"""Keys of the data loaders in a config."""
 
-class Miniature(NamedTuple):
-    """How a type of data set is replaced.
-
-    Attributes:
-        make: Writes it: ``make(root, dataset config, its class, num_train=, num_val=,
-            image_size=)``.
-        train: Settings of the data set for the split that is trained on.
-        val: Settings for the split that is validated on.
-        removed: Settings that are taken out.
-        shrinks: Whether the sizes in the config shrink too. Detectors and segmentors work at any
-            size, many classifiers at their own only.
-        batch_size: Training images per iteration. Pairs of logits need more than two: two random
-            networks give two images nearly the same logits, and batch norm would divide by next to
-            no variance.
-    """
-
-    make: Callable
-    train: Dict
-    val: Dict
-    removed: Tuple[str, ...] = ()
-    shrinks: bool = True
-    batch_size: int = 2
-
-    @classmethod
-    def of_classifier(
-        cls, make: Callable, train: Dict, val: Dict, removed: Tuple[str, ...] = ()
-    ) -> 'Miniature':
-        """Of data that classifiers train on."""
-        return cls(make, train, val, removed, shrinks=False, batch_size=4)
+ITERATIONS = 2
+"""Training iterations of a smoke run."""
+_VAL_IMAGES = 2
+# Detectors and segmentors need no more than two images. Logits of classifiers do: two random
+# networks give two images nearly the same logits, and batch norm would divide by no variance.
+_BATCH_SIZE, _BATCH_SIZE_OF_CLASSIFIERS = 2, 4
+# Settings of a data set that select from its data; the miniature is small as it is.
+_SELECTIONS = ('filter_cfg', 'indices', 'split')
+# Settings of a loader that torch accepts with worker processes only; the last one sizes an epoch.
+_OF_WORKERS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'num_batch_per_epoch')
 
 
-def class_names(dataset: ConfigDict, cls: type) -> Optional[List[str]]:
-    """The class names that a data set has before it reads its data, or None.
+class DataFormat(NamedTuple):
+    """How the data of a type of data set is written, and how a smoke run uses it."""
 
-    Args:
-        dataset: Config of a data set.
-        cls: Its class.
-    """
-    metainfo = dict(dataset.get('metainfo') or {})
-    if dataset.get('classes') is not None:
-        # mmpretrain's argument; its metainfo comes first.
-        metainfo.setdefault('classes', dataset.classes)
-    if isinstance(metainfo.get('classes'), str):
-        metainfo['classes'] = str(Path(metainfo['classes']).expanduser())
-    # Private, but the only thing that says it without reading any data: data sets of all three
-    # hosts read files of names, and names that their class has, in here.
-    names = cls._load_metainfo(metainfo).get('classes')
-    # COCO's tools take a single name as it is.
-    return [names] if isinstance(names, str) else list(names or ()) or None
+    write: Callable[[BaseDataset, formats.Pictures], None]
+    """Writes the files of one split."""
+    layout: Dict
+    """Settings of the data set that say where its files are, relative to its ``data_root``."""
+    is_classification: bool = False
+    """Whether a picture has one label."""
 
 
-def _make_coco(root: Path, dataset: ConfigDict, cls: type, **options: Any) -> None:
-    if dataset.get('proposal_file') is not None:
-        raise ValueError(
-            '--smoke: there are no miniature proposals for proposal_file; choose a student that '
-            'finds its own'
-        )
-    make_mini_coco(root, classes=class_names(dataset, cls), **options)
-    write_stuff_maps(root)
+_AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
 
-
-def _make_label_maps(root: Path, dataset: ConfigDict, cls: type, **options: Any) -> None:
-    """Folders of pictures and label maps, with the list of each that some types ask for."""
-    classes = class_names(dataset, cls) or _ANY_CLASSES
-    # mmseg itself maps the labels of a class of data sets to the user's selection of them.
-    known = list(cls.METAINFO.get('classes') or classes)
-    labels = [known.index(name) for name in classes if name in known]
-    reduce_zero_label = dataset.get('reduce_zero_label')
-    if reduce_zero_label is None:
-        reduce_zero_label = _default(cls, 'reduce_zero_label')
-    make_mini_ade20k(
-        root, classes=known, labels=labels, reduce_zero_label=bool(reduce_zero_label), **options
-    )
-    for split in ('training', 'validation'):
-        names = sorted(path.stem for path in Path(root, 'images', split).iterdir())
-        Path(root, f'{split}.txt').write_text('\n'.join(names) + '\n')
-
-
-def _default(cls: type, argument: str) -> Any:
-    """The default of an argument that a class or one of its bases takes, or None."""
-    for base in cls.__mro__:
-        parameter = inspect.signature(base.__init__).parameters.get(argument)
-        if parameter is not None and parameter.default is not parameter.empty:
-            return parameter.default
-    return None
-
-
-def _make_imagenet(root: Path, dataset: ConfigDict, cls: type, **options: Any) -> None:
-    make_mini_imagenet(root, classes=class_names(dataset, cls) or _ANY_CLASSES, **options)
-
-
-def _make_cifar(
-    root: Path, dataset: ConfigDict, cls: type, image_size: Tuple, **options: Any
-) -> None:
-    make_mini_cifar100(root, classes=class_names(dataset, cls), **options)
-
-
-def _coco_split(name: str) -> Dict:
-    return dict(
-        ann_file=f'annotations/instances_{name}.json',
-        data_prefix=dict(img=f'{name}/', seg=f'stuffthingmaps/{name}/'),
-    )
-
-
-def _label_maps_split(name: str) -> Dict:
-    return dict(
-        data_prefix=dict(img_path=f'images/{name}', seg_map_path=f'annotations/{name}'),
-        ann_file=f'{name}.txt',
-        img_suffix='.jpg',
-        seg_map_suffix='.png',
-    )
-
-
-def _imagenet_split(name: str) -> Dict:
-    return dict(split=name, data_prefix='', ann_file='')
-
-
-def _folders_split(name: str) -> Dict:
-    return dict(data_prefix=name, ann_file='')
-
-
-def _as_folders_split(name: str) -> Dict:
-    return dict(_folders_split(name), type='mmpretrain.CustomDataset')
-
-
-def _cifar_split(name: str) -> Dict:
-    # mmpretrain's own accept the original files only; the format of CIFAR-10 and -100 is the same.
-    kind = 'mmdiffkd.datasets.cifar100.UnverifiedCIFAR100'
-    return dict(type=kind, split=name, data_prefix='')
-
-
-# Of data that are not there, and whose folders would tell.
-_ANY_CLASSES = ('first', 'second')
-
-_AS_FOLDERS = Miniature.of_classifier(
-    _make_imagenet, _as_folders_split('train'), _as_folders_split('val'), removed=('split',)
-)
-
-MINIATURES = {
-    'mmdet.CocoDataset': Miniature(
-        _make_coco, _coco_split('train2017'), _coco_split('val2017')
+FORMATS = {
+    'mmdet.CocoDataset': DataFormat(
+        formats.write_boxes,
+        dict(ann_file='annotations.json', data_prefix=dict(img='images/', seg='maps/')),
     ),
-    'mmseg.BaseSegDataset': Miniature(
-        _make_label_maps, _label_maps_split('training'), _label_maps_split('validation')
+    'mmseg.BaseSegDataset': DataFormat(
+        formats.write_label_maps,
+        dict(
+            data_prefix=dict(img_path='images', seg_map_path='maps'),
+            ann_file='list.txt',
+            img_suffix='.jpg',
+            seg_map_suffix='.png',
+        ),
     ),
-    'mmpretrain.ImageNet': Miniature.of_classifier(
-        _make_imagenet, _imagenet_split('train'), _imagenet_split('val')
-    ),
-    'mmpretrain.CustomDataset': Miniature.of_classifier(
-        _make_imagenet, _folders_split('train'), _folders_split('val')
-    ),
-    'mmpretrain.CIFAR100': Miniature.of_classifier(
-        _make_cifar, _cifar_split('train'), _cifar_split('test')
-    ),
-    'mmpretrain.CIFAR10': Miniature.of_classifier(
-        _make_cifar, _cifar_split('train'), _cifar_split('test')
+    'mmpretrain.CustomDataset': DataFormat(formats.write_folder, _AS_FOLDER, True),
+    # CIFAR-10, too; mmpretrain's own classes read nothing but the original files.
+    'mmpretrain.CIFAR10': DataFormat(
+        formats.write_cifar,
+        dict(type='mmdiffkd.datasets.cifar100.UnverifiedCIFAR100', data_prefix=''),
+        True,
     ),
     **{
-        f'mmpretrain.{kind}': _AS_FOLDERS
-        for kind in (
-            'ImageNet21k', 'CUB', 'StanfordCars', 'Flowers102', 'Caltech101', 'FGVCAircraft',
-            'Food101', 'DTD', 'OxfordIIITPet', 'Places205', 'SUN397',
+        f'mmpretrain.{name}': DataFormat(
+            formats.write_folder, dict(_AS_FOLDER, type='mmpretrain.CustomDataset'), True
+        )
+        for name in (
+            'CUB', 'StanfordCars', 'Flowers102', 'Caltech101', 'FGVCAircraft', 'Food101', 'DTD',
+            'OxfordIIITPet', 'SUN397',
         )
     },
+    # These derive from one of the classes above and read something else.
+    **dict.fromkeys(
+        (
+            'mmdet.CocoPanopticDataset', 'mmdet.LVISV05Dataset', 'mmdet.LVISV1Dataset',
+            'mmdet.CocoCaptionDataset', 'mmdet.CocoSemiDataset', 'mmdet.RefCocoDataset',
+            'mmseg.NYUDataset', 'mmseg.DSDLSegDataset', 'mmseg.HSIDrive20Dataset',
+        )
+    ),
 }  # fmt: skip
-"""By library and class of the data set; classes that derive from one of these are like it."""
+"""Formats by the library and class of a data set; None for what cannot be written.
 
-# Classes that derive from one of these and read something else.
-_UNLIKE = {
-    'mmdet.CocoPanopticDataset', 'mmdet.LVISV05Dataset', 'mmdet.LVISV1Dataset',
-    'mmdet.CocoCaptionDataset', 'mmdet.CocoSemiDataset', 'mmdet.RefCocoDataset',
-    'mmseg.NYUDataset', 'mmseg.DSDLSegDataset', 'mmseg.HSIDrive20Dataset',
-}  # fmt: skip
+A class that is not listed has the format of the first of its bases that is.
+"""
 
 
-def miniature_of(cls: type) -> Optional[Miniature]:
-    """The miniature for a class of data sets, or None if there is none."""
+def format_of(cls: type) -> Optional[DataFormat]:
+    """The :class:`DataFormat` of a class of data sets, or None if there is none."""
     for base in cls.__mro__:
         key = f'{base.__module__.partition(".")[0]}.{base.__name__}'
-        if key in _UNLIKE:
-            return None
-        if key in MINIATURES:
-            return MINIATURES[key]
+        if key in FORMATS:
+            return FORMATS[key]
     return None
+
+
+def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
+    """Put a miniature in the place of each data set of a config, in place.
+
+    The data is written below ``cfg.work_dir`` by the main process.
+
+    Args:
+        cfg: A complete training config with ``work_dir``.
+        image_size: Largest width and height of the pictures in pixels.
+
+    Returns:
+        Whether the data is for a classifier.
+
+    Raises:
+        ConfigError: If a data set is of a type that has no miniature.
+    """
+    classification = None
+    for key in LOADERS:
+        if cfg.get(key) is None:
+            continue
+        datasets = list(_innermost_datasets(cfg[key].dataset))
+        with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+            data_formats = [_format(registry, dataset, key) for dataset in datasets]
+            if classification is None:
+                classification = data_formats[0].is_classification
+            batch = _BATCH_SIZE_OF_CLASSIFIERS if classification else _BATCH_SIZE
+            total = _shrink_loader(cfg[key], batch) * ITERATIONS * get_world_size()
+            if key != 'train_dataloader':
+                total = _VAL_IMAGES
+            for number, (dataset, data_format) in enumerate(zip(datasets, data_formats)):
+                # Shares of the total, as equal as possible. Runs with other numbers of processes
+                # may share the work directory.
+                count = max(1, (total + number) // len(datasets))
+                root = Path(cfg.work_dir, 'data', f'{key}_{number}_{count}')
+                for name in _SELECTIONS:
+                    dataset.pop(name, None)
+                dataset.update(data_root=f'{root}/', **data_format.layout)
+                if is_main_process():
+                    pictures = formats.Pictures(range(1, count + 1), image_size)
+                    _write(registry, dataset, data_format, pictures)
+        _read_annotations(cfg.get(key.replace('dataloader', 'evaluator')), datasets)
+    barrier()
+    return bool(classification)
+
+
+def _innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
+    """The data sets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
+    inside = dataset.get('datasets') or [dataset.get('dataset')]
+    if inside == [None]:
+        yield dataset
+        return
+    if 'times' in dataset:
+        dataset.times = 1
+    if 'fold' in dataset or 'num_splits' in dataset:
+        # All of the images, on either side: the first of a million folds has none.
+        dataset.update(fold=0, num_splits=1 if dataset.get('test_mode') else 1_000_000)
+    for part in inside:
+        yield from _innermost_datasets(part)
+
+
+def _format(registry: Registry, dataset: ConfigDict, key: str) -> DataFormat:
+    """The format in which the miniature of a data set is written."""
+    cls = dataset.type
+    if isinstance(cls, str):
+        # Of a base that is named as 'library::config' each type has a scope.
+        with registry.switch_scope_and_registry(dataset.get('_scope_')) as own:
+            cls = own.get(cls)
+    data_format = format_of(cls) if cls is not None else None
+    if data_format is None:
+        known = ', '.join(name for name, value in FORMATS.items() if value is not None)
+        raise ConfigError(
+            f'--smoke: {key}.dataset.type: no miniature of {dataset.type!r} (there are miniatures '
+            f'of {known}, and of what derives from them)'
+        )
+    return data_format
+
+
+def _write(
+    registry: Registry, dataset: ConfigDict, data_format: DataFormat, pictures: formats.Pictures
+) -> None:
+    root = Path(dataset.data_root)
+    # A run before may have had other classes.
+    shutil.rmtree(root, ignore_errors=True)
+    # Some data sets look for these when they are built.
+    for folder in ('images', 'maps'):
+        (root / folder).mkdir(parents=True)
+    (root / 'list.txt').touch()
+    data_format.write(registry.build(dict(dataset, pipeline=[], lazy_init=True)), pictures)
+
+
+def _read_annotations(evaluator: Any, datasets: Sequence[ConfigDict]) -> None:
+    """Let metrics that read annotation files read those of the miniatures."""
+    metrics = [part for part in dicts_in(evaluator) if 'ann_file' in part]
+    for number, metric in enumerate(metrics):
+        # Of several data sets each has its own, or all are for the only one.
+        dataset = datasets[min(number, len(datasets) - 1)]
+        metric['ann_file'] = f'{dataset.data_root}{dataset.ann_file}'
+
+
+def _shrink_loader(loader: ConfigDict, batch_size: int) -> int:
+    """Load a few images at a time in the training process itself; returns how many."""
+    loader.update(num_workers=0, persistent_workers=False)
+    for name in _OF_WORKERS:
+        loader.pop(name, None)
+    sampler = loader.get('sampler') or {}
+    # Samplers that count the images of each data set.
+    if 'dataset_size' in sampler:
+        sampler.dataset_size = [-1] * len(sampler.dataset_size)
+    if 'source_ratio' in sampler:
+        sampler.source_ratio = [1] * len(sampler.source_ratio)
+        sampler.batch_size = loader.batch_size = len(sampler.source_ratio)
+    sizes = loader.get('batch_size', 1)
+    if 'batch_size' not in sampler:
+        several = isinstance(sizes, (list, tuple))
+        small = [batch_size if size > 1 else 1 for size in (sizes if several else [sizes])]
+        sizes = loader.batch_size = small if several else small[0]
+    return sum(sizes) if isinstance(sizes, (list, tuple)) else sizes

@@ -29,14 +29,6 @@ def test_old_content_stays_until_the_new_one_is_whole(backend, monkeypatch, tmp_
     assert path.read_bytes() == b'old'
 
 
-def test_written_files_hold_what_was_given(backend, tmp_path):
-    path = tmp_path / 'epoch_1.pth'
-    for content in (b'one', b'another one'):
-        backend.put(content, str(path))
-        assert path.read_bytes() == content
-    assert os.listdir(tmp_path) == ['epoch_1.pth']
-
-
 def test_removal_waits_for_the_end(backend, tmp_path):
     old, again, new = (tmp_path / name for name in ('old.pth', 'again.pth', 'new.pth'))
     for path in (old, again):

@@ -25,6 +25,7 @@ def test_what_mmengine_writes_is_read():
         'import os',
         'a = open("x")',
         'a = dict(open("x"))',
+        'a = dict(open("x"), b=1)',
         'a = dict(**open("x"))',
         'a = {**open("x")}',
         'a = [x for x in open("x")]',

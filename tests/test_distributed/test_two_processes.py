@@ -45,9 +45,9 @@ def states(folder):
     return states_of(folder, 'trained')
 
 
-def log_of(folder, name, run=0):
-    """What a run has logged; of several in one work directory by number."""
-    return sorted((folder / name).glob('*/*.log'))[run].read_text()
+def log_of(folder, name):
+    """What a run has logged."""
+    return next((folder / name).glob('*/*.log')).read_text()
 
 
 @pytest.mark.parametrize('at_rest', [None, 'fpn'])
@@ -112,36 +112,20 @@ def test_batch_norms_of_a_cpu_are_not_synchronised(folder, states):
     assert log_of(folder, 'trained').count('use the statistics of each process') == 1
 
 
-def test_another_number_of_processes_goes_on_with_a_warning(folder):
-    assert 'Resuming with' not in log_of(folder, 'trained')
-    log = log_of(folder, 'trained', run=1)
-    assert log.count('Resuming with 1 processes what was trained with 2') == 1
-    assert 'has 0.5 times the images' in log
-    last = torch.load(folder / 'trained' / f'epoch_{EPOCHS + 1}.pth', weights_only=False)
-    # As many iterations as one process needs for an epoch, at the rate of before.
-    assert last['meta']['iter'] == STEPS + STEPS // EPOCHS * NUM_PROCESSES
-    assert last['optimizer']['param_groups'][0]['lr'] == 0.01
-
-
-def test_other_settings_in_one_process_are_named(folder):
-    warnings = [(folder / str(rank) / 'warnings.txt').read_text() for rank in range(NUM_PROCESSES)]
-    differ = 'Process 1 runs another config than process 0, they differ in optim_wrapper: is'
-    assert all(text.startswith(differ) for text in warnings)
-
-
 def test_a_process_that_does_not_answer(folder):
     """`env_cfg.dist_cfg.timeout` is how long the others wait, here a second."""
-    message = (folder / 'gave_up.txt').read_text()
-    assert message.startswith('rank 0 of 2: lost contact with another process of the run: Timed')
-    assert 'waiting 1000ms' in message and 'env_cfg.dist_cfg.timeout' in message
+    assert 'waiting 1000ms' in (folder / 'gave_up.txt').read_text()
 
 
 def test_an_error_in_one_process_ends_both(folder):
-    """Neither waits for the other; the main process leaves a checkpoint."""
-    for rank in range(NUM_PROCESSES):
-        assert (folder / str(rank) / 'status.txt').read_text() == '1'
-    lines = [(folder / str(rank) / 'errors.txt').read_text() for rank in range(NUM_PROCESSES)]
-    assert [len(text.splitlines()) for text in lines] == [1, 1]
-    assert lines[0].startswith('error: rank 0 of 2: lost contact with another process')
-    assert lines[1].startswith("error: module path 'neck[' is not of the form")
-    assert (folder / 'failed' / 'interrupted_iter_3.pth').is_file()
+    """Neither waits for the other."""
+    texts = [(folder / str(rank) / 'status.txt').read_text() for rank in range(NUM_PROCESSES)]
+    assert texts == ['RuntimeError', '1']
+    (line,) = (folder / '1' / 'errors.txt').read_text().splitlines()
+    assert line.startswith("error: module path 'neck[' is not of the form")
+
+
+def test_processes_draw_different_noise_by_default(folder):
+    """mmengine seeds all processes alike unless it is told otherwise."""
+    first, second = (torch.load(folder / 'failed' / f'draws_{rank}.pth') for rank in range(2))
+    assert not set(first.tolist()) & set(second.tolist())

@@ -9,8 +9,9 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmdiffkd.engine.batches import AdvancedBatches, numbered
+from mmdiffkd.engine.batches import numbered
 from mmdiffkd.engine.seeding import BATCH, EPOCH, ITERATION, seed_generators
+from mmdiffkd.errors import ConfigError
 
 
 class Draws:
@@ -79,14 +80,9 @@ def test_dataset_reaches_workers_that_are_not_forked():
     assert received.__getitems__(pickle.loads(pickle.dumps(batch))) == dataset.__getitems__(batch)
 
 
-def test_both_ways_in_which_mmengine_skips():
-    dataloader = loader(Draws(), endless=True)
-    dataloader.batch_sampler.first = 3
-    expected = next(iter(dataloader))
-    newer, older = AdvancedBatches(dataloader, 3), AdvancedBatches(dataloader, 3)
-    newer.skip_iter(3)
-    assert [next(older) for _ in range(3)] == [None] * 3
-    assert next(newer) == next(older) == expected == next(AdvancedBatches(dataloader, 0))
+def test_endless_without_any_batch():
+    with pytest.raises(ConfigError, match='train_dataloader yields no batch'):
+        next(iter(numbered(DataLoader(Draws(), batch_size=11, drop_last=True), 0, 0, endless=True)))
 
 
 def test_positions_have_numbers_of_their_own():

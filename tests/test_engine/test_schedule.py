@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from mmdiffkd.engine.hooks import DistillationScheduleHook
@@ -183,10 +184,35 @@ class TestStopping:
         for key, value in other.model.student.state_dict().items():
             assert torch.equal(value, expected[key]), key
 
-    def test_never_is_a_warning(self, make_runner):
-        _, runner = trained(make_runner, dict(begin=2))
-        log = next(Path(runner.work_dir).rglob('*.log')).read_text()
-        assert 'pairs.fpn begins after 2 epochs, when the training is over' in log
+    def test_several_optimizers(self, make_runner):
+        runner = make_runner(
+            dict(type='mmdiffkd.DistillationScheduleHook', **self.SCHEDULE), states := States()
+        )
+        settings = dict(lr=0.01, momentum=0.9, weight_decay=0.1)
+        parts = dict(student=runner.model.student, heads=runner.model.pairs)
+        runner.optim_wrapper = OptimWrapperDict(
+            **{
+                k: OptimWrapper(torch.optim.SGD(v.parameters(), **settings))
+                for k, v in parts.items()
+            }
+        )
+
+        def step_both(data, optim_wrapper):
+            """As a model does that has several optimizers."""
+            inputs = runner.model.data_preprocessor(data, True)
+            loss, log = runner.model.parse_losses(runner.model(**inputs, mode='loss'))
+            for wrapper in optim_wrapper.values():
+                wrapper.zero_grad()
+            loss.backward()
+            for wrapper in optim_wrapper.values():
+                wrapper.step()
+            return log
+
+        runner.model.train_step = step_both
+        runner.train()
+        for index, (before, after) in enumerate(zip(states.all, states.all[1:])):
+            changed = {name for name in before if not torch.equal(before[name], after[name])}
+            assert any(n.startswith('distill.') for n in changed) == (2 <= index < 5), index
 
     def test_optimizer_is_left_alone_afterwards(self, make_runner):
         _, runner = trained(make_runner, self.SCHEDULE)
@@ -249,6 +275,7 @@ class TestResume:
         runner = SimpleNamespace(
             iter=7,
             epoch=1,
+            max_iters=16,
             max_epochs=4,
             train_dataloader=[None] * ITERATIONS_PER_EPOCH,
             message_hub=SimpleNamespace(update_scalar=lambda name, value: weights.append(value)),
@@ -265,21 +292,24 @@ class TestErrors:
             (dict(begin=-1), 'begin must be a number from 0, got -1'),
             (dict(begin='x'), "begin must be a number from 0, got 'x'"),
             (dict(end=True), 'end must be a number from 0, got True'),
-            (dict(begin=2.5, by_epoch=False), 'begin counts iterations and must be whole, got 2.5'),
-            (dict(begin=3, end=3), 'end must be later than begin=3, got 3'),
+            (
+                dict(begin=2.5, by_epoch=False),
+                'begin must be a whole number of iterations from 0, got 2.5',
+            ),
+            (dict(begin=3, end=3), 'end must be later than begin=3 .* got 3'),
             (dict(warmup=3), 'warmup must be a dict with the keys length, start_factor, curve'),
             (dict(warmup=dict()), "warmup: 'length' is required"),
             (dict(warmup=dict(lenght=3)), "warmup: unknown key 'lenght'; did you mean 'length'"),
             (dict(decay=dict(length=1, start_factor=0)), "unknown key 'start_factor'"),
-            (dict(decay=dict(length=0)), 'decay.length must be more than 0'),
+            (dict(decay=dict(length=0)), 'decay.length must be above 0'),
             (dict(decay=dict(length=1, end_factor=-1)), 'decay.end_factor must be a number from 0'),
             (
                 dict(decay=dict(length=1, curve='cosin')),
-                "curve must be one of 'linear', 'cosine', got 'cosin'; did you mean 'cosine'",
+                "curve must be 'linear' or 'cosine', got 'cosin'",
             ),
             (
                 dict(end=3, warmup=dict(length=2), decay=dict(length=2)),
-                'warmup and decay take 4, more than there is between begin=0 and end=3',
+                'end must be later than begin=0 and leave room for warmup and decay, got 3',
             ),
             (
                 dict(pairs=dict(fpn=dict(bgin=1))),
@@ -298,7 +328,7 @@ class TestErrors:
             trained(make_runner, dict(pairs=dict(fnp=dict(begin=1))))
 
     def test_epochs_of_a_run_without(self, make_runner):
-        with pytest.raises(ConfigError, match='set by_epoch=False'):
+        with pytest.raises(ConfigError, match='by_epoch must be False'):
             trained(make_runner, dict(begin=1), train_cfg=BY_ITERATION)
 
     def test_plain_model(self, make_runner, toy_config):

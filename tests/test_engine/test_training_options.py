@@ -190,7 +190,7 @@ class TestCompile:
             assert [weights['fpn'] for weights in trace.weights] == pytest.approx([0, 1 / 3, 2 / 3])
             results.append((trace.losses, str(caught.value)))
         (ours, message), (expected, expected_message) = results
-        assert message == expected_message and 'loss_kd_fpn is nan at level 1' in message
+        assert message == expected_message and 'loss_kd_fpn is nan' in message
         for losses, expected_losses in zip(ours, expected):
             assert losses == pytest.approx(expected_losses, rel=1e-3, abs=1e-6)
 
@@ -203,7 +203,7 @@ class TestCompile:
         toy_config['pairs']['fpn']['head']['compile'] = True
         runner = make_runner(NonFiniteLossHook(), train_cfg=iterations(3))
         runner.register_hook(Spoil(runner.model.teacher.model.neck, infinite, (2,)))
-        with pytest.raises(NonFiniteLossError, match='^iteration 3: .*diff_fpn is nan at level 1'):
+        with pytest.raises(NonFiniteLossError, match='^iteration 3: .*diff_fpn is nan'):
             runner.train()
         assert torch._dynamo.utils.counters['stats']['unique_graphs'] > 0
 

@@ -9,13 +9,8 @@ from torch import nn
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import FeatureCapture
-from mmdiffkd.models.hosts import (
-    build_model,
-    forget_weights,
-    model_config,
-    run_for_features,
-    student_config,
-)
+from mmdiffkd.models.configs import forget_weights, model_config, student_config
+from mmdiffkd.models.hosts import build_model, run_for_features
 
 PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
 

@@ -86,11 +86,21 @@ def values(shape):
 
 
 @pytest.mark.parametrize('name', NETWORKS)
-def test_parameters(name):
+def test_parameters_maps_and_initial_weights(name):
     config, expected, stages, _ = NETWORKS[name]
-    classifier = nn.Linear(stages[-1][0], 100)
-    parameters = [*build(config).parameters(), *classifier.parameters()]
+    network = build(config, out_indices=range(len(stages)))
+    parameters = [*network.parameters(), *nn.Linear(stages[-1][0], 100).parameters()]
     assert sum(parameter.numel() for parameter in parameters) == expected
+    maps = network(torch.randn(2, 3, 32, 32))
+    assert [(*each.shape,) for each in maps] == [(2, c, size, size) for c, size in stages]
+    kaiming = 'ShuffleNet' not in config['type']
+    network.init_weights()
+    weights = [
+        m.weight.flatten() * (m.out_channels * m.kernel_size[0] ** 2 / 2) ** 0.5
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d)
+    ]
+    assert (torch.cat(weights).std().item() == pytest.approx(1, abs=0.02)) == kaiming
 
 
 @pytest.mark.parametrize('name', NETWORKS)
@@ -106,53 +116,8 @@ def test_same_function_as_the_published_networks(name):
     assert (last * values(last.shape)).sum().item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize('name', NETWORKS)
-def test_maps_of_all_stages(name):
-    config, _, stages, _ = NETWORKS[name]
-    network = build(config, out_indices=range(len(stages)))
-    maps = network(torch.randn(2, 3, 32, 32))
-    assert [(*each.shape,) for each in maps] == [(2, c, size, size) for c, size in stages]
-
-
 @each_network
-def test_returns_the_last_stage_alone(config):
-    """The map that global average pooling takes; its ReLU has been applied."""
-    network = build(config).eval()
-    captured = []
-    network.stages[-1].register_forward_hook(lambda module, args, output: captured.append(output))
-    maps = network(torch.randn(1, 3, 32, 32))
-    assert isinstance(maps, tuple) and len(maps) == 1
-    assert maps[0] is captured[0]
-    assert maps[0].min() == 0 and maps[0].max() > 0
-
-
-@each_network
-def test_gradients_reach_every_parameter(config):
-    network = build(config)
-    (last,) = network(torch.randn(2, 3, 32, 32))
-    (last * torch.randn_like(last)).sum().backward()
-    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not without
-
-
-@each_network
-def test_evaluation_uses_running_statistics(config):
-    network = build(config)
-    images = torch.randn(3, 3, 32, 32)
-    network(images)
-    network.train(False)
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    with torch.no_grad():
-        together = network(images)[-1]
-        alone = network(images[:1])[-1]
-    torch.testing.assert_close(alone, together[:1], rtol=1e-3, atol=1e-4)
-    assert before
-    for name, buffer in network.named_buffers():
-        assert torch.equal(buffer, before[name]), name
-
-
-@each_network
-@pytest.mark.parametrize('size', [(64, 48), (37, 25)])
+@pytest.mark.parametrize('size', [(37, 25)])
 def test_other_sizes_of_images(config, size):
     """Every stride-2 layer, on both branches of a block, rounds up."""
     network = build(config)
@@ -160,28 +125,6 @@ def test_other_sizes_of_images(config, size):
     stride = 32 // square.shape[-1]
     (last,) = network(torch.randn(1, 3, *size))
     assert last.shape == (1, square.shape[1], *(-(-length // stride) for length in size))
-
-
-@each_network
-def test_initial_weights(config):
-    """Kaiming normal (fan-out) and identity norms; the ShuffleNets keep torch's."""
-    network = build(config)
-    kaiming = 'ShuffleNet' not in config['type']
-    network.init_weights()
-    standardised = []
-    for conv in network.modules():
-        if isinstance(conv, nn.Conv2d):
-            fan_out = conv.out_channels * conv.kernel_size[0] ** 2
-            fan_in = conv.weight[0].numel()
-            # Torch's own weights are uniform within fan_in ** -0.5.
-            std = (2 / fan_out) ** 0.5 if kaiming else (3 * fan_in) ** -0.5
-            standardised.append(conv.weight.detach().flatten() / std)
-            size = standardised[-1].square().mean().item()
-            assert size == pytest.approx(1, abs=6 * (2 / conv.weight.numel()) ** 0.5)
-    assert (torch.cat(standardised).abs().max() > 3) == kaiming, 'not the normal distribution'
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            assert (norm.weight == 1).all() and (norm.bias == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -201,26 +144,6 @@ def test_wrong_arguments(config, message):
     config = dict(config, type=f'mmdiffkd.{config["type"]}')
     with pytest.raises(ValueError, match=message):
         MODELS.build(config)
-
-
-@each_network
-def test_in_an_mmpretrain_classifier(config):
-    registry = pytest.importorskip('mmpretrain.registry')
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        backbone = registry.MODELS.build(config)
-        channels = backbone(torch.randn(2, 3, 32, 32))[-1].shape[1]
-        classifier = registry.MODELS.build(
-            dict(
-                type='ImageClassifier',
-                backbone=config,
-                neck=dict(type='GlobalAveragePooling'),
-                head=dict(type='LinearClsHead', num_classes=100, in_channels=channels),
-            )
-        )
-    assert type(classifier.backbone) is MODELS.get(config['type'].removeprefix('mmdiffkd.'))
-    classifier.init_weights()
-    logits = classifier(torch.randn(2, 3, 32, 32), mode='tensor')
-    assert logits.shape == (2, 100)
 
 
 def test_resnet50_is_mmpretrains():

@@ -87,7 +87,6 @@ def test_scores_of_other_classes_are_refused(toy_config, meta):
         # Features, whatever their width.
         ('neck', 'MSELoss', 8, False),
         ('backbone', 'L1Loss', 8, False),
-        ('head.cls:input', 'MSELoss', 8, False),
         ('neck', 'KLDivLoss', 2, False),
     ],
 )

@@ -66,7 +66,12 @@ def build(student, teacher, path='neck', other=None):
         ((8, 16, 32), (4, 8, 16), 'neck[0:3]', r"compare 'neck\[0:3\]\[:2\]' with"),
         ((8, 16), (4, 8), 'neck', r"compare 'neck\[0\]' with 'neck\[-1\]'"),
         ((8, 16), (8, 16, 32), 'neck', r"yields 2 maps, .*; compare 'neck' with 'neck\[:2\]'"),
-        ((8, 16, 32), (4, 8, 16), 'head', "strides .* cannot be left out, so compare .* 'neck'"),
+        (
+            (8, 16, 32),
+            (4, 8, 16),
+            'head',
+            "strides .* compare modules that yield all levels .* 'neck'",
+        ),
     ],
 )
 def test_shifted_levels_are_refused_with_those_that_fit(student, teacher, path, message):
@@ -92,7 +97,7 @@ def test_the_proposed_paths_are_accepted():
 def test_strides_without_a_better_match_are_a_warning(student, teacher, path, warns, monkeypatch):
     said = []
     monkeypatch.setattr(
-        'mmdiffkd.models.wiring.print_log', lambda text, *level: said.append((text, level[-1]))
+        'mmdiffkd.models.pair.print_log', lambda text, *level: said.append((text, level[-1]))
     )
     build(student, teacher, path)
     assert len(said) == warns

@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mmdiffkd.models.shapes import maps_of, resize_like, to_map, token_layout
+from mmdiffkd.models.shapes import resize_like, to_map, token_layout
 
 pytestmark = pytest.mark.contract(6, 'shapes')
 
@@ -22,7 +22,7 @@ def numbered(*shape):
     return torch.arange(math.prod(shape), dtype=torch.float64).reshape(shape)
 
 
-@settings(max_examples=200)
+@settings(max_examples=40)
 @given(st.sampled_from(PATCHES), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2))
 def test_tokens_of_every_image_that_patches_divide(patch, height, width, extra):
     """No other patch size that divides it explains the same number, with whatever class tokens."""
@@ -51,31 +51,6 @@ def test_tokens_of_images_that_patches_do_not_divide(patch, rows, columns, padde
     assert (layout.extra, layout.grid(number, size)) == (extra, (rows, columns))
 
 
-@given(st.integers(1, 3000), st.integers(1, 600), st.integers(1, 600))
-def test_any_number_of_tokens_is_explained_or_refused(number, height, width):
-    layout = token_layout([(number, (height, width))])
-    if layout is None:
-        return
-    rows, columns = layout.grid(number, (height, width))
-    assert 0 <= layout.extra <= 2 and layout.extra + rows * columns == number
-    patches = range(1, max(height, width) + 1)
-    cropped = [(height // patch, width // patch) for patch in patches]
-    padded = [(math.ceil(height / patch), math.ceil(width / patch)) for patch in patches]
-    assert (rows, columns) in [*cropped, *padded]
-
-
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6))
-def test_number_of_dimensions(shape):
-    feature = numbered(*shape)
-    if len(shape) in (2, 4):
-        (result,) = maps_of([feature], (32, 32))
-        assert result.shape == ((*shape, 1, 1) if len(shape) == 2 else tuple(shape))
-        assert torch.equal(result.flatten(), feature.flatten())
-    elif len(shape) != 3:
-        with pytest.raises(ValueError, match=r'a map .*, tokens .* or a vector .*, got shape'):
-            to_map(feature, (32, 32))
-
-
 def interpolation_matrix(old, new):
     """Bilinear weights of one dimension where pixels are areas, (new, old)."""
     matrix = np.zeros((new, old))
@@ -88,7 +63,7 @@ def interpolation_matrix(old, new):
     return matrix
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(sides, sides, sides, sides, st.integers(1, 3), seeds)
 def test_resizing(height, width, new_height, new_width, num, seed):
     """By its definition: bilinear, or the mean where one value per channel is wanted."""
@@ -102,14 +77,3 @@ def test_resizing(height, width, new_height, new_width, num, seed):
     matrices = interpolation_matrix(height, new_height), interpolation_matrix(width, new_width)
     expected = np.einsum('ih,jw,nchw->ncij', *matrices, x.numpy())
     torch.testing.assert_close(resized, torch.from_numpy(expected))
-
-
-@given(sides, sides, sides, sides, st.sampled_from([torch.float32, torch.float64, torch.bfloat16]))
-def test_resizing_keeps_constants_types_and_gradients(height, width, new_height, new_width, dtype):
-    assume((height, width) != (new_height, new_width))
-    x = torch.full((2, 3, height, width), 7.0, dtype=dtype, requires_grad=True)
-    resized = resize_like(x, torch.zeros(2, 1, new_height, new_width))
-    assert resized.dtype == dtype
-    torch.testing.assert_close(resized, torch.full_like(resized, 7.0))
-    resized.float().sum().backward()
-    assert x.grad.float().sum().item() == pytest.approx(resized.numel(), rel=0.02)

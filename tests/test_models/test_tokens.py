@@ -39,7 +39,7 @@ def tokens_config(path, **model):
     )
 
 
-@pytest.mark.parametrize('queries', [49, 64, 100, 196, 300, 900])
+@pytest.mark.parametrize('queries', [49, 300])
 @pytest.mark.parametrize('path', ['decoder', 'class_token'])
 def test_queries_and_class_tokens_are_no_map(path, queries):
     message = f"pairs.tokens: student path '{path}': .* tokens fit no patch grid"
@@ -53,7 +53,7 @@ def test_queries_of_a_model_of_one_size_are_no_map():
         MODELS.build(tokens_config('decoder', only_side=224))
 
 
-@pytest.mark.parametrize('patch, extra', [(8, 0), (14, 1), (14, 5), (16, 2), (32, 0)])
+@pytest.mark.parametrize('patch, extra', [(14, 5), (32, 0)])
 def test_tokens_of_patches_are_maps_of_every_size(patch, extra):
     distiller = MODELS.build(tokens_config('encoder', patch=patch, extra=extra))
     seen = []

@@ -12,14 +12,6 @@ from mmengine.structures import PixelData
 
 
 @pytest.fixture
-def file_contents():
-    """All files below a directory, by relative path."""
-    return lambda root: {
-        p.relative_to(root): p.read_bytes() for p in root.rglob('*') if p.is_file()
-    }
-
-
-@pytest.fixture
 def host_config():
     """Load a config that a host library ships."""
 

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.testing import make_smoke_config
 
 EPOCHS = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=1)
@@ -151,9 +152,10 @@ def test_metrics_read_the_annotations_of_their_data_set(smoke_config):
     assert len({Path(metric.ann_file) for metric in cfg.test_evaluator}) == 1
 
 
-def test_a_mistyped_data_set_is_no_matter_of_miniatures(smoke_config):
-    with pytest.raises(ValueError, match="no data set 'CocoDatset' .*mean 'CocoDataset'"):
-        smoke_config(default_scope='mmdet', train_dataloader=dict(dataset=dict(type='CocoDatset')))
+@pytest.mark.parametrize('kind', ['CocoDatset', 'VOCDataset'])
+def test_a_data_set_that_has_no_miniature(smoke_config, kind):
+    with pytest.raises(ConfigError, match=f'no miniature of .{kind}.*mmdet.CocoDataset'):
+        smoke_config(default_scope='mmdet', train_dataloader=dict(dataset=dict(type=kind)))
 
 
 def test_classes_may_change_between_smoke_runs(smoke_config):

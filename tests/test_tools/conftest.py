@@ -1,16 +1,26 @@
 """A tiny distillation run, and ways to start the tools as a user does."""
 
+import contextlib
+import gc
+import io
 import os
+import runpy
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
+from mmengine.visualization import Visualizer
 
-from mmdiffkd.testing import make_mini_coco
+from mmdiffkd.testing import make_mini_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
+# Nobody listens there: a download fails.
+NOWHERE = 'http://127.0.0.1:9'
 
 # Small enough for seconds: 16 images, batch 4, two epochs.
 TINY = """
@@ -33,9 +43,9 @@ default_hooks = dict(
 
 @pytest.fixture(scope='session')
 def mini_coco(tmp_path_factory):
-    return make_mini_coco(
-        tmp_path_factory.mktemp('coco') / 'coco', num_train=16, num_val=4, image_size=(96, 64)
-    )
+    pytest.importorskip('mmdet')
+    root = tmp_path_factory.mktemp('coco') / 'coco'
+    return make_mini_dataset('coco', root, num_train=16, num_val=4, image_size=(96, 64))
 
 
 @pytest.fixture(scope='session')
@@ -73,16 +83,15 @@ def make_environment():
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
     cpu = dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='-1', PORT=str(port))
-    # Nobody listens there: what tries to download something fails.
-    offline = {f'{scheme}_proxy': 'http://127.0.0.1:9' for scheme in ('http', 'https', 'ftp')}
+    offline = {f'{scheme}_proxy': NOWHERE for scheme in ('http', 'https', 'ftp')}
     return {**os.environ, **cpu, **offline}
 
 
 @pytest.fixture(scope='session')
 def run():
-    """Run a tool to its end, with more variables if given; returns what it printed."""
+    """Run a command in a process of its own; returns what it printed."""
 
-    def run_tool(*arguments, expect=0, cwd=ROOT, **variables):
+    def run_command(*arguments, expect=0, cwd=ROOT, **variables):
         command = [str(argument) for argument in arguments]
         if command[0].endswith('.py'):
             command.insert(0, sys.executable)
@@ -97,4 +106,37 @@ def run():
         assert result.returncode == expect, result.stdout[-5000:]
         return result.stdout
 
-    return run_tool
+    return run_command
+
+
+@pytest.fixture(scope='session')
+def run_here():
+    """Run a tool in this process, which saves the imports; returns what it printed."""
+    return run_tool_here
+
+
+def run_tool_here(tool, *arguments, expect=0, cwd=ROOT):
+    output = io.StringIO()
+    # Loggers and message hubs are named by the second and would be those of the run before.
+    for kind in (MMLogger, MessageHub, DefaultScope, Visualizer):
+        kind._instance_dict.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, 'argv', [str(ROOT / tool), *map(str, arguments)])
+        patch.setattr(sys, 'path', [str((ROOT / tool).parent), *sys.path])
+        patch.setattr(torch.cuda, 'is_available', lambda: False)
+        patch.setenv('LOCAL_RANK', '0')
+        patch.setenv('http_proxy', NOWHERE)
+        patch.setenv('https_proxy', NOWHERE)
+        patch.chdir(cwd)
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            # mmengine's data sets collect garbage: among all modules that takes a second.
+            gc.freeze()
+            try:
+                runpy.run_path(sys.argv[0], run_name='__main__')
+                status = 0
+            except SystemExit as end:
+                status = end.code or 0
+            finally:
+                gc.unfreeze()
+    assert status == expect, output.getvalue()[-5000:]
+    return output.getvalue()

@@ -11,6 +11,8 @@ from mmengine.registry import DefaultScope
 
 from .conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 STUDENTS = dict(
     deeplabv3_r101_pspnet_r18_cityscapes=(
         'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py'

@@ -19,6 +19,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
 from mmdiffkd.apis import add_train_arguments, apply_train_arguments
+from mmdiffkd.apis.policy import apply_training_policy
 
 from .conftest import ROOT
 
@@ -56,8 +57,12 @@ def assert_is_student_checkpoint(path, student_config):
     return model
 
 
-def test_log_shows_losses_and_gamma(trained):
-    _, _, output = trained
+def test_log_and_dumped_config(trained):
+    """The log shows losses and gamma, the config in the work directory what was added."""
+    config, work_dir, output = trained
+    dumped = Config.fromfile(work_dir / config.name)
+    kinds = [hook['type'] for hook in dumped.custom_hooks]
+    assert kinds == ['EMAHook', 'mmdiffkd.NonFiniteLossHook', 'mmdiffkd.InterruptHook']
     for name in ('loss_cls', 'loss_kd_fpn', 'loss_diff_fpn', 'gamma_fpn', 'dist_after_fpn'):
         assert re.search(rf' {name}: \d', output), name
 
@@ -127,10 +132,6 @@ def test_teacher_can_be_tested(trained, write_config, run, tmp_path):
         expect=1,
     )  # fmt: skip
     assert 'does not fit RetinaNet' in wrong
-
-
-def test_checkpoint_is_required(trained, run):
-    assert 'a checkpoint is required' in run('tools/test.py', trained[0], expect=2)
 
 
 @pytest.mark.contract(4, 'student checkpoints')
@@ -229,15 +230,18 @@ def wait_for(log, pattern, process, seconds=180):
 
 
 @pytest.mark.contract(4, 'student checkpoints')
-@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_leaves_a_checkpoint(
-    sent, write_config, student_config, environment, run, tmp_path
+    write_config, student_config, environment, run, tmp_path
 ):
-    config, log = write_config(), tmp_path / 'log.txt'
+    """The signal reaches the data loading workers, too, as schedulers send it."""
+    config = write_config(more='train_dataloader.update(num_workers=2, persistent_workers=True)')
+    log = tmp_path / 'log.txt'
     command = [sys.executable, 'tools/train.py', config, '--work-dir', tmp_path, '--cfg-options']
-    process = start([*command, 'train_cfg.max_epochs=1000'], environment, log)
+    process = start(
+        [*command, 'train_cfg.max_epochs=1000'], environment, log, start_new_session=True
+    )
     wait_for(log, r'Epoch\(train\)\s+\[2\]', process)
-    process.send_signal(sent)
+    os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(timeout=60) == 130, log.read_text()[-5000:]
     (path,) = tmp_path.glob('interrupted_iter_*.pth')
     assert Path((tmp_path / 'last_checkpoint').read_text()) == path
@@ -248,24 +252,6 @@ def test_interrupted_run_leaves_a_checkpoint(
     output = run(*command[1:-1], '--resume', '--cfg-options', 'train_cfg.max_epochs=3')
     assert f'iter: {completed}' in output
     assert (tmp_path / 'epoch_3.pth').is_file()
-
-
-def test_signal_to_the_process_group(write_config, student_config, environment, tmp_path):
-    """Schedulers signal the data loading workers as well."""
-    config = write_config(more='train_dataloader.update(num_workers=2, persistent_workers=True)')
-    log = tmp_path / 'log.txt'
-    process = start(
-        [sys.executable, 'tools/train.py', config, '--work-dir', tmp_path,
-         '--cfg-options', 'train_cfg.max_epochs=1000'],
-        environment,
-        log,
-        start_new_session=True,
-    )  # fmt: skip
-    wait_for(log, r'Epoch\(train\)\s+\[2\]', process)
-    os.killpg(process.pid, signal.SIGTERM)
-    assert process.wait(timeout=60) == 130, log.read_text()[-5000:]
-    (path,) = tmp_path.glob('interrupted_iter_*.pth')
-    assert_is_student_checkpoint(path, student_config)
 
 
 def test_two_cpu_processes(write_config, student_config, run, tmp_path):
@@ -281,34 +267,6 @@ def test_two_cpu_processes(write_config, student_config, run, tmp_path):
         '--work-dir', tmp_path / 'test',
     )  # fmt: skip
     assert 'coco/bbox_mAP' in tested
-
-
-def test_distillation_for_one_iteration_of_two_processes(write_config, run, tmp_path):
-    """DDP waits for every parameter; those of a pair that rests stay as they are."""
-    schedule = "dict(type='mmdiffkd.DistillationScheduleHook', begin=1, end=2, by_epoch=False)"
-    # An untrained teacher is sure of nothing; without a threshold it still finds something.
-    teacher = tmp_path / 'teacher.py'
-    base = ROOT / 'configs' / 'quickstart' / 'retinanet_teacher_mini-coco.py'
-    teacher.write_text(f"_base_ = '{base}'\nmodel = dict(test_cfg=dict(score_thr=0.0))\n")
-    more = f"custom_hooks = [{schedule}]\nmodel['teacher']['config'] = '{teacher}'"
-    config = write_config(more=more)
-    output = run(
-        'bash', 'tools/dist_train.sh', config, 2, '--work-dir', tmp_path, '--check-teacher'
-    )
-    weights = [
-        torch.load(tmp_path / f'epoch_{epoch}.pth', weights_only=False)['state_dict']
-        for epoch in (1, 2)
-    ]
-    changed = {key for key in weights[0] if not torch.equal(weights[0][key], weights[1][key])}
-    assert 'backbone.layer4.1.conv2.weight' in changed
-    assert not [key for key in changed if key.startswith('distill.')]
-    shown = re.findall(r'kd_weight_fpn: ([\d.]+).*?loss_kd_fpn: ([\d.]+)', output)
-    assert [float(weight) for weight, _ in shown] == [0, 1, 0, 0]
-    assert [float(loss) > 0 for _, loss in shown] == [False, True, False, False]
-    # Of both processes' images.
-    assert 'RetinaNet on 4 images' in output
-    assert re.search(r'teacher/coco/bbox_mAP: [\d.-]+', output)
-    assert 'the teacher has random weights' in output
 
 
 def test_interrupted_processes_leave_a_checkpoint(
@@ -328,60 +286,56 @@ def test_interrupted_processes_leave_a_checkpoint(
     assert_is_student_checkpoint(path, student_config)
 
 
-def process_of_rank(rank, launcher):
-    """The process that torchrun has started for a rank."""
-    for child in Path(f'/proc/{launcher.pid}/task/{launcher.pid}/children').read_text().split():
-        if f'RANK={rank}' in Path(f'/proc/{child}/environ').read_text().split('\0'):
-            return int(child)
-    raise AssertionError(f'no process of rank {rank}')
+def with_flags(write_config, kind, *flags):
+    """The config after the flags have been applied."""
+    parser = argparse.ArgumentParser()
+    add_train_arguments(parser)
+    cfg = Config.fromfile(write_config(kind))
+    apply_train_arguments(cfg, parser.parse_args(flags))
+    return cfg
 
 
-def test_a_killed_process_ends_the_run(write_config, student_config, environment, tmp_path):
-    """As the kernel kills one for want of memory: the other says so and saves."""
-    log = tmp_path / 'log.txt'
-    process = start(
-        ['bash', 'tools/dist_train.sh', write_config(), 2, '--work-dir', tmp_path,
-         '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1000'],
-        environment,
-        log,
-    )  # fmt: skip
-    wait_for(log, r'Epoch\(train\)\s+\[3\]', process)
-    os.kill(process_of_rank(1, process), signal.SIGKILL)
-    assert process.wait(timeout=60) != 0
-    output = log.read_text()
-    (line,) = re.findall('^error: .*', output, re.MULTILINE)
-    assert line.startswith('error: rank 0 of 2: lost contact with another process of the run: ')
-    # torchrun shows its own traceback, and which process it was.
-    assert '/mmdiffkd/apis/' not in output and 'SIGKILL' in output
-    (path,) = tmp_path.glob('interrupted_iter_*.pth')
-    assert Path((tmp_path / 'last_checkpoint').read_text()) == path
-    assert_is_student_checkpoint(path, student_config)
-    completed = torch.load(path, weights_only=False)['meta']['iter']
-    assert completed == int(path.stem.rpartition('_')[2]) >= ITERATIONS_PER_EPOCH
-
-
-def test_flags(write_config, run, tmp_path):
-    output = run(
-        'tools/train.py', write_config(), '--work-dir', tmp_path, '--no-validate',
-        '--cfg-options', 'train_cfg.max_epochs=1',
-    )  # fmt: skip
-    assert 'Epoch(val)' not in output
-    assert (tmp_path / 'epoch_1.pth').is_file()
-    message = run('tools/train.py', write_config(), '--auto-scale-lr', expect=1)
-    assert 'auto_scale_lr.base_batch_size' in message
-    assert '--amp needs a GPU' in run('tools/train.py', write_config(), '--amp', expect=1)
+def test_flags_add_hooks_once(write_config):
+    cfg = with_flags(write_config, 'diffkd', '--exact-resume', '--check-teacher', '--resume')
+    kinds = [hook['type'] for hook in cfg.custom_hooks]
+    assert kinds.count('mmdiffkd.ExactResumeHook') == kinds.count('mmdiffkd.TeacherCheckHook') == 1
+    assert cfg.resume == 'auto'
 
 
 @pytest.mark.parametrize(
     ('kind', 'flags', 'message'),
     [
-        ('student', [], '--check-teacher: .* is no distillation config'),
-        ('diffkd', ['--no-validate'], '--check-teacher needs a validation: .* no --no-validate'),
+        ('student', ['--check-teacher'], '--check-teacher: .* is no distillation config'),
+        ('diffkd', ['--check-teacher', '--no-validate'], 'needs a validation: .* no --no-validate'),
+        ('diffkd', ['--auto-scale-lr'], 'needs auto_scale_lr.base_batch_size'),
+        ('diffkd', ['--amp'], '--amp needs a GPU'),
     ],
 )
-def test_teacher_that_cannot_be_checked(write_config, kind, flags, message):
-    parser = argparse.ArgumentParser()
-    add_train_arguments(parser)
-    args = parser.parse_args(['--check-teacher', *flags])
+def test_flags_that_cannot_be_used(write_config, monkeypatch, kind, flags, message):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     with pytest.raises(SystemExit, match=message):
-        apply_train_arguments(Config.fromfile(write_config(kind)), args)
+        with_flags(write_config, kind, *flags)
+
+
+def test_training_policy_stands_in_the_config(write_config):
+    """What is there already stays, and one key leaves everything out."""
+    more = """custom_hooks = [
+    dict(type='EMAHook'),
+    dict(type='mmdiffkd.NonFiniteLossHook', priority='LOW'),
+]
+default_hooks['checkpoint']['type'] = 'CheckpointHook'"""
+    cfg = Config.fromfile(write_config(more=more))
+    cfg.launcher = 'pytorch'
+    untouched = Config(dict(copy.deepcopy(cfg), training_policy=None))
+    apply_training_policy(untouched)
+    assert untouched.custom_hooks == cfg.custom_hooks and untouched.randomness == cfg.randomness
+    assert untouched.default_hooks.checkpoint.type == 'CheckpointHook'
+    apply_training_policy(cfg)
+    assert [(hook['type'], hook.get('priority')) for hook in cfg.custom_hooks] == [
+        ('EMAHook', None),
+        ('mmdiffkd.NonFiniteLossHook', 'LOW'),
+        ('mmdiffkd.InterruptHook', None),
+    ]
+    assert cfg.default_hooks.checkpoint.type == 'mmdiffkd.SafeCheckpointHook'
+    assert cfg.default_hooks.checkpoint.save_best == 'coco/bbox_mAP'
+    assert cfg.randomness == dict(seed=0, diff_rank_seed=True)

@@ -35,11 +35,10 @@ with one_line_errors('--debug' in sys.argv):
         merge_options,
     )
     from mmdiffkd.checkpoints.download import fetch
-    from mmdiffkd.checkpoints.guarded_loading import guarded_loading
-    from mmdiffkd.checkpoints.weights import load_file
+    from mmdiffkd.checkpoints.reading import load_file, weights_only
     from mmdiffkd.diffusion import DiffKDHead, HeadOutput
     from mmdiffkd.models import DiffKDDistiller, DistillPair
-    from mmdiffkd.models.hosts import load_config
+    from mmdiffkd.models.configs import load_config
     from mmdiffkd.visualization import noise_sweep_figure, sweep_noise
 
 NUM_LEVELS = 20
@@ -74,7 +73,7 @@ def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
             f'error: {checkpoint} has no distill. weights, so no noise predictor; an epoch_*.pth '
             f'or iter_*.pth of a distillation has'
         )
-    with guarded_loading(trust):
+    with weights_only(trust):
         model = MODELS.build(complete_model(cfg))
     if not isinstance(model, DiffKDDistiller):
         raise SystemExit(f'error: the model of {cfg.filename} is no DiffKDDistiller')

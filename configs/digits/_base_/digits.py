@@ -5,7 +5,7 @@
 #            python benchmarks/experiments/digits.py --prepare-only writes them to data/digits: 300
 #            images for training, 300 for validation and 1197 for testing, as many of each digit in
 #            the first two. Training and validation see no test image; tools/test.py does.
-_base_ = ['mmpretrain::_base_/default_runtime.py']
+_base_ = ['mmpretrain::_base_/default_runtime.py', '../../_base_/distillation_run.py']
 
 max_epochs = 120
 warmup_epochs = 5
@@ -90,5 +90,6 @@ param_scheduler = [
 ]
 
 default_hooks = dict(
-    logger=dict(interval=6), checkpoint=dict(interval=max_epochs, max_keep_ckpts=1)
+    logger=dict(interval=6),
+    checkpoint=dict(type='mmdiffkd.SafeCheckpointHook', interval=max_epochs, max_keep_ckpts=1),
 )

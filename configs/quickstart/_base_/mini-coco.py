@@ -1,6 +1,6 @@
 # Data, schedule and runtime of the quickstart: small enough for two CPU cores.
-# tools/quickstart.py makes the data (mmdiffkd.testing.make_mini_coco).
-_base_ = 'mmdet::_base_/default_runtime.py'
+# tools/quickstart.py makes the data (mmdiffkd.testing.make_mini_dataset).
+_base_ = ['mmdet::_base_/default_runtime.py', '../../_base_/distillation_run.py']
 
 data_root = 'work_dirs/quickstart/data/coco/'
 image_size = (160, 96)
@@ -84,7 +84,7 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(type='LoggerHook', interval=10),
-    checkpoint=dict(type='CheckpointHook', interval=max_epochs, max_keep_ckpts=1),
+    checkpoint=dict(type='mmdiffkd.SafeCheckpointHook', interval=max_epochs, max_keep_ckpts=1),
 )
 # Mean over the same ten steps that are logged, so that step times do not overlap.
 log_processor = dict(type='LogProcessor', window_size=10, by_epoch=True)

@@ -1,28 +1,22 @@
-"""What happens during training."""
+"""Hooks of a training run."""
 
 from mmdiffkd.engine.hooks.checkpoint import SafeCheckpointHook
-from mmdiffkd.engine.hooks.consistency import ConsistencyHook
 from mmdiffkd.engine.hooks.exact_resume import ExactResumeHook
 from mmdiffkd.engine.hooks.feature_pictures import FeaturePictureHook
 from mmdiffkd.engine.hooks.interrupt import InterruptHook
-from mmdiffkd.engine.hooks.memory import TrimMemoryHook
 from mmdiffkd.engine.hooks.non_finite_loss import NonFiniteLossError, NonFiniteLossHook
-from mmdiffkd.engine.hooks.progress import ProgressHook
 from mmdiffkd.engine.hooks.schedule import DistillationScheduleHook
 from mmdiffkd.engine.hooks.teacher_check import TeacherCheckHook
 from mmdiffkd.engine.hooks.telemetry import TelemetryHook
 
 __all__ = [
-    'ConsistencyHook',
     'DistillationScheduleHook',
     'ExactResumeHook',
     'FeaturePictureHook',
     'InterruptHook',
     'NonFiniteLossError',
     'NonFiniteLossHook',
-    'ProgressHook',
     'SafeCheckpointHook',
     'TeacherCheckHook',
     'TelemetryHook',
-    'TrimMemoryHook',
 ]

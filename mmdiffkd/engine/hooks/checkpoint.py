@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot take away."""
+"""Checkpoints that a killed process cannot damage."""
 
 from pathlib import Path
 from typing import Any, Dict
@@ -6,22 +6,28 @@ from typing import Any, Dict
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
+from torch import Tensor
 
 from mmdiffkd.checkpoints.files import ATOMIC, AtomicBackend, remove_partial_files
+from mmdiffkd.engine.hooks.model import model_of
+from mmdiffkd.errors import CheckpointError
 from mmdiffkd.registry import HOOKS
 
 
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
-    """mmengine's hook, with files written completely or not at all, and old ones removed last.
+    """mmengine's ``CheckpointHook``, with files that are there completely or not at all.
 
-    mmengine removes what ``max_keep_ckpts`` and ``save_best`` make superfluous before it writes the
-    file that takes its place, and writes in place. Settings are the same. Folders that are not
-    local, or with ``backend_args`` of their own, are written as by mmengine.
+    It also removes outdated files (``max_keep_ckpts``, ``save_best``) after the new one has been
+    written; mmengine removes them before. The arguments are mmengine's. Remote folders, and those
+    with ``backend_args`` of their own, are written as by mmengine.
+
+    Raises:
+        CheckpointError: When a run is resumed from a checkpoint of another model.
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Choose how to write, and clear away what an earlier process could not finish."""
+        """Choose how files are written, and remove what a killed process left unfinished."""
         folder = self.out_dir or runner.work_dir
         custom = self.backend_args is not None or self.file_client_args is not None
         if not custom and ':' not in str(folder):
@@ -30,10 +36,32 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process() and Path(self.out_dir).is_dir():
             remove_partial_files(self.out_dir)
 
-    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: Dict[str, Any]) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Save as mmengine does, but remove old files last."""
         with AtomicBackend.removing_last():
-            super()._save_checkpoint_with_step(runner, step, meta)
+            super().after_train_iter(runner, *args, **kwargs)
 
-    def _save_best_checkpoint(self, runner: Runner, metrics: Dict[str, Any]) -> None:
+    def after_train_epoch(self, runner: Runner) -> None:
+        """Save as mmengine does, but remove old files last."""
         with AtomicBackend.removing_last():
-            super()._save_best_checkpoint(runner, metrics)
+            super().after_train_epoch(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: Dict[str, float]) -> None:
+        """Save the best checkpoint as mmengine does, but remove the old one last."""
+        with AtomicBackend.removing_last():
+            super().after_val_epoch(runner, metrics)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
+        """Refuse to resume from another model; mmengine would go on with the weights that fit."""
+        if not runner.cfg.get('resume'):
+            return
+        saved = checkpoint['state_dict']
+        for name, value in model_of(runner).state_dict().items():
+            other = saved.get(name)
+            if not isinstance(value, Tensor) or getattr(other, 'shape', None) == value.shape:
+                continue
+            found = 'nothing' if other is None else tuple(other.shape)
+            raise CheckpointError(
+                f'--resume: the checkpoint is of another model (it has {found} for {name!r}, '
+                f'expected {tuple(value.shape)}); to start from what fits, set load_from instead'
+            )

@@ -1,4 +1,4 @@
-"""Pictures of what distillation makes of the student's features."""
+"""Pictures of the student's features before and after denoising."""
 
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -20,29 +20,25 @@ from mmdiffkd.visualization import Level, pair_figure, to_image
 class FeaturePictureHook(ObservingHook):
     """Draws the features that student and teacher are compared by, one picture per pair.
 
-    Per image and level: the image, the student's feature after its projection, the same after
-    denoising, the teacher's, and how far both are from it. The pictures go to all backends of the
-    visualizer as ``pair_<pair>``; the local one writes them to
+    For every image and level it shows the image, the student's feature after its projection and
+    after denoising, the teacher's feature, and both distances to it. The pictures go to all
+    backends of the visualizer as ``pair_<pair>``; the local backend writes them to
     ``<work_dir>/<time>/vis_data/vis_image``.
 
     Args:
-        interval: In iterations; the first is drawn too, as the state before learning.
-        num_images: How many of the batch are drawn.
+        interval: Number of iterations between two pictures; the first iteration is drawn too.
+        num_images: Number of images of the batch that are drawn.
     """
 
     def __init__(self, interval: int = 500, num_images: int = 2) -> None:
         super().__init__(interval)
-        if not isinstance(num_images, int) or num_images < 1:
-            raise ValueError(
-                f'FeaturePictureHook: num_images must be a positive integer, got {num_images!r}'
-            )
         self.num_images = num_images
         self._inputs: Optional[Tensor] = None
         self._levels: Dict[str, List[Level]] = {}
         self._entries: Dict[str, int] = {}
 
     def watch(self, distiller: DiffKDDistiller) -> List[RemovableHandle]:
-        """Look at the prepared images as well."""
+        """Observe the prepared images as well."""
         seen_images = distiller.register_forward_pre_hook(self._see_images, with_kwargs=True)
         return [seen_images, *super().watch(distiller)]
 
@@ -50,14 +46,14 @@ class FeaturePictureHook(ObservingHook):
         self._inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]
 
     def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
-        """Copy the first images' part of the maps."""
+        """Copy the maps of the first images."""
         self._entries[pair] = len(outputs[0].target)
         self._levels[pair] = [
             Level(
-                *map(self._first, (output.aligned, output.refined, output.target)),
-                gamma=self._first(output.stats['gamma']) if 'gamma' in output.stats else None,
+                *map(self._first, (o.aligned, o.refined, o.target)),
+                gamma=self._first(o.stats['gamma']) if 'gamma' in o.stats else None,
             )
-            for output in outputs
+            for o in outputs
         ]
 
     def _first(self, tensor: Tensor) -> np.ndarray:
@@ -70,21 +66,16 @@ class FeaturePictureHook(ObservingHook):
         step = runner.iter + 1
         source = distiller_of(runner, self).input.format
         for name, levels in levels_of.items():
-            if not all(np.isfinite(maps).all() for level in levels for maps in level[:3]):
-                runner.logger.warning(
-                    f'FeaturePictureHook: no picture of pair {name}, its features are not finite'
-                )
-                continue
             images = None
             if self._entries[name] == len(inputs):
                 images = _pixels(inputs[: self.num_images], source)
-            # Otherwise a pair behind proposals, with a row for each of them.
+            # A pair behind proposals has one map for each of them; no images are shown.
             figure = pair_figure(f'Pair {name}, iteration {step}', levels, images)
             runner.visualizer.add_image(f'pair_{name}', to_image(figure), step)
 
 
 def _pixels(inputs: Tensor, source: Optional[InputFormat]) -> np.ndarray:
-    """Prepared images as one would look at them, (N, H, W, 3), uint8."""
+    """Prepared images (N, C, H, W) as pixels to show, (N, H, W, 3), uint8."""
     pixels = inputs.float().cpu()
     if source is not None:
         pixels = pixels * source.std + source.mean

@@ -1,7 +1,10 @@
-"""The distiller that a runner trains."""
+"""Access to the model and the optimizers of a runner."""
+
+from typing import List
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
@@ -15,15 +18,7 @@ def model_of(runner: Runner) -> nn.Module:
 
 
 def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
-    """The runner's model, without DDP around it.
-
-    Args:
-        runner: The runner.
-        hook: Who asks, for the error.
-
-    Raises:
-        ConfigError: If the model is no distiller.
-    """
+    """The runner's model for a hook that needs a distiller; ConfigError if it is none."""
     model = model_of(runner)
     if not isinstance(model, DiffKDDistiller):
         raise ConfigError(
@@ -31,3 +26,9 @@ def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
             f'got {type(model).__name__}'
         )
     return model
+
+
+def optim_wrappers_of(runner: Runner) -> List[OptimWrapper]:
+    """The runner's optimizer wrappers: one, or those of an ``OptimWrapperDict``."""
+    wrapper = runner.optim_wrapper
+    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]

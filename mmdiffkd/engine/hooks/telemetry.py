@@ -1,4 +1,4 @@
-"""The course of gamma and of the distances, level by level."""
+"""Diagnostics of single feature maps."""
 
 from typing import Dict, Sequence
 
@@ -13,15 +13,15 @@ from mmdiffkd.registry import HOOKS
 
 @HOOKS.register_module()
 class TelemetryHook(ObservingHook):
-    """Writes gamma and the distances to the teacher of every map of a pair.
+    """Writes the diagnostics of every map of a pair: gamma and the distances to the teacher.
 
-    The log on the screen has one number per pair, the mean over its maps. This writes one per map
-    to the backends of the visualizer alone (scalars.json, TensorBoard, W&B, ...), where
-    ``tools/analysis/plot_run.py`` finds them: ``gamma_<pair>/level_<i>``, and so on with
-    ``dist_before`` and ``dist_after``. They are of the main process's batch in one iteration.
+    The log on the screen has the mean over a pair's maps. This hook writes one number per map to
+    the visualizer's backends (scalars.json, TensorBoard, W&B, ...), which
+    ``tools/analysis/plot_run.py`` reads: ``gamma_<pair>/level_<i>``, ``dist_before_...`` and
+    ``dist_after_...``. They are those of the main process's batch.
 
     Args:
-        interval: In iterations; the first is written too.
+        interval: Number of iterations between two entries; the first iteration is written too.
     """
 
     def __init__(self, interval: int = 50) -> None:

@@ -1,5 +1,7 @@
 """Layers that several of the backbones share."""
 
+from typing import Callable, List, Sequence
+
 from torch import Tensor, nn
 
 
@@ -13,7 +15,7 @@ def conv_bn(
             out_channels,
             kernel_size,
             stride,
-            padding=kernel_size // 2,
+            kernel_size // 2,
             groups=groups,
             bias=False,
         ),
@@ -31,13 +33,21 @@ def conv_bn_relu(
 
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
-    """Deal the channels of each of ``groups`` groups out over all groups (ShuffleNet).
+    """ShuffleNet's shuffle of (N, C, H, W): all groups' first channels, then the second ones."""
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def residual_stages(
+    block: Callable[..., nn.Module], channels: Sequence[int], number: int
+) -> List[nn.Sequential]:
+    """Three stages of ``number`` blocks each; the second and the third halve the map.
 
     Args:
-        x: (N, C, H, W), C divisible by ``groups``.
-        groups: Groups that the channels form now, one after the other.
-
-    Returns:
-        (N, C, H, W): first every group's first channel, then every group's second, and so on.
+        block: Function of input channels, output channels and stride.
+        channels: Widths of the stem and of the stages.
+        number: Blocks of each stage.
     """
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return [
+        nn.Sequential(block(old, new, stride), *(block(new, new) for _ in range(number - 1)))
+        for old, new, stride in zip(channels, channels[1:], (1, 2, 2))
+    ]

@@ -5,7 +5,7 @@ from typing import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import conv_bn, conv_bn_relu
+from mmdiffkd.models.backbones.layers import conv_bn, conv_bn_relu, residual_stages
 from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
 from mmdiffkd.registry import MODELS
 
@@ -45,9 +45,6 @@ class CIFARResNet(StagedBackbone):
             networks.
         out_indices: Stages whose maps are returned.
         init_cfg: Weight initialisation.
-
-    Raises:
-        ValueError: ``depth`` is not 6 n + 2, or ``channels`` are not four.
     """
 
     def __init__(
@@ -62,11 +59,5 @@ class CIFARResNet(StagedBackbone):
             raise ValueError(f'depth must be 6 n + 2 with n from 1, got {depth!r}')
         if len(channels) != 4:
             raise ValueError(f'channels are of the stem and three stages, got {channels!r}')
-        stages = [
-            nn.Sequential(
-                BasicBlock(width_in, width, stride),
-                *(BasicBlock(width, width) for _ in range(blocks - 1)),
-            )
-            for width_in, width, stride in zip(channels, channels[1:], (1, 2, 2))
-        ]
+        stages = residual_stages(BasicBlock, channels, blocks)
         super().__init__(conv_bn_relu(3, channels[0], 3), stages, out_indices, init_cfg)

@@ -19,11 +19,8 @@ BLOCKS = (4, 8, 4)
 class ShuffleUnit(nn.Module):
     """Grouped 1x1 convolution, shuffle, 3x3 depthwise, grouped 1x1 convolution.
 
-    Args:
-        in_channels: Width of the input.
-        out_channels: Width of the output. Of a unit that changes it, the stride is 2 and the
-            average-pooled input makes up the last ``in_channels`` of the output.
-        first_groups: Groups of the first convolution and of the shuffle.
+    A unit that changes the width has a stride of 2 and appends the average-pooled input. The first
+    convolution and the shuffle have ``first_groups`` groups.
     """
 
     def __init__(self, in_channels: int, out_channels: int, first_groups: int = GROUPS) -> None:

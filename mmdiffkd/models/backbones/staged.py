@@ -22,9 +22,6 @@ class StagedBackbone(BaseModule):
         stages: The rest; the last one's output is the map for global average pooling.
         out_indices: Stages whose outputs are returned, from 0.
         init_cfg: Weight initialisation as in every mmengine module; None leaves torch's.
-
-    Raises:
-        ValueError: ``out_indices`` is empty or names a stage that does not exist.
     """
 
     def __init__(
@@ -45,14 +42,7 @@ class StagedBackbone(BaseModule):
         self.out_indices = tuple(out_indices)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Run the backbone.
-
-        Args:
-            x: Images, (N, 3, H, W). H and W are 32 in the literature, but may be any size.
-
-        Returns:
-            The maps of the stages in ``out_indices``, each (N, C, H', W'), in the stages' order.
-        """
+        """Images (N, 3, H, W) to the maps (N, C, H', W') of the stages in ``out_indices``."""
         x = self.stem(x)
         outputs = []
         for index, stage in enumerate(self.stages):

@@ -4,6 +4,7 @@ from typing import Sequence
 
 from torch import Tensor, nn
 
+from mmdiffkd.models.backbones.layers import residual_stages
 from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
 from mmdiffkd.registry import MODELS
 
@@ -60,9 +61,6 @@ class CIFARWideResNet(StagedBackbone):
         widen_factor: Width multiplier w of the stages; the stem keeps 16 channels.
         out_indices: Stages whose maps are returned.
         init_cfg: Weight initialisation.
-
-    Raises:
-        ValueError: ``depth`` is not 6 n + 4.
     """
 
     def __init__(
@@ -76,12 +74,5 @@ class CIFARWideResNet(StagedBackbone):
         if blocks < 1 or rest:
             raise ValueError(f'depth must be 6 n + 4 with n from 1, got {depth!r}')
         channels = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
-        stages = [
-            nn.Sequential(
-                PreActivationBlock(width_in, width, stride),
-                *(PreActivationBlock(width, width) for _ in range(blocks - 1)),
-            )
-            for width_in, width, stride in zip(channels, channels[1:], (1, 2, 2))
-        ]
-        stages.append(bn_relu(channels[-1]))
+        stages = [*residual_stages(PreActivationBlock, channels, blocks), bn_relu(channels[-1])]
         super().__init__(conv3x3(3, channels[0]), stages, out_indices, init_cfg)

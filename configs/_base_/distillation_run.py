@@ -1,0 +1,8 @@
+# Hooks of every run. tools/train.py adds them to configs that lack them, unless
+# training_policy=None; here they make the tools of other libraries train the same.
+#
+# A list in a config replaces that of its base: custom_hooks = [*_base_.custom_hooks, dict(...)].
+custom_hooks = [
+    dict(type='mmdiffkd.NonFiniteLossHook'),
+    dict(type='mmdiffkd.InterruptHook'),
+]

@@ -1,0 +1,177 @@
+"""From the names of a student and a teacher to the text of a config."""
+
+import shlex
+from itertools import count
+from pathlib import Path
+from textwrap import indent
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mmdiffkd.autopair import pairs as rules
+from mmdiffkd.autopair.survey import survey
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models import classes
+from mmdiffkd.models.configs import load_config, untrained_config
+from mmdiffkd.models.hosts import build_model
+from mmdiffkd.models.input_matching import find_student_input
+
+Pairs = Union[str, Sequence[str], Dict[str, Dict]]
+
+_TEMPLATE = """\
+# {names}: a config like any other, made by
+# tools/distill.py. Change it and train with
+#     python tools/train.py {path} --work-dir {work_dir}
+# Data, schedule and evaluation are the student's own; what is set here replaces what it has.
+_base_ = {student!r}
+
+model = dict(
+    _delete_=True,
+    type='mmdiffkd.DiffKDDistiller',
+    student=_base_.model,
+    teacher=dict(
+        config={teacher!r},
+        checkpoint={checkpoint!r},{note}
+    ),
+    # What is compared. `tools/distill.py ... --list-modules` shows the names of all modules.
+    pairs=dict(
+{pairs}    ),
+)
+
+# Pictures of the features and curves for every level, in vis_data: see tools/analysis/plot_run.py.
+custom_hooks = [
+{inherited_hooks}    dict(type='mmdiffkd.FeaturePictureHook', interval=500),
+    dict(type='mmdiffkd.TelemetryHook', interval=50),
+]
+"""
+_NOTE = '  # random weights teach nothing: put the path of its weights here'
+_CLIPPING = """
+# The heads start from nothing; without clipping their first gradients can be large.
+optim_wrapper = dict(clip_grad=dict({replacing}max_norm=35, norm_type=2))
+"""
+
+
+def make_config(
+    path: Path,
+    student: str,
+    teacher: str,
+    teacher_checkpoint: Optional[str] = None,
+    pairs: Optional[Pairs] = None,
+    smoke: bool = False,
+) -> str:
+    """The text of the config that :func:`mmdiffkd.apis.distill` writes to ``path`` and trains."""
+    checkpoint = _checkpoint(teacher, teacher_checkpoint, smoke)
+    cfg = load_config(student, 'student')
+    comments: Dict[str, str] = {}
+    if not isinstance(pairs, dict):
+        models = [_build(student, 'student'), _build(teacher, 'teacher')]
+        pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint)
+    text = _TEMPLATE.format(
+        names=f'{Path(teacher).stem} teaches {Path(student).stem}',
+        teacher=_located(teacher),
+        student=_located(student),
+        path=shlex.quote(str(path)),
+        work_dir=shlex.quote(str(path.parent.parent)),
+        checkpoint=checkpoint,
+        note=_NOTE if checkpoint == 'random' else '',
+        pairs=indent(''.join(comments.get(k, '') + _pair(k, v) for k, v in pairs.items()), 8 * ' '),
+        # A list in a config replaces that of its base.
+        inherited_hooks='    *_base_.custom_hooks,\n' if cfg.get('custom_hooks') else '',
+    )
+    clipping = cfg.optim_wrapper.get('clip_grad', {})
+    # A None in the base cannot be merged with a dict.
+    replacing = '_delete_=True, ' if clipping is None else ''
+    return text if clipping else text + _CLIPPING.format(replacing=replacing)
+
+
+def list_modules(student: str, teacher: str) -> str:
+    """Tables of what the modules of two configs' models yield for one image."""
+    tables = []
+    for role, config in (('student', student), ('teacher', teacher)):
+        model = _build(config, role)
+        found = survey(model, role, find_student_input(model).shapes)
+        tables.append(found.table(f'{role}: {type(model).__name__} of {config}'))
+    return '\n\n'.join(tables)
+
+
+def _build(config: str, role: str) -> nn.Module:
+    """Build the model of a config with random weights; nothing is downloaded."""
+    model = untrained_config(config, role)
+    if 'student' in model:
+        raise ConfigError(f'{role}: {config!r} is a distillation config already')
+    return build_model(model, role)
+
+
+def _pairs(
+    cfg: Config, models: List[nn.Module], named: Optional[Pairs], teacher: str, checkpoint: str
+) -> Tuple[Dict[str, Dict], Dict[str, str]]:
+    """The pairs that a user named, or those that suit the models, and comments on them."""
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+        student_input = find_student_input(models[0], cfg.train_dataloader)
+    shapes, role = student_input.shapes, 'teacher'
+    if named is not None:
+        chosen = rules.parse_pairs(named)
+    else:
+        task = rules.common_task(*models)
+        if task == rules.CLASSIFIER and student_input.shape is not None:
+            shapes = [student_input.shape]
+        # Behind their necks detectors need real images; nothing there is chosen.
+        complete = task != rules.DETECTOR
+        mine = survey(models[0], 'student', shapes, complete, trains=True)
+        if task == rules.CLASSIFIER:
+            # Both get the same images, and some models work at one size only.
+            shapes, role = [mine.shape], "teacher, which gets images of the student's size"
+        others = survey(models[1], role, shapes, complete)
+        chosen = rules.choose_pairs(task, mine, others, _class_difference(cfg, teacher, checkpoint))
+    return rules.make_pairs(chosen, models, shapes)
+
+
+def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:
+    """How the classes of student and teacher differ, or None."""
+    file = {}
+    if Path(checkpoint).is_file():
+        file = load_file(checkpoint, opt_out='set teacher.trust_checkpoint=True in a config')
+    mine = classes.classes_of_data(cfg.train_dataloader, cfg.get('default_scope'))
+    others = classes.classes_of_file(file) or classes.classes_of_config(teacher)
+    return classes.class_difference(mine, others)
+
+
+def _checkpoint(teacher: str, given: Optional[str], smoke: bool) -> str:
+    """The value of ``teacher.checkpoint``."""
+    given = given or ('zoo' if '::' in teacher else 'random' if smoke else None)
+    if given is None:
+        raise ConfigError(
+            f'--teacher-checkpoint is needed: no library publishes a weight for {teacher!r}'
+        )
+    return given if given in ('zoo', 'random') or '://' in given else _located(given)
+
+
+def write_config(path: Path, text: str) -> None:
+    """Write a config; a file that stands there and differs is kept beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.read_text() != text:
+        names = (path.with_name(f'{path.stem}_old{number}.py') for number in count(1))
+        kept = path.rename(next(name for name in names if not name.exists()))
+        print_log(f'{path} was there and differs; it is now {kept.name}', 'current')
+    path.write_text(text)
+
+
+def _located(file: str) -> str:
+    """A ``library::name`` as it is, a path made absolute."""
+    return file if '::' in file else str(Path(file).expanduser().resolve())
+
+
+def _pair(name: str, pair: Dict[str, Any]) -> str:
+    lines = (f'    {key}={_source(value)},\n' for key, value in pair.items())
+    return f'{name}=dict(\n{"".join(lines)}),\n'
+
+
+def _source(value: Any) -> str:
+    """A value as Python source."""
+    if not isinstance(value, dict) or not all(str(key).isidentifier() for key in value):
+        return repr(value)
+    return f'dict({", ".join(f"{key}={_source(item)}" for key, item in value.items())})'

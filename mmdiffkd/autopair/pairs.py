@@ -1,0 +1,195 @@
+"""Which modules of student and teacher to pair, and with what head and loss."""
+
+from itertools import product
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+
+from mmengine.logging import print_log
+from torch import nn
+
+from mmdiffkd.autopair.survey import Survey, survey
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
+from mmdiffkd.models.levels import MapShape, better_cut, cut_to, octaves, octaves_of_both
+from mmdiffkd.models.shapes import layouts_of, maps_of, strides_of
+
+DETECTOR, SEGMENTOR, CLASSIFIER = 'Detector', 'Segmentor', 'Classifier'
+
+Choice = Tuple[str, str]  # the module paths of a pair in student and teacher
+
+_COMMENT = """\
+# Maps of an image of {}x{}, channels x height x width:
+#   student  {}
+#   teacher  {}
+"""
+
+
+def common_task(student: nn.Module, teacher: nn.Module) -> str:
+    """The task of both models by their base class, such as ``BaseDetector``."""
+    tasks = []
+    for model in (student, teacher):
+        bases = [cls.__name__ for cls in type(model).__mro__]
+        tasks.append([t for t in (DETECTOR, SEGMENTOR, CLASSIFIER) if f'Base{t}' in bases])
+    if not tasks[0] or tasks[0] != tasks[1]:
+        raise ConfigError(
+            f'teacher: {type(teacher).__name__} and the student, {type(student).__name__}, must be '
+            f'two detectors, segmentors or classifiers, or --pairs must say what is alike in them'
+        )
+    return tasks[0][0]
+
+
+def choose_pairs(
+    task: str, student: Survey, teacher: Survey, difference: Optional[str] = None
+) -> List[Choice]:
+    """Choose what to pair: the last features before the predictions, and the scores of classes.
+
+    Scores are left out if ``difference`` says how the classes of the two models differ.
+    """
+    if task == DETECTOR:
+        chosen = [_pyramids(student, teacher)]
+    else:
+        part, dimensions = ('decode_head', 4) if task == SEGMENTOR else ('head', 2)
+        scores = [_scoring(view, part, dimensions) for view in (student, teacher)]
+        features = [_before(view, names) for view, names in zip((student, teacher), scores)]
+        numbers = [view.num_classes(dimensions) for view in (student, teacher)]
+        if not all(scores):
+            difference = f'none were found in the {"teacher" if scores[0] else "student"}'
+        elif numbers[0] != numbers[1]:
+            difference = f'the student knows {numbers[0]} classes, the teacher {numbers[1]}'
+        if difference is not None:
+            print_log(f'No pair of scores: {difference}', 'current')
+        chosen = [tuple(features), None if difference else (scores[0][0], scores[1][0])]
+    chosen = [pair for pair in chosen if pair and None not in pair]
+    if not chosen:
+        raise ConfigError('no feature maps were found in both models; name some with --pairs')
+    return chosen
+
+
+def _pyramids(student: Survey, teacher: Survey) -> Optional[Choice]:
+    """The necks, or else the backbones, that share a stride. Other levels are cut off later."""
+    pairs = list(product(_pyramids_of(student), _pyramids_of(teacher)))
+    for pair in pairs:
+        mine, others = (octaves(v.maps(n), v.shape[1]) for v, n in zip((student, teacher), pair))
+        if set(mine) & set(others):
+            return pair
+    return pairs[0] if pairs else None
+
+
+def _pyramids_of(view: Survey) -> List[str]:
+    """The neck and the backbone, or if these yield no maps the last map inside of them."""
+    names = [name for name in ('neck', 'backbone') if view.maps(name)]
+    return names or list(filter(None, [_last_map(view)]))
+
+
+def _last_map(view: Survey) -> Optional[str]:
+    """Path of the last map larger than a pixel in neck and backbone, or None."""
+    for name in view.last_to_first('neck', 'backbone'):
+        maps = view.maps(name)
+        # Several maps inside of neck or backbone may mean anything.
+        clear = maps and (len(maps) == 1 or ('.' not in name and len(view.calls[name]) == 1))
+        if clear and maps[-1][1:] != (1, 1):
+            return f'{name}[-1]' if len(maps) > 1 else name
+    return None
+
+
+def _scoring(view: Survey, part: str, dimensions: int) -> List[str]:
+    """The modules of a head that yield the scores of all classes, the last first."""
+    number = view.num_classes(dimensions)
+    names = view.last_to_first(part) if number else ()
+    return [name for name in names if view.channels(name, dimensions) == number]
+
+
+def _before(view: Survey, scoring: List[str]) -> Optional[str]:
+    """Path of what a segmentor's classifier is given, or else of the last map before the scores."""
+    inside = list(view.last_to_first('decode_head'))
+    for name in inside:
+        module = view.model.get_submodule(name)
+        if name in scoring and not list(module.children()):
+            names = inside[inside.index(name) + 1 :]
+            before = next((n for n in names if not n.endswith('dropout')), name)
+            # The module that ended before it, unless something was done in between.
+            same = view.channels(before, 4) == getattr(module, 'in_channels', 0)
+            return before if same else f'{name}:input'
+    maps = (n for n in inside if n not in scoring and view.channels(n, 4))
+    return next((n for n in maps if view.maps(n)[0][1:] != (1, 1)), None) or _last_map(view)
+
+
+def parse_pairs(texts: Union[str, Sequence[str]]) -> List[Choice]:
+    """Read pairs of a command line: ``'path'`` for both models or ``'student=teacher'``."""
+    choices = []
+    for text in [texts] if isinstance(texts, str) else texts:
+        paths = text.split('=') * (1 if '=' in text else 2)
+        if len(paths) != 2 or '' in paths:
+            raise ConfigError(
+                f"--pairs: {text!r} must be a path that both models have, such as 'neck', or one "
+                f"of each, as in 'backbone[-1]=backbone.layer4'"
+            )
+        choices.append(tuple(paths))
+    return choices
+
+
+def make_pairs(
+    choices: Sequence[Choice], models: Sequence[nn.Module], shapes: Iterable[ImageShape]
+) -> Tuple[Dict[str, Dict], Dict[str, str]]:
+    """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
+
+    Pyramids of different levels are cut to those of equal stride. ``models`` are student and
+    teacher, ``shapes`` those of the images to try. Returns name to config, and name to a comment.
+    """
+
+    def capture(shape: ImageShape) -> Tuple[ImageShape, List]:
+        parts = zip(models, ('student', 'teacher'), zip(*choices))
+        return shape, [blank_features(model, role, paths, shape) for model, role, paths in parts]
+
+    pairs: Dict[str, Dict] = {}
+    comments: Dict[str, str] = {}
+    try:
+        shape, captured = first_accepted(shapes, capture)
+        for choice in choices:
+            maps, calls = [], []
+            for path, model, (features, number) in zip(choice, models, captured):
+                layouts = layouts_of([(features[path], shape[1:])], strides_of(model))
+                found = maps_of(features[path], shape[1:], layouts)
+                maps.append([tuple(one.shape[1:]) for one in found])
+                calls.append(number[path])
+            levels = better_cut(*octaves_of_both(*maps, shape[1])) if calls == [1, 1] else None
+            if levels is not None:
+                choice = cut_to(choice, levels, [len(part) for part in maps])
+                maps = [part[kept] for part, kept in zip(maps, levels)]
+            name, config = _recipe(choice, maps, models[0], shape)
+            taken = sum(other.rstrip('0123456789') == name for other in pairs)
+            name = f'{name}{taken + 1}' if taken else name
+            shown = (', '.join('x'.join(map(str, one)) for one in part) for part in maps)
+            pairs[name], comments[name] = config, _COMMENT.format(*shape[1:], *shown)
+    except ValueError as error:
+        raise ConfigError(f'--pairs: {error}') from error
+    return pairs, comments
+
+
+def _recipe(
+    choice: Choice, maps: List[List[MapShape]], student: nn.Module, image: ImageShape
+) -> Tuple[str, Dict]:
+    """Name and config of a pair, as the shipped configs have them."""
+    if len(maps[0]) != len(maps[1]):
+        raise ValueError(
+            f'{choice[0]!r} yields {len(maps[0])} maps, {choice[1]!r} {len(maps[1])}, and no levels'
+            f" of the same stride can be told; choose some, as in '{choice[0]}[-1]={choice[1]}[-1]'"
+        )
+    pair = dict(student=choice[0], teacher=choice[1], head=dict(type='DiffKDHead'))
+    head, number = pair['head'], None
+    vectors = all(shape[1:] == (1, 1) for part in maps for shape in part)
+    if vectors:
+        head['kernel_size'] = 1
+    if ':' not in choice[0] and (vectors or choice[0].startswith('decode_head')):
+        number = survey(student, 'student', (image,)).num_classes(2 if vectors else 4)
+    if {channels for part in maps for channels, _, _ in part} == {number}:
+        bases = {base.__name__ for module in student.modules() for base in type(module).__mro__}
+        # A softmax of one channel says nothing, and of several labels not what was learned.
+        sigmoid = dict(use_sigmoid=True) if number == 1 or 'MultiLabelClsHead' in bases else {}
+        if not vectors:
+            # A channel per class: a quarter of them would leave little to predict with.
+            head.update(reduction=1, adapter_reduction=1)
+        return 'logits', dict(pair, loss=dict(type='KLDivLoss', loss_weight=1.0, **sigmoid))
+    name = 'fpn' if choice[0].startswith('neck') and len(maps[0]) > 1 else 'features'
+    if max(channels for channels, _, _ in maps[1]) > 1024:
+        head['ae_channels'] = 1024  # as in the reference implementation
+    return name, dict(pair, loss=dict(type='MSELoss', loss_weight=5.0 if name == 'fpn' else 1.0))

@@ -1,0 +1,168 @@
+"""Synthetic data in the format of a data set of mmdet, mmseg or mmpretrain.
+
+Each function writes the files that a data set reads. The data set itself, built with
+``lazy_init=True``, says where they are and what its classes are called.
+"""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any, Dict, Iterable, NamedTuple, Sequence, Tuple
+
+import cv2
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from mmdiffkd.testing.drawing import OUTLINES, draw_picture
+
+# The categories of COCO that the shapes stand for, if the data set has them.
+_COCO_NAMES = ('sports ball', 'laptop', 'pizza', 'kite', 'donut')
+_IGNORED = 255
+
+
+class Pictures(NamedTuple):
+    """The pictures of one split of a data set."""
+
+    numbers: Iterable[int]
+    """Numbers of the pictures, different in each split."""
+    image_size: Tuple[int, int]
+    """Largest width and height in pixels."""
+    seed: int = 0
+    """Seed of the pictures."""
+
+    def draw(self, number: int, **options: Any) -> Tuple[np.ndarray, list]:
+        """One picture and its objects, see :func:`draw_picture`."""
+        return draw_picture(number, self.image_size, self.seed, **options)
+
+    def draw_class(self, index: int, number: int) -> np.ndarray:
+        """One picture that shows one large object of the kind ``index``."""
+        return self.draw(number, kinds=[index], max_objects=1, radius=(0.3, 0.46))[0]
+
+
+def write_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write boxes and polygons in COCO's format, for mmdet's ``CocoDataset``.
+
+    If ``data_prefix`` has ``seg``, label maps of the objects go there.
+    """
+    classes = _class_names(dataset)
+    labels = [
+        classes.index(name) if name in classes else kind % len(classes)
+        for kind, name in enumerate(_COCO_NAMES)
+    ]
+    images, annotations = [], []
+    for number in pictures.numbers:
+        image, shapes = pictures.draw(number)
+        name = f'{number:012d}'
+        _write_image(Path(dataset.data_prefix['img'], f'{name}.jpg'), image)
+        height, width = image.shape[:2]
+        images.append(dict(id=number, file_name=f'{name}.jpg', width=width, height=height))
+        for index, shape in enumerate(shapes):
+            place = dict(id=100 * number + index, image_id=number, iscrowd=0)
+            category = dict(category_id=labels[shape.kind] + 1)
+            annotations.append({**place, **category, **_outline(shape.polygon)})
+        if 'seg' in dataset.data_prefix:
+            label_map = _label_map(image, shapes, _IGNORED, labels)
+            _write_image(Path(dataset.data_prefix['seg'], f'{name}.png'), label_map)
+    categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
+    content = dict(info={}, images=images, annotations=annotations, categories=categories)
+    _new_file(dataset.ann_file).write_text(json.dumps(content))
+
+
+def _outline(polygon: np.ndarray) -> Dict:
+    """Polygon, box and area of an object as COCO writes them."""
+    left, top = polygon.min(0)
+    right, bottom = polygon.max(0)
+    x, y = polygon.T
+    area = abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
+    return dict(
+        segmentation=[polygon.ravel().tolist()],
+        area=round(area, 4),
+        bbox=[round(float(v), 2) for v in (left, top, right - left, bottom - top)],
+    )
+
+
+def write_label_maps(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write pictures, label maps and their list, for data sets of mmseg.
+
+    The ground is the first of the classes that the data set uses, and the objects are the others.
+    """
+    if dataset.label_map is None:
+        labels = [*range(len(_class_names(dataset)))]
+    else:  # a selection of the classes
+        labels = [old for old, new in dataset.label_map.items() if new != _IGNORED]
+    labels = [label + bool(dataset.reduce_zero_label) for label in labels]
+    ground, *others = labels
+    of_kind = np.resize(others or labels, len(OUTLINES))
+    names = [f'{number:012d}' for number in pictures.numbers]
+    for number, name in zip(pictures.numbers, names):
+        image, shapes = pictures.draw(number)
+        label_map = _label_map(image, shapes, ground, of_kind)
+        prefix = dataset.data_prefix
+        _write_image(Path(prefix['img_path'], f'{name}{dataset.img_suffix}'), image)
+        _write_image(Path(prefix['seg_map_path'], f'{name}{dataset.seg_map_suffix}'), label_map)
+    if dataset.ann_file:
+        _new_file(dataset.ann_file).write_text('\n'.join(names) + '\n')
+
+
+def write_folder(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write pictures and the list of their labels, for mmpretrain's ``CustomDataset``."""
+    num_classes = min(len(_class_names(dataset)), len(OUTLINES))
+    lines = []
+    for number in pictures.numbers:
+        label = number % num_classes
+        name = f'{label}/{number:08d}.JPEG'
+        image = pictures.draw_class(label, number)
+        _write_image(Path(dataset.data_prefix['img_path'], name), image)
+        lines.append(f'{name} {label}\n' if dataset.with_label else f'{name}\n')
+    _new_file(dataset.ann_file).write_text(''.join(lines))
+
+
+def write_cifar(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write the pickled files of CIFAR-100 for Python, for ``UnverifiedCIFAR100``.
+
+    The data set asks for the files of both splits, so that those of the other one, if missing, get
+    the same content.
+    """
+    classes = _class_names(dataset)
+    labels = [number % min(len(classes), len(OUTLINES)) for number in pictures.numbers]
+    images = [
+        cv2.resize(pictures.draw_class(label, number), (32, 32))
+        for label, number in zip(labels, pictures.numbers)
+    ]
+    data = np.stack(images).transpose(0, 3, 1, 2).reshape(len(images), -1)
+    content = pickle.dumps(dict(data=data, fine_labels=labels), protocol=2)
+    folder = Path(dataset.data_prefix['root'], dataset.base_folder)
+    for split, files in (('train', dataset.train_list), ('test', dataset.test_list)):
+        for name, _ in files:
+            if split == dataset.split or not (folder / name).exists():
+                _new_file(folder / name).write_bytes(content)
+    meta = pickle.dumps({dataset.meta['key']: classes}, protocol=2)
+    _new_file(folder / dataset.meta['filename']).write_bytes(meta)
+
+
+def _class_names(dataset: BaseDataset) -> list:
+    """Names of the classes; two for data whose folders would tell."""
+    names = dataset.metainfo.get('classes') or ('first', 'second')
+    # COCO's tools take a single name as it is.
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _label_map(image: np.ndarray, shapes: list, ground: int, labels: Sequence[int]) -> np.ndarray:
+    """The label of each pixel, (H, W) uint8; ``labels`` are those of the kinds of shapes."""
+    height, width = image.shape[:2]
+    result = np.full((height, width), ground, np.uint8)
+    for shape in shapes:
+        result[shape.mask((width, height)) > 0.5] = labels[shape.kind]
+    return result
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(_new_file(path)), image):
+        raise OSError(f'cannot write {path}')
+
+
+def _new_file(path: Any) -> Path:
+    """The path of a file whose directory is there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,142 @@
+"""Miniatures of well-known data sets: the real layout and class list, and synthetic pictures."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, Tuple, Union
+
+from mmengine.registry import DATASETS
+
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.testing import formats
+from mmdiffkd.testing.drawing import MIN_SIDE
+
+_MARKER = 'mini_dataset.json'
+# Number of the first validation picture; that of the first training picture is 1.
+_FIRST_OF_VAL = 500_001
+
+# Per data set: its format, and what the libraries' own configs say of its training and its
+# validation data.
+_DATA_SETS = dict(
+    coco=(
+        formats.write_boxes,
+        dict(type='mmdet.CocoDataset'),
+        dict(ann_file='annotations/instances_train2017.json', data_prefix=dict(img='train2017')),
+        dict(ann_file='annotations/instances_val2017.json', data_prefix=dict(img='val2017')),
+    ),
+    ade20k=(
+        formats.write_label_maps,
+        dict(type='mmseg.ADE20KDataset'),
+        dict(data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')),
+        dict(data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')),
+    ),
+    cityscapes=(
+        formats.write_label_maps,
+        dict(type='mmseg.CityscapesDataset'),
+        dict(data_prefix=dict(img_path='leftImg8bit/train', seg_map_path='gtFine/train')),
+        dict(data_prefix=dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')),
+    ),
+    imagenet=(
+        formats.write_folder,
+        dict(type='mmpretrain.ImageNet'),
+        dict(ann_file='meta/train.txt', data_prefix='train'),
+        dict(ann_file='meta/val.txt', data_prefix='val'),
+    ),
+    cifar100=(
+        formats.write_cifar,
+        dict(type='mmdiffkd.datasets.cifar100.UnverifiedCIFAR100'),
+        dict(split='train'),
+        dict(split='test'),
+    ),
+)
+MINI_DATA_SETS = tuple(sorted(_DATA_SETS))
+"""Names of the data sets that :func:`make_mini_dataset` can make."""
+
+
+def make_mini_dataset(
+    name: str,
+    root: Union[str, Path],
+    num_train: int = 8,
+    num_val: int = 4,
+    image_size: Tuple[int, int] = (128, 96),
+    seed: int = 0,
+) -> Path:
+    """Write a small synthetic data set in the layout of a real one.
+
+    Configs of the host libraries for this data set run on it unchanged, except those of CIFAR-100:
+    mmpretrain's own class downloads the real files over all others, so that the type must be
+    ``mmdiffkd.datasets.cifar100.UnverifiedCIFAR100``. The class of an object, of its pixels or of
+    a picture is a shape; five classes occur. The same arguments give the same data, and a picture
+    does not depend on how many there are. A data set that is there already is reused.
+
+    Args:
+        name: 'coco' (needs mmdet), 'ade20k' or 'cityscapes' (mmseg), 'imagenet' or 'cifar100'
+            (mmpretrain).
+        root: Directory to fill: missing, empty, or made with the same arguments before.
+        num_train: Number of training pictures.
+        num_val: Number of validation pictures.
+        image_size: Largest width and height in pixels; pictures are up to 8 % smaller, those of
+            CIFAR-100 are 32 x 32.
+        seed: Seed of the pictures, not negative.
+
+    Returns:
+        ``root`` as an absolute path.
+
+    Raises:
+        ConfigError: If an argument is out of range, or ``root`` holds other data.
+    """
+    numbers = dict(num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0))
+    for key, (value, least) in {**numbers, 'image_size': (min(image_size), MIN_SIDE)}.items():
+        if value < least:
+            raise ConfigError(f'{key} must be at least {least}, got {value}')
+    if name not in MINI_DATA_SETS:
+        raise ConfigError(f'name must be one of {", ".join(MINI_DATA_SETS)}, got {name!r}')
+    write_split, common, *splits = _DATA_SETS[name]
+
+    def write(directory: Path) -> None:
+        for split, first, count in zip(splits, (1, _FIRST_OF_VAL), (num_train, num_val)):
+            pictures = formats.Pictures(range(first, first + count), image_size, seed)
+            where = dict(data_root=str(directory), lazy_init=True)
+            write_split(DATASETS.build({**common, **split, **where}), pictures)
+
+    arguments = dict(name=name, image_size=image_size, seed=seed, version=2)
+    return build_once(root, dict(arguments, num_train=num_train, num_val=num_val), write)
+
+
+def build_once(
+    root: Union[str, Path], arguments: Dict[str, Any], write: Callable[[Path], None]
+) -> Path:
+    """Fill ``root`` by calling ``write``, unless the same data is there already.
+
+    The data is written beside ``root`` and moved there when complete, so that an interrupted run
+    leaves nothing behind.
+
+    Args:
+        root: Directory to make; it may be missing or empty.
+        arguments: Values that determine the data, kept in ``root/mini_dataset.json``.
+        write: Function that writes the data set into the empty directory it is given.
+
+    Returns:
+        ``root`` as an absolute path.
+
+    Raises:
+        ConfigError: If ``root`` holds anything else.
+    """
+    root = Path(root).expanduser().resolve()
+    text = json.dumps(arguments, indent=2) + '\n'
+    if (root / _MARKER).is_file() and (root / _MARKER).read_text() == text:
+        return root
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise ConfigError(
+            f'{root} exists and holds other data, perhaps a miniature data set made with other '
+            'arguments; nothing was written, so delete it or choose another directory'
+        )
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as partial:
+        data = Path(partial, 'data')
+        data.mkdir()
+        write(data)
+        (data / _MARKER).write_text(text)
+        os.replace(data, root)
+    return root

@@ -1,0 +1,175 @@
+"""Configs of the host libraries run on the miniatures, which are never in anybody's way."""
+
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.testing import MINI_DATA_SETS, make_mini_dataset
+
+SMALL = dict(num_train=4, num_val=3, image_size=(64, 40))
+HOSTS = dict(
+    coco='mmdet', ade20k='mmseg', cityscapes='mmseg', imagenet='mmpretrain', cifar100='mmpretrain'
+)
+every_kind = pytest.mark.parametrize('kind', MINI_DATA_SETS)
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make_small(kind, name='mini', **changes):
+        pytest.importorskip(HOSTS[kind])
+        return make_mini_dataset(kind, tmp_path / name, **{**SMALL, **changes})
+
+    return make_small
+
+
+def file_contents(root):
+    return {p.relative_to(root): p.read_bytes() for p in root.rglob('*') if p.is_file()}
+
+
+def annotations(root, split):
+    return json.loads((root / f'annotations/instances_{split}2017.json').read_text())
+
+
+@every_kind
+def test_same_arguments_same_bytes(make, kind):
+    first = file_contents(make(kind, 'a'))
+    assert file_contents(make(kind, 'b')) == first
+    more = file_contents(make(kind, 'c', num_train=6))
+    pictures = [path for path in first if path.suffix in ('.jpg', '.png', '.JPEG')]
+    assert all(more[path] == first[path] for path in pictures)
+    assert file_contents(make(kind, 'd', seed=1)) != first
+
+
+def test_the_quickstart_s_pictures_are_those_that_were_measured(make):
+    """Its results in the README hold for these pictures and labels."""
+    root = make('coco', num_train=20, num_val=5, image_size=(160, 96))
+    found = hashlib.sha256()
+    for split in ('train', 'val'):
+        content = annotations(root, split)
+        names = {category['id']: category['name'] for category in content['categories']}
+        found.update(
+            json.dumps([[names[a['category_id']], a['bbox']] for a in content['annotations']])
+            .encode()
+        )  # fmt: skip
+    assert found.hexdigest()[:16] == 'e1bfa670b6aeb2f2'
+
+
+def test_existing_data_is_reused_and_never_overwritten(make):
+    root = make('coco')
+    times = {path: path.stat().st_mtime_ns for path in root.rglob('*')}
+    assert make('coco') == root
+    with pytest.raises(ConfigError, match='holds other data'):
+        make('coco', num_train=5)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob('*')} == times
+
+
+def test_interrupted_writing_leaves_nothing(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, 'imwrite', lambda *args: False)
+    with pytest.raises(OSError, match='cannot write'):
+        make('coco')
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    'wrong', [dict(num_train=0), dict(num_val=-1), dict(seed=-1), dict(image_size=(64, 35))]
+)
+def test_wrong_arguments_are_named(make, tmp_path, wrong):
+    with pytest.raises(ConfigError, match=f'{next(iter(wrong))} must be at least'):
+        make('coco', **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_boxes_areas_and_polygons_agree(make):
+    coco = pytest.importorskip('pycocotools.coco').COCO(
+        str(make('coco') / 'annotations/instances_train2017.json')
+    )
+    assert len(coco.imgs) == SMALL['num_train']
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        image = coco.imgs[annotation['image_id']]
+        x, y, w, h = annotation['bbox']
+        assert x > 0 and y > 0 and x + w < image['width'] and y + h < image['height']
+        polygon = np.reshape(annotation['segmentation'][0], (-1, 2))
+        np.testing.assert_allclose(polygon.min(0), [x, y], atol=0.01)
+        np.testing.assert_allclose(polygon.max(0), [x + w, y + h], atol=0.01)
+        # Rasterising moves the outline by at most half a pixel.
+        outline = np.linalg.norm(np.diff(polygon, axis=0, append=polygon[:1]), axis=1).sum()
+        assert abs(coco.annToMask(annotation).sum() - annotation['area']) < outline / 4
+
+
+@pytest.mark.parametrize(
+    ('kind', 'place', 'config', 'num_classes', 'perfect'),
+    [
+        (
+            'ade20k',
+            'data/ade/ADEChallengeData2016',
+            'deeplabv3/deeplabv3_r101-d8_4xb4-160k_ade20k-512x512.py',
+            150,
+            dict(mIoU=100, aAcc=100),
+        ),
+        (
+            'cityscapes',
+            'data/cityscapes',
+            'pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
+            19,
+            dict(mIoU=100, aAcc=100),
+        ),
+        (
+            'imagenet',
+            'data/imagenet',
+            'resnet/resnet18_8xb32_in1k.py',
+            1000,
+            {'accuracy/top1': 100, 'accuracy/top5': 100},
+        ),
+        (
+            'cifar100',
+            'data/cifar100',
+            'resnet/resnet50_8xb16_cifar100.py',
+            100,
+            {'accuracy/top1': 100},
+        ),
+    ],
+)
+def test_config_of_a_host(
+    kind, place, config, num_classes, perfect, tmp_path, monkeypatch, host_config, read_all,
+    score_of_truth,
+):  # fmt: skip
+    """Unchanged, but for the type of CIFAR-100, it reads everything and can score it."""
+    cfg = host_config(HOSTS[kind], config)
+    make_mini_dataset(kind, tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+    for loader, count in ((cfg.train_dataloader, 8), (cfg.val_dataloader, 4)):
+        if kind == 'cifar100':
+            loader.dataset.type = 'mmdiffkd.datasets.cifar100.UnverifiedCIFAR100'
+        dataset, samples = read_all(loader)
+        assert len(samples) == count
+        assert len(dataset.metainfo['classes']) == num_classes
+    score = score_of_truth(cfg.val_evaluator, dataset, samples)
+    assert {key: score[key] for key in perfect} == perfect
+
+
+def test_config_of_mmdet(tmp_path, monkeypatch, host_config, read_all):
+    cfg = host_config('mmdet', 'mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
+    make_mini_dataset('coco', tmp_path / 'data/coco', image_size=(64, 40))
+    monkeypatch.chdir(tmp_path)
+    dataset, samples = read_all(cfg.train_dataloader)
+    assert len(samples) == 8 and len(dataset.metainfo['classes']) == 80
+    for sample in samples:
+        instances = sample.gt_instances
+        assert len(instances.masks) == len(instances.bboxes) >= 1
+        names = {dataset.metainfo['classes'][label] for label in instances.labels}
+        assert names <= {'sports ball', 'laptop', 'pizza', 'kite', 'donut'}
+        boxes = instances.masks.get_bboxes(dst_type='hbox').tensor
+        # Resizing makes one pixel of the picture about twenty.
+        np.testing.assert_allclose(boxes, instances.bboxes.tensor, atol=25)
+
+
+def test_unverified_cifar_names_missing_files(tmp_path):
+    pytest.importorskip('mmpretrain')
+    from mmdiffkd.datasets.cifar100 import UnverifiedCIFAR100
+
+    with pytest.raises(RuntimeError, match='Cannot find UnverifiedCIFAR100'):
+        UnverifiedCIFAR100(data_root=str(tmp_path), download=False)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from PIL import Image
 
 from ..test_tools import conftest as tools
@@ -9,6 +10,7 @@ from ..test_tools import conftest as tools
 run = tools.run
 
 
+@pytest.mark.slow
 def test_example_trains_and_draws(run, tmp_path):
     figure = tmp_path / 'figure.png'
     output = run('docs/examples/denoise_a_student.py', '--epochs', 2, '--figure', figure)

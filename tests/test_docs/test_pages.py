@@ -65,6 +65,7 @@ def execute(blocks, folder):
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', named(CONFIGS))
 def test_config_runs(block, run, tmp_path):
     for name, text in {**READERS_FILES, block.file_name: block.text}.items():
@@ -78,6 +79,7 @@ def test_snippet_runs(block, readers_folder):
     execute([block], readers_folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('section', STEPS, ids=lambda section: ':'.join(section))
 def test_walkthrough(section, readers_folder):
     for block in BLOCKS:
@@ -88,6 +90,7 @@ def test_walkthrough(section, readers_folder):
         execute(list(blocks), readers_folder)
 
 
+@pytest.mark.slow
 def test_documentation_builds(run, tmp_path):
     """Sphinx turns warnings, such as links to missing pages or headings, into errors."""
     pytest.importorskip('sphinx', reason='needs requirements/docs.txt')

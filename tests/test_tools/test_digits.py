@@ -79,6 +79,7 @@ def test_data_is_a_stratified_split_of_all_images(data):
     assert np.array_equal(np.round(picture / 255 * 16), digits.images[int(file.stem)])
 
 
+@pytest.mark.slow
 def test_one_epoch_of_all_and_reuse(run, data, tmp_path):
     arguments = [TOOL, '--seeds', 7, '--jobs', 1, '--data', data, '--work-dir', tmp_path / 'work']
     arguments += ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=100']

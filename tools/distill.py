@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Distil a teacher into a student: two configs in, a trained student out.
+"""Train a student with the help of a teacher, from the configs of the two models.
 
-What is paired follows from the models unless --pairs says it. The config that comes of it is
-written into the work directory, commented, to go on from with tools/train.py.
+The modules to pair are found automatically unless --pairs names them. The resulting config is
+written into the work directory, with comments, for further use with tools/train.py.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--list-modules',
         action='store_true',
-        help='only print what the modules of both models yield, to choose pairs from',
+        help='only print the paths of all modules of both models and their shapes',
     )
     add_debug_argument(parser)
     return parser.parse_args()

@@ -1,9 +1,8 @@
 #!/usr/bin/env python
-"""Slim a checkpoint written while distilling to the student alone.
+"""Extract the student from a checkpoint of a distillation.
 
-The result holds the student's weights and the meta information that the host's inferencers read
-(class names), without the distiller's weights, the optimizer and the log. It loads strictly into
-the student's own config.
+The result has the student's weights and the meta information that inferencers of the host libraries
+read (class names), without heads, optimizer and log. It loads strictly into the student's model.
 """
 
 import argparse
@@ -29,7 +28,7 @@ with one_line_errors('--debug' in sys.argv):
 
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('checkpoint', help='written while distilling')
+    parser.add_argument('checkpoint', help='checkpoint of the distillation')
     parser.add_argument('out', type=Path, help='file to write')
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'

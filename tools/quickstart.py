@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Train a teacher, a student, and the same student with DiffKD, and show what came of it.
+"""Train a teacher, a student, and the same student with DiffKD, and compare them.
 
-Everything happens on a small synthetic data set in COCO's layout and takes some minutes on two
-CPU cores. A second run reuses what is finished; --fresh starts over.
+The data set is small and synthetic, in COCO's layout; all steps take about ten minutes on two CPU
+cores. A second run reuses finished steps; --fresh repeats them.
 """
 
 import argparse
@@ -34,18 +34,18 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--fresh', action='store_true', help='do everything again')
+    parser.add_argument('--fresh', action='store_true', help='repeat finished steps')
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=Path('work_dirs/quickstart'),
-        help='where everything goes (default: %(default)s)',
+        help='folder of data, models and pictures (default: %(default)s)',
     )
     return parser.parse_args()
 
 
 class Quickstart:
-    """The steps, in order; each knows the files of those before it."""
+    """The steps in their order, and the files that they exchange."""
 
     def __init__(self, work_dir: Path, fresh: bool) -> None:
         self.stages = Stages(total=6, fresh=fresh)
@@ -59,7 +59,7 @@ class Quickstart:
         }
 
     def run(self) -> None:
-        """Do all steps, or what is left of them, and print the results."""
+        """Do the unfinished steps and print the results."""
         teacher, alone, distilled = self.runs
         self.stages.run(
             'Miniature COCO data', self.data.parent, dict(DATA), lambda: make_data(self.data)
@@ -166,7 +166,7 @@ def make_data(directory: Path) -> None:
 
 
 def fingerprint(config: Path) -> str:
-    """Tells a config's content, whatever it inherits."""
+    """A hash of a config's complete content."""
     content = json.dumps(Config.fromfile(config).to_dict(), sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -193,8 +193,7 @@ def step_seconds(directory: Path) -> float:
 
 def main() -> None:
     args = parse_args()
-    # Operations this small gain little from a second thread, and lose a lot when it has to share
-    # its core: on a busy machine the threads wait for each other, up to ten times as long.
+    # The operations are too small for several threads, which would wait for each other.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     try:
         Quickstart(args.work_dir.resolve(), args.fresh).run()

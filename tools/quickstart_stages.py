@@ -1,4 +1,4 @@
-"""Steps of the quickstart that are done once, and their child processes."""
+"""Steps of the quickstart, which are not repeated once they are finished, and their processes."""
 
 import json
 import re
@@ -13,15 +13,15 @@ MARKER = 'quickstart.json'
 
 
 class Stages:
-    """Runs steps that fill one directory each, and skips those that are finished.
+    """Runs steps that fill one directory each, and skips finished ones.
 
-    A step's directory holds a marker file from the first moment and is called finished by it in
-    the last, so an interrupted step is done again and a directory of somebody else is not
-    touched. A step is also done again if one before it was, or if its settings have changed.
+    A marker file in the directory tells whether the step is finished. So an interrupted step is
+    repeated, and directories without a marker are not touched. A step is also repeated if an
+    earlier one was, or if its settings have changed.
 
     Args:
         total: Number of steps, for the headers.
-        fresh: Do every step again.
+        fresh: Whether finished steps are repeated.
     """
 
     def __init__(self, total: int, fresh: bool) -> None:
@@ -37,13 +37,13 @@ class Stages:
         """Do one step, unless it is finished.
 
         Args:
-            title: For the header.
-            directory: Emptied before the step; holds all that the step makes.
-            settings: JSON values; other settings than last time mean that the step is done again.
-            work: Does it.
+            title: Title of the step.
+            directory: Folder for the results, which is emptied before the step.
+            settings: JSON values; the step is repeated if they have changed.
+            work: Function that does the step.
 
         Raises:
-            FileExistsError: ``directory`` holds something that no quickstart has put there.
+            FileExistsError: ``directory`` has files that no quickstart has made.
         """
         self.count += 1
         print(f'[{self.count}/{self.total}] {title}', flush=True)
@@ -57,7 +57,7 @@ class Stages:
             marker.write_text(json.dumps(dict(settings=settings, finished='')))
             start = time.monotonic()
             work()
-            # When it was finished tells this run of the step from any other.
+            # The time identifies this run of the step.
             found = dict(settings=settings, finished=str(time.time_ns()))
             complete = marker.with_suffix('.complete')
             complete.write_text(json.dumps(found))
@@ -84,15 +84,15 @@ class Stages:
 def run_logged(
     arguments: Sequence[Any], log: Path, show: Callable[[str], Optional[str]] = str
 ) -> None:
-    """Run a Python script, keep all that it prints in a file and show some of it.
+    """Run a Python script, write its output to a file and show some of it.
 
     Args:
-        arguments: The script and its arguments.
-        log: File for the whole output.
-        show: Makes of a line what is to be shown, or None.
+        arguments: Path and arguments of the script.
+        log: File for the complete output.
+        show: Function from a line to the text to show, or None.
 
     Raises:
-        RuntimeError: The script failed; its last lines have been printed.
+        RuntimeError: The script failed; the end of its output has been printed.
     """
     command = [sys.executable, *map(str, arguments)]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def run_logged(
 
 
 def show_progress(line: str) -> Optional[str]:
-    """Of mmengine's log, one line per epoch and the metrics, without the details."""
+    """A short form of a line of mmengine's log: one line per epoch, and the metrics."""
     kind = re.search(r'Epoch\((train|val|test)\)', line)
     if not kind:
         return None

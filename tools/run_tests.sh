@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up the environment if needed, check the style, run the tests.
+# Set up the environment if needed, check style and import layers, and run the tests.
 #
 #   bash tools/run_tests.sh [--fast] [arguments of pytest]
 #
@@ -16,6 +16,8 @@ source tools/setup_env.sh
 
 ruff check .
 ruff format --check .
+lint-imports
+shellcheck -x tools/*.sh .ci/run
 # One process per core, each with one thread: threads of two processes would wait for each other.
 # (nproc itself prints OMP_NUM_THREADS where that is set.)
 cores=$(env -u OMP_NUM_THREADS nproc)

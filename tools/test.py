@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help="of the distiller or of the student; with --teacher the config's own by default",
+        help="checkpoint of the distiller or the student (default with --teacher: the config's)",
     )
     parser.add_argument('--teacher', action='store_true', help='evaluate the teacher instead')
     parser.add_argument('--out', help='file for the predictions (.pkl), for offline evaluation')

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a student as a config says. The flags are those of mmdet, mmseg and mmpretrain."""
+"""Train a model with a config. The flags are those of mmdet, mmseg and mmpretrain."""
 
 import argparse
 import sys

@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from measuring import KeptForBackward, Stopwatch, count_flops, wrapped
@@ -78,10 +78,11 @@ class Contender:
     def loss(self) -> Tensor:
         """Total loss of the batch, with its graph."""
         with self._autocast():
-            losses = self.model(**self._data(), mode='loss')
+            losses = self.model(**self.data(), mode='loss')
         return self.model.parse_losses(losses)[0]
 
-    def _data(self) -> Dict[str, Any]:
+    def data(self) -> Dict[str, Any]:
+        """The batch after the data preprocessor."""
         return self.model.data_preprocessor(copy.deepcopy(self.batch), True)
 
     def _autocast(self) -> torch.autocast:
@@ -137,15 +138,18 @@ class Contender:
             self.loss()
         return sum(counts)
 
-    def _maps_of_pairs(self) -> List[Tuple[List[Tensor], List[Tensor]]]:
-        """What each pair's heads get in one step, as leaves of a graph of their own."""
+    def _maps_of_pairs(self) -> List[Tuple]:
+        """The arguments of each pair in one step, with leaves of a graph of their own."""
         given = []
 
         def recording(forward: Callable) -> Callable:
-            def record(student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]):
-                leaves = [feature.detach().requires_grad_() for feature in student_maps]
-                given.append((leaves, teacher_maps))
-                return forward(student_maps, teacher_maps)
+            def record(features: Mapping[str, Sequence[Tensor]], *others: Any):
+                leaves = {
+                    path: [tensor.detach().requires_grad_() for tensor in tensors]
+                    for path, tensors in features.items()
+                }
+                given.append((leaves, *others))
+                return forward(features, *others)
 
             return record
 

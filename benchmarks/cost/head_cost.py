@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What the diffusion heads alone cost, over widths and map sizes. Needs torch and nothing else.
+"""Measure the cost of the diffusion heads alone, over widths and map sizes, with torch alone.
 
-Forward and backward of the heads on random features, each in turn: the naive head
-(naive_head.py, if diffusers is installed), ours, ours with checkpoint=True, and with --compile ours
-with compile=True. Times are medians of interleaved runs; bytes and operations are exact. This is a
-benchmark: it measures and asserts nothing.
+The forward and backward of the heads run on random features, in turns: the naive head
+(naive_head.py, if diffusers is installed), DiffKDHead, DiffKDHead with checkpoint=True, and with
+--compile also with compile=True. Times are medians of interleaved runs; bytes and operations are
+exact.
 
 Examples:
     python benchmarks/cost/head_cost.py --widths 64 256 --maps 80 40 20
@@ -66,13 +66,13 @@ class Heads:
     """One head per map, with random features of student and teacher.
 
     Args:
-        build: Makes a head from student and teacher channels.
-        channels: Of both.
+        build: Function from student and teacher channels to a head.
+        channels: Number of channels of student and teacher.
         maps: Height and width of each map.
-        batch_size: Images.
+        batch_size: Number of images.
         device: ``'cpu'`` or ``'cuda'``.
-        amp: Run the forward in bfloat16 autocast.
-        arguments: Further arguments of the head.
+        amp: Whether the forward runs in bfloat16 autocast.
+        arguments: Further arguments of the head, such as ``num_steps``.
     """
 
     def __init__(
@@ -139,11 +139,7 @@ class Heads:
 
 def measure(
     builders: Dict[str, Callable[..., nn.Module]],
-    channels: int,
-    maps: Maps,
-    batch_size: int = 2,
-    device: str = 'cpu',
-    amp: bool = False,
+    *setting: Any,
     steps: int = 10,
     warmup: int = 2,
     **arguments: Any,
@@ -151,23 +147,16 @@ def measure(
     """Measure heads of one width, interleaved.
 
     Args:
-        builders: What :func:`head_builders` returns, or some of it.
-        channels: Of student and teacher.
-        maps: Height and width of each map that has a head.
-        batch_size: Images.
-        device: ``'cpu'`` or ``'cuda'``.
-        amp: Run the forward in bfloat16 autocast.
-        steps: Runs that count.
-        warmup: Runs before.
-        arguments: Further arguments of the heads, such as ``num_steps``.
+        builders: Result of :func:`head_builders`.
+        setting: Arguments of :class:`Heads` from ``channels`` to ``amp``.
+        steps: Number of measured runs.
+        warmup: Number of runs before them.
+        arguments: Further arguments of the heads.
 
     Returns:
         Per builder its figures, among them the ratios to the default head and to the naive one.
     """
-    contenders = {
-        name: Heads(build, channels, maps, batch_size, device, amp, **arguments)
-        for name, build in builders.items()
-    }
+    contenders = {name: Heads(build, *setting, **arguments) for name, build in builders.items()}
     order = list(contenders.values())
     for index in range(warmup + steps):
         # There and back, so that none always follows the same one.
@@ -179,29 +168,23 @@ def measure(
     for name, contender in contenders.items():
         for other in ('default', 'naive'):
             if other in contenders:
-                results[name][f'time / {other}'] = _median_ratio(contender, contenders[other])
+                # Ratios of each round, so that a drift of the machine's speed cancels.
+                results[name][f'time / {other}'] = statistics.median(
+                    sum(a.values()) / sum(b.values())
+                    for a, b in zip(contender.rounds, contenders[other].rounds)
+                )
     return results
-
-
-def _median_ratio(mine: Heads, theirs: Heads) -> float:
-    # Of each round, so that a drift of the machine's speed cancels.
-    return statistics.median(
-        sum(a.values()) / sum(b.values()) for a, b in zip(mine.rounds, theirs.rounds)
-    )
 
 
 def check_synchronisation(
     builders: Dict[str, Callable[..., nn.Module]],
-    channels: int,
-    maps: Maps,
-    batch_size: int,
-    amp: bool,
+    *setting: Any,
     **arguments: Any,
 ) -> Dict[str, bool]:
     """Whether a step of each head runs without the host waiting for the GPU."""
     free = {}
     for name, build in builders.items():
-        heads = Heads(build, channels, maps, batch_size, 'cuda', amp, **arguments)
+        heads = Heads(build, *setting, **arguments)
         heads.loss().backward()  # the first step waits: cuDNN chooses its algorithms
         try:
             with synchronisation_is_an_error():
@@ -282,24 +265,23 @@ def run(args: argparse.Namespace) -> None:
         for maps in groups:
             title = f'{width} channels, maps {", ".join(f"{h}x{w}" for h, w in maps)}'
             print(title, flush=True)
-            results = measure(
-                builders, width, maps, args.batch, args.device, args.amp, args.repeats,
-                args.warmup, num_steps=args.num_steps,
-            )  # fmt: skip
+            setting = (width, maps, args.batch, args.device, args.amp)
+            counts = dict(steps=args.repeats, warmup=args.warmup)
+            results = measure(builders, *setting, **counts, num_steps=args.num_steps)
             print(report(results), flush=True)
             collected.append(dict(width=width, maps=maps, results=results))
             if args.check_sync:
-                checked = check_synchronisation(
-                    builders, width, maps, args.batch, args.amp, num_steps=args.num_steps
-                )
+                checked = check_synchronisation(builders, *setting, num_steps=args.num_steps)
                 for name, free in checked.items():
                     print(f'  {name:<11}{"never waits" if free else "WAITS"} for the GPU')
     if args.json is not None:
-        setting = dict(
+        conditions = dict(
             device=device_name(torch.device(args.device)), torch=torch.__version__, amp=args.amp,
             batch=args.batch, num_steps=args.num_steps, repeats=args.repeats,
         )  # fmt: skip
-        args.json.write_text(json.dumps(dict(setting=setting, measured=collected), indent=2) + '\n')
+        args.json.write_text(
+            json.dumps(dict(setting=conditions, measured=collected), indent=2) + '\n'
+        )
 
 
 def main() -> None:

@@ -1,11 +1,10 @@
 #!/usr/bin/env python
-"""What distillation adds to a training step, by part, against distilling the naive way.
+"""Measure what distillation adds to a training step, and compare it with a naive implementation.
 
-From one distillation config, with random weights, three models are built: the student alone, a
-naive distiller (naive_distiller.py: the same losses the way one would write them first) and the
-distiller, which --switches repeats with other settings. They take turns on the same batch of
-miniature data in one process, so that a drift of the machine's speed hits all alike. Times are
-medians; bytes and operations are exact. This is a benchmark: it measures and asserts nothing.
+Three models with random weights are built from a distillation config: the student alone, a naive
+distiller (naive_distiller.py) with the same losses, and the distiller, which --switches repeats
+with other settings. They take turns on the same batch of miniature data in one process, so that a
+drift of the machine's speed affects all of them. Times are medians; bytes and operations are exact.
 """
 
 import argparse
@@ -26,6 +25,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from naive_distiller import build_naive_distiller, has_diffusion_head
+from torch import nn
 
 from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, complete_model
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
@@ -49,20 +49,18 @@ def measure(
     """Measure the student alone, the naive distiller and the distiller.
 
     Args:
-        cfg: A distillation config; not changed.
-        switches: For each further distiller its settings, such as
+        cfg: Distillation config; it is not changed.
+        switches: Settings of each further distiller, such as
             ``{'teacher.precision': 'bf16', 'head.checkpoint': True}``.
-        steps: Steps of each that count; 0 measures bytes and operations only.
-        warmup: Steps of each before.
+        steps: Number of measured steps; 0 measures bytes and operations only.
+        warmup: Number of steps before them.
         device: ``'cpu'`` or ``'cuda'``.
-        amp: Train in bfloat16 autocast.
-        batch_size: Images per step.
+        amp: Whether training uses bfloat16 autocast.
+        batch_size: Number of images per step.
         size: Width and height of the images in pixels.
 
     Returns:
-        What the JSON output holds: the setting under ``'setting'``, and under ``'contenders'``
-        per contender the medians of milliseconds by part, exact figures and ratios. There is no
-        naive distiller of configs with ``teacher_inputs``.
+        The ``'setting'``, and per model of the ``'contenders'`` its figures and ratios.
     """
     torch.manual_seed(0)
     init_default_scope(cfg.default_scope)
@@ -72,35 +70,22 @@ def measure(
         smoke = make_smoke_config(smoke, image_size=tuple(size))
         batch = _batch(smoke, batch_size)
     smoke.model = complete_model(smoke)
-
-    models = {
-        STUDENT: lambda: MODELS.build(student_config(smoke.model)),
-        NAIVE: lambda: build_naive_distiller(smoke.model),
-        DISTILLER: lambda: MODELS.build(smoke.model),
-    }
-    if any(pair.get('teacher_inputs') for pair in smoke.model.pairs.values()):
-        # The naive teacher runs on its own proposals.
-        del models[NAIVE]
-    for settings in switches:
-        name = ' '.join(f'{key}={value}' for key, value in settings.items())
-        models[name] = lambda s=settings: MODELS.build(switched(smoke.model, s))
     contenders = {
-        name: Contender(build(), smoke, batch, device, amp) for name, build in models.items()
+        name: Contender(model, smoke, batch, device, amp)
+        for name, model in _models(smoke.model, switches).items()
     }
     order = list(contenders.values())
     for index in range(warmup + steps):
-        # There and back, so that none always follows the same one.
+        # No model always follows the same one.
         for contender in order if index % 2 else reversed(order):
             contender.step()
     for contender in order:
         contender.rounds = contender.rounds[warmup:]
-
-    images = contenders[STUDENT]._data()['inputs']
     return dict(
         setting=dict(
             config=Path(cfg.filename).stem,
             pairs=list(cfg.model.pairs),
-            images=list(images.shape),
+            images=list(contenders[STUDENT].data()['inputs'].shape),
             amp=amp,
             device=device_name(torch.device(device)),
             torch=torch.__version__,
@@ -111,6 +96,19 @@ def measure(
             for name, contender in contenders.items()
         },
     )
+
+
+def _models(cfg: ConfigDict, switches: Sequence[Dict[str, Any]]) -> Dict[str, nn.Module]:
+    """The models to compare, by their names in the report."""
+    models = {STUDENT: MODELS.build(student_config(cfg))}
+    # The teacher of the naive distiller runs on its own proposals.
+    if not any(pair.get('teacher_inputs') for pair in cfg.pairs.values()):
+        models[NAIVE] = build_naive_distiller(cfg)
+    models[DISTILLER] = MODELS.build(cfg)
+    for settings in switches:
+        name = ' '.join(f'{key}={value}' for key, value in settings.items())
+        models[name] = MODELS.build(switched(cfg, settings))
+    return models
 
 
 def _batch(cfg: Config, batch_size: int) -> Any:

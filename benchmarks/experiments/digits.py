@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""What is distillation worth on real images? Handwritten digits, in minutes on a CPU.
+"""Compare kinds of distillation on handwritten digits, in minutes on a CPU.
 
-Trains teacher, student alone, and the student with three kinds of distillation (configs/digits),
-once per seed, and writes a table of their accuracy on images that no training has seen. A second
-run reuses what is finished.
+The script trains the teacher, the student alone, and the student with three kinds of distillation
+(configs/digits) once per seed, and writes a table of their accuracy on the test images. A second
+run reuses the trainings that are finished.
 """
 
 import argparse

@@ -1,23 +1,10 @@
-"""Pictures and curves, drawn with matplotlib into files and arrays."""
+"""Figures of features, training curves and noise levels, drawn with matplotlib."""
 
-from mmdiffkd.visualization.canvas import save, to_image
+from mmdiffkd.visualization.canvas import to_image
 from mmdiffkd.visualization.curves import curves_figure
-from mmdiffkd.visualization.feature_rows import Level
-from mmdiffkd.visualization.features import pair_figure
+from mmdiffkd.visualization.features import Level, pair_figure
 from mmdiffkd.visualization.noise_sweep import NoiseSweep, noise_sweep_figure, sweep_noise
-from mmdiffkd.visualization.run_log import LogError, RunLog, Series, read_run
+from mmdiffkd.visualization.run_log import RunLog, read_run
 
-__all__ = [
-    'Level',
-    'LogError',
-    'NoiseSweep',
-    'RunLog',
-    'Series',
-    'curves_figure',
-    'noise_sweep_figure',
-    'pair_figure',
-    'read_run',
-    'save',
-    'sweep_noise',
-    'to_image',
-]
+__all__ = ['Level', 'NoiseSweep', 'RunLog', 'curves_figure', 'noise_sweep_figure', 'pair_figure']
+__all__ += ['read_run', 'sweep_noise', 'to_image']

@@ -1,134 +1,125 @@
-"""Pictures of the features that student and teacher are compared by."""
+"""Figures of the features in which student and teacher are compared."""
 
-from typing import Callable, List, NamedTuple, Optional, Sequence
+import itertools
+from typing import Callable, NamedTuple, Optional, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmdiffkd.visualization.canvas import GREY, new_figure
-from mmdiffkd.visualization.colouring import Colouring
-from mmdiffkd.visualization.feature_rows import MAX_BARS, Level, MapRow, Row, VectorRow
+from mmdiffkd.visualization.canvas import COLOURS, GREY, colouring, new_figure
 
-# Inches.
-_CELL = 1.8
-_GAP = 0.08
-_MARGIN = 0.1
-_HEAD = 0.75
-_LABEL = 0.95  # left of a row
-_NUMBERS = 0.2  # over the cells of a row
-_BAR = 0.6  # colour bar and its numbers
-_BETWEEN_IMAGES = 0.18
-_LEGEND_LINE = 0.17
+MAX_BARS = 40
+_CELL = 1.9  # width of a cell in inches
+_Colours = Optional[Callable[[np.ndarray], np.ndarray]]
+_DENOISED = ['student', 'student, denoised', 'teacher']
+_DENOISED += [f'distance to teacher,\n{when} denoising' for when in ('before', 'after')]
+_SHARE = "γ: share of the student's feature that is kept; noise replaces the rest."
+_MAPS = """Colours: the three directions in which the feature of the teacher varies most.
+Distance: root mean square over the channels. Each row has its own scale."""
+_BARS = f"""Bars: one per channel, at most those {MAX_BARS} in which the teacher has the largest
+values. Each row has its own scale."""
 
 
-class _Column(NamedTuple):
-    header: str
-    draw: Callable[[Row, Axes], None]
+class Level(NamedTuple):
+    """Features of one level of a pair.
+
+    Attributes:
+        aligned: Projected student feature, (N, D, H, W).
+        refined: Student feature after denoising, (N, D, H, W).
+        target: Teacher feature, (N, D, H, W).
+        gamma: Share of the student feature kept when noise is mixed in, (N,); None without noise.
+    """
+
+    aligned: np.ndarray
+    refined: np.ndarray
+    target: np.ndarray
+    gamma: Optional[np.ndarray] = None
 
 
 def pair_figure(title: str, levels: Sequence[Level], images: Optional[np.ndarray] = None) -> Figure:
-    """One row per image and level: image, features, and how far they are from the teacher's.
+    """A row per image and level: the image, the features, and their distances to the teacher's.
 
-    Maps are coloured by the first three principal components of the teacher's feature, the same
-    for all features of a level; vectors (1x1 maps) are bars. What is compared has one scale.
+    Maps are coloured by the principal components of the teacher's feature, vectors are drawn as
+    bars. All features of a row have the same scale.
 
     Args:
-        title: Of the picture.
-        levels: One per map, all of the same N images.
-        images: (N, H, W, 3) uint8; None draws the features alone.
+        title: Title of the figure.
+        levels: Levels of the pair, all with the same N images.
+        images: Pixels of the images, (N, H, W, 3), uint8; None leaves their column out.
     """
-    by_level = [
-        _rows_of_level(level, number, images if images is not None else [None] * len(level.target))
-        for number, level in enumerate(levels)
-    ]
-    rows = [row for of_one_image in zip(*by_level) for row in of_one_image]
     denoised = any(level.gamma is not None for level in levels)
-    columns = _columns(denoised, with_images=images is not None)
-    return _lay_out(title, rows, columns, _legend(levels, denoised))
-
-
-def _rows_of_level(level: Level, number: int, images: Sequence) -> List[Row]:
-    if level.is_vector:
-        return [VectorRow(level, index, number, image) for index, image in enumerate(images)]
-    colouring = Colouring(level.target)
-    return [MapRow(colouring, level, index, number, image) for index, image in enumerate(images)]
-
-
-def _columns(denoised: bool, with_images: bool) -> List[_Column]:
-    def feature(header: str, name: str) -> _Column:
-        return _Column(header, lambda row, axes: row.draw_feature(axes, name))
-
-    def distance(header: str, name: str) -> _Column:
-        return _Column(header, lambda row, axes: row.draw_distance(axes, name))
-
-    image = [_Column('image', Row.draw_image)] if with_images else []
-    teacher = feature('teacher', 'target')
-    if not denoised:
-        student = feature('student', 'refined')
-        return [*image, student, teacher, distance('distance to teacher', 'refined')]
-    return [
-        *image,
-        feature('student', 'aligned'),
-        feature('student, denoised', 'refined'),
-        teacher,
-        distance('distance to teacher,\nbefore denoising', 'aligned'),
-        distance('distance to teacher,\nafter denoising', 'refined'),
-    ]
-
-
-def _legend(levels: Sequence[Level], denoised: bool) -> List[str]:
-    """How to read what is in the picture, line by line."""
-    lines = []
-    if denoised:
-        lines.append(
-            "γ: share of the student's feature that is kept; the rest is replaced by noise before "
-            'denoising.'
-        )
-    if not all(level.is_vector for level in levels):
-        lines += [
-            "Colours of the features: the three directions in which the teacher's varies most. "
-            'Same colour, same content.',
-            'Distance: root of the mean square over channels, dark is near. One scale per row.',
-        ]
-    if any(level.is_vector for level in levels):
-        lines.append(
-            f"Bars: one per channel; of more than {MAX_BARS}, those with the teacher's largest "
-            f'values. One scale per row.'
-        )
-    return lines
-
-
-def _lay_out(
-    title: str, rows: Sequence[Row], columns: Sequence[_Column], legend: Sequence[str]
-) -> Figure:
-    heights = [_CELL * row.proportions for row in rows]
-    gaps = [_BETWEEN_IMAGES if row.number == 0 and row.index > 0 else 0 for row in rows]
-    lefts = [_MARGIN + _LABEL + position * (_CELL + _GAP) for position in range(len(columns) + 1)]
-    width = lefts[-1] + _BAR + _MARGIN
-    foot = 2 * _MARGIN + _LEGEND_LINE * len(legend)
-    height = _HEAD + sum(heights) + sum(gaps) + _NUMBERS * len(rows) + foot
-    figure = new_figure(width, height)
-
-    def write(x: float, y: float, text: str, **kwargs) -> None:
-        figure.text(x / width, y / height, text, **kwargs)
-
-    def add_axes(x: float, y: float, w: float, h: float, **kwargs) -> Axes:
-        return figure.add_axes((x / width, y / height, w / width, h / height), **kwargs)
-
-    write(_MARGIN, height - 0.12, title, fontsize=13, va='top', weight='bold')
-    write(_MARGIN, _MARGIN, '\n'.join(legend), fontsize=9, va='bottom', color=GREY)
-    bottom = height - _HEAD
-    for left, column in zip(lefts, columns):
-        middle = left + _CELL / 2
-        write(middle, bottom + 0.06, column.header, fontsize=11, ha='center', va='bottom')
-    for row, row_height, gap in zip(rows, heights, gaps):
-        bottom -= gap + _NUMBERS + row_height
-        write(_MARGIN, bottom + row_height / 2, row.label, fontsize=9, va='center')
-        for left, column in zip(lefts, columns):
-            column.draw(row, add_axes(left, bottom, _CELL, row_height, xticks=[], yticks=[]))
-        if row.colour_bar is not None:
-            bar = add_axes(lefts[-1], bottom, 0.1, row_height)
-            figure.colorbar(row.colour_bar, cax=bar)
-            bar.tick_params(labelsize=8)
+    headers = [] if images is None else ['image']
+    headers += _DENOISED if denoised else ['student', 'teacher', 'distance to teacher']
+    rows = list(itertools.product(range(len(levels[0].target)), range(len(levels))))
+    # A cell has the proportions of the image, within limits.
+    height, width = levels[0].target.shape[2:] if images is None else images.shape[1:3]
+    height = (_CELL * np.clip(height / width, 0.4, 1.6) + 0.2) * len(rows) + 1.6
+    figure = new_figure(title, _CELL * len(headers) + 1.6, height)
+    # The last column is for the colour bars.
+    widths = [1] * len(headers) + [0.05]
+    grid = figure.subplots(len(rows), len(widths), squeeze=False, width_ratios=widths)
+    for cell, header in zip(grid[0], headers):
+        above = dict(xycoords='axes fraction', xytext=(0, 15), textcoords='offset points')
+        cell.annotate(header, (0.5, 1), ha='center', va='bottom', fontsize=11, **above)
+    # Vectors, such as logits, have no colours.
+    is_map = [level.target.shape[2:] != (1, 1) for level in levels]
+    colourings = [colouring(level.target) if m else None for level, m in zip(levels, is_map)]
+    for cells, (index, number) in zip(grid.tolist(), rows):
+        level = levels[number]
+        _label(cells[0], level, f'{"entry" if images is None else "image"} {index + 1}', number)
+        for cell in cells[:-1]:
+            cell.set(xticks=[], yticks=[])
+        if images is not None:
+            cells.pop(0).imshow(images[index], aspect='auto')
+        names = ('aligned', 'refined') if denoised else ('refined',)
+        _draw_row(cells, level, index, names, colourings[number])
+    legend = [_SHARE] * denoised + [_MAPS if all(is_map) else _BARS]
+    figure.supxlabel('\n'.join(legend), fontsize=9, color=GREY, x=0.01, ha='left')
     return figure
+
+
+def _label(cell: Axes, level: Level, entry: str, number: int) -> None:
+    channels, height, width = level.target.shape[1:]
+    text = f'{entry}\nlevel {number}\n{channels} channels\n{height} x {width}'
+    cell.set_ylabel(text, rotation=0, ha='right', va='center', multialignment='left', fontsize=9)
+
+
+def _draw_row(
+    cells: Sequence[Axes], level: Level, index: int, names: Sequence[str], colours_of: _Colours
+) -> None:
+    """Draw the features ``names`` and the target, then the distances of the former to it."""
+    features = [getattr(level, name)[index] for name in (*names, 'target')]
+    errors = [(feature - features[-1]) ** 2 for feature in features[:-1]]
+    distance_cells = cells[len(features) : -1]
+    if colours_of is None:
+        channels = shown_channels(features[-1])
+        draw_bars(cells, [feature[channels] for feature in features])
+        draw_bars(distance_cells, [np.sqrt(error[channels]) for error in errors], COLOURS[1])
+        cells[-1].set_axis_off()
+    else:
+        distances = [np.sqrt(error.mean(0)) for error in errors]
+        scale = dict(cmap='magma', vmin=0, vmax=np.max(distances) or 1)
+        for cell, picture in zip(cells, [*map(colours_of, features), *distances]):
+            drawn = cell.imshow(picture, aspect='auto', interpolation='nearest', **scale)
+        bar = cells[-1].figure.colorbar(drawn, cax=cells[-1])
+        bar.ax.tick_params(labelsize=8)
+    for cell, error in zip(distance_cells, errors):
+        cell.set_title(f'mean square {error.mean():.3g}', fontsize=9, pad=2)
+    if level.gamma is not None:
+        cells[names.index('refined')].set_title(f'γ = {level.gamma[index]:.2f}', fontsize=9, pad=2)
+
+
+def shown_channels(vector: np.ndarray) -> np.ndarray:
+    """Channels of a (C, 1, 1) vector that get a bar: the largest, in ascending order."""
+    return np.sort(np.argsort(-vector.ravel())[:MAX_BARS])
+
+
+def draw_bars(cells: Sequence[Axes], vectors: Sequence, colour: str = COLOURS[0]) -> None:
+    """Draw (C, 1, 1) vectors as bars, all with the same scale."""
+    low, high = min(0, np.min(vectors)), max(0, np.max(vectors))
+    space = 0.05 * (high - low) or 1
+    for cell, vector in zip(cells, vectors):
+        cell.bar(range(len(vector)), vector.ravel(), width=0.8, color=colour)
+        cell.axhline(0, color='black', linewidth=0.6)
+        cell.set(ylim=(low - space, high + space), xlim=(-1, len(vector)))

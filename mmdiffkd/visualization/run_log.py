@@ -1,35 +1,26 @@
-"""Reading what a training wrote into its work directory."""
+"""Reading the log that a training writes into its work directory."""
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Dict, NamedTuple, Tuple, Union
 
 import numpy as np
 
-from mmdiffkd.errors import UserError, shortened
+from mmdiffkd.errors import ConfigError
+
+Series = Tuple[np.ndarray, np.ndarray]
+"""Iterations, ascending, (L,), and the value of a quantity after each of them, (L,)."""
 
 _LOG = 'vis_data/scalars.json'
-_NO_QUANTITY = {'iter', 'step', 'epoch', 'memory'}
-
-
-class Series(NamedTuple):
-    """A quantity over the course of a training.
-
-    Attributes:
-        iterations: How many had been done, ascending, (L,).
-        values: (L,).
-    """
-
-    iterations: np.ndarray
-    values: np.ndarray
+_NO_QUANTITY = ('iter', 'step', 'epoch', 'memory')
 
 
 class RunLog(NamedTuple):
-    """What one run logged, resumed parts joined.
+    """The log of one run, with the parts of a resumed run joined.
 
     Attributes:
-        name: Of the work directory.
-        training: Losses, diagnostics, learning rates, ... by their names in the log.
+        name: Name of the work directory.
+        training: Losses, diagnostics and learning rates by their names in the log.
         validation: Metrics by their names.
     """
 
@@ -38,84 +29,42 @@ class RunLog(NamedTuple):
     validation: Dict[str, Series]
 
 
-class LogError(UserError, ValueError):
-    """A folder without a log that can be read; the message says which and why."""
-
-
 def read_run(work_dir: Union[str, Path]) -> RunLog:
-    """Read the ``scalars.json`` of all parts of a run, from the first start to the last resumption.
-
-    Where a part goes on from an earlier iteration than the one before it had come to, the later
-    part counts.
+    """Read the log of a run. Where two parts of it overlap, the later one counts.
 
     Args:
-        work_dir: Of the run; or the folder of one part in it, named by the time.
+        work_dir: Work directory of the run, or the folder ``<time>`` of one of its parts.
 
     Raises:
-        LogError: If there is no such folder, no log in it, or nothing of a training in the log.
+        ConfigError: There is no log, or it has no entry of a training.
     """
     work_dir = Path(work_dir)
-    if not work_dir.is_dir():
-        raise LogError(f'{work_dir}: no such folder')
-    # Folders are named by the time when a part began, so their order is that of time.
-    files = [work_dir / _LOG] if (work_dir / _LOG).is_file() else sorted(work_dir.glob(f'*/{_LOG}'))
-    if not files:
-        raise LogError(
-            f'{work_dir}: no log in it; a work directory has <time>/{_LOG}, which the visualizer '
-            f'writes if its vis_backends have a LocalVisBackend'
-        )
-    entries: List[Tuple[int, bool, Dict[str, float]]] = []
-    for path in files:
-        part = list(_entries(path))
-        began = min((iteration for iteration, training, _ in part if training), default=None)
-        if began is None:
-            continue  # a test or a validation alone
-        entries = [entry for entry in entries if entry[0] < began] + part
-    if not entries:
-        raise LogError(f'{work_dir}: its log has no entry of a training yet')
-    return RunLog(
-        work_dir.resolve().name,
-        training=_series(entries, training=True),
-        validation=_series(entries, training=False),
-    )
+    points: Dict[str, Dict[str, Dict[int, float]]] = dict(train={}, val={})
+    for path in (*work_dir.glob(_LOG), *sorted(work_dir.glob(f'*/{_LOG}'))):
+        _add_part(points, path)
+    if not points['train']:
+        raise ConfigError(f'{work_dir}: no entry of a training in {_LOG} or <time>/{_LOG}')
+    series = [
+        {name: (np.array([*at]), np.array([*at.values()])) for name, at in courses.items() if at}
+        for courses in points.values()
+    ]
+    return RunLog(work_dir.resolve().name, *series)
 
 
-def _entries(path: Path) -> Iterator[Tuple[int, bool, Dict[str, float]]]:
-    """Iteration, whether of training, and the numbers, of each line of a log."""
+def _add_part(points: Dict[str, Dict[str, Dict[int, float]]], path: Path) -> None:
+    # The last line is incomplete while the run writes it, or if the run was killed meanwhile.
+    lines = [json.loads(line) for line in path.read_text().split('\n')[:-1]]
+    began = next((line['iter'] for line in lines if 'iter' in line), None)
+    if began is None:
+        return  # the log of a test
+    for courses in points.values():
+        for name, course in courses.items():
+            courses[name] = {at: value for at, value in course.items() if at < began}
     iteration = 0
-    # The last line is not finished while the run writes it, or if the run was killed meanwhile.
-    for number, line in enumerate(path.read_text().split('\n')[:-1], 1):
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise LogError(f'{path}, line {number}: not JSON ({error})') from error
-        if not isinstance(entry, dict) or not _is_number(entry.get('iter', 0)):
-            raise LogError(f'{path}, line {number}: not of a log, {shortened(line)}')
-        training = 'iter' in entry
-        # Validations count epochs, if anything: they belong to the iteration before them.
-        iteration = int(entry['iter']) if training else iteration
-        yield (
-            iteration,
-            training,
-            {
-                name.removeprefix('train/' if training else 'val/'): float(value)
-                for name, value in entry.items()
-                if name not in _NO_QUANTITY and _is_number(value)
-            },
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _series(entries: List, training: bool) -> Dict[str, Series]:
-    points: Dict[str, Dict[int, float]] = {}
-    for iteration, of_training, numbers in entries:
-        if of_training == training:
-            for name, value in numbers.items():
-                points.setdefault(name, {})[iteration] = value
-    return {
-        name: Series(np.array(list(course)), np.array(list(course.values())))
-        for name, course in points.items()
-    }
+    for line in lines:
+        kind = 'train' if 'iter' in line else 'val'
+        # A validation does not tell its iteration, so it is that of the line before it.
+        iteration = line.get('iter', iteration)
+        for name, value in line.items():
+            if name not in _NO_QUANTITY and isinstance(value, (int, float)):
+                points[kind].setdefault(name.removeprefix(f'{kind}/'), {})[iteration] = value

@@ -1,85 +1,49 @@
-"""The pages, cut into the blocks of code in them."""
+"""The fenced blocks of the pages."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / 'docs'
-PAGES = sorted(
-    [*ROOT.glob('*.md'), *(page for page in DOCS.rglob('*.md') if '_build' not in page.parts)]
-)
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').glob('*.md'), *ROOT.glob('docs/*/*.md')])
 
 _BLOCK = re.compile(
-    r'^(?:<!-- (?P<note>[^\n]*?) -->\n)?'
-    r'(?P<fence>```+)(?P<language>[^\n]*)\n(?P<text>.*?)^(?P=fence)$',
-    re.MULTILINE | re.DOTALL,
+    r'^(?P<note><!-- not run: .* -->\n)?```(?P<language>.*)\n(?P<text>(?:.*\n)*?)```$', re.MULTILINE
 )
-# The first line of a file that a reader is to save says its name.
-_FILE_NAME = re.compile(r'# (?P<name>[\w.-]+\.py)\n')
 
 
 class Block(NamedTuple):
     """A fenced block.
 
     Attributes:
-        page: Of the page, relative to the source tree.
-        section: Second-level heading above it.
-        line: Of its first line.
-        note: What an HTML comment just above says about it, if there is one.
-        language: As written behind the fence.
-        text: Without the fences.
+        page: Path of the page, relative to the source tree.
+        section: Second-level heading above the block.
+        language: What is written behind the fence.
+        text: Text of the block without the fences.
     """
 
     page: str
     section: str
-    line: int
-    note: Optional[str]
     language: str
     text: str
 
     @property
     def file_name(self) -> Optional[str]:
-        """Of a block that is a whole file."""
-        match = _FILE_NAME.match(self.text) if self.language == 'python' else None
-        return match and match['name']
-
-    @property
-    def is_config(self) -> bool:
-        return self.file_name is not None and bool(re.search(r'^_base_ = ', self.text, re.M))
-
-    def __str__(self) -> str:
-        return f'{self.page}:{self.line}'
+        """Name of the file in the first line of blocks that are whole files."""
+        match = re.match(r'# ([\w.-]+\.py)\n', self.text)
+        return match and match[1]
 
 
 def blocks_of(page: Path) -> list[Block]:
-    text = page.read_text()
+    """All blocks of a page, except those with ``<!-- not run: reason -->`` above."""
+    text, name = page.read_text(), str(page.relative_to(ROOT))
     blocks = []
     for match in _BLOCK.finditer(text):
-        before = text[: match.start('text')]
-        headings = re.findall(r'^## (.*)$', _BLOCK.sub('', before), re.MULTILINE)
-        blocks.append(
-            Block(
-                str(page.relative_to(ROOT)),
-                headings[-1] if headings else '',
-                before.count('\n') + 1,
-                match['note'],
-                match['language'],
-                match['text'],
-            )
-        )
+        headings = re.findall(r'^## (.*)$', text[: match.start()], re.MULTILINE)
+        if match['note'] is None:
+            section = headings[-1] if headings else ''
+            blocks.append(Block(name, section, match['language'], match['text']))
     return blocks
 
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
-
-
-def prose_of(page: Path) -> str:
-    """A page without its blocks."""
-    return _BLOCK.sub('', page.read_text())
-
-
-def inline_codes(page: Path) -> list[str]:
-    """Code within the text of a page, each on one line."""
-    spans = re.findall(r'(?<!`)`([^`]+)`(?!`)', prose_of(page))
-    return [' '.join(span.split()) for span in spans]

@@ -18,7 +18,7 @@ def fixed_noise(like, *_, **__):
 
 
 def test_naive_distiller_computes_the_same(toy_config, images, monkeypatch):
-    monkeypatch.setattr('mmdiffkd.diffusion.head._normal_like', fixed_noise)
+    monkeypatch.setattr('mmdiffkd.diffusion.head.normal_like', fixed_noise)
     monkeypatch.setattr(torch, 'randn_like', fixed_noise)
     torch.manual_seed(0)
     ours = MODELS.build(toy_config).double()
@@ -40,13 +40,6 @@ def test_naive_distiller_computes_the_same(toy_config, images, monkeypatch):
             # The naive schedule is that of diffusers, in float32.
             assert (value - theirs[name]).abs().max() <= 1e-5 * scale, name
     assert 'loss' in naive.teacher.model.modes and 'loss' not in ours.teacher.model.modes
-
-
-def test_naive_distiller_refuses_teacher_inputs(toy_distiller, images):
-    from naive_distiller import NaiveTeacher
-
-    with pytest.raises(NotImplementedError, match='teacher_inputs'):
-        NaiveTeacher(toy_distiller.teacher).features(images, replacements={'some': 'path'})
 
 
 @pytest.fixture(scope='module')
@@ -78,23 +71,6 @@ def test_step_cost_counts(measured):
     assert lean['bytes of gradients'] == ours['bytes of gradients'] > student['bytes of gradients']
 
 
-def test_step_cost_times_every_part(measured):
-    for name, figures in list(measured['contenders'].items())[1:]:
-        parts = {part: figures[f'ms {part}'] for part in ('teacher', 'heads forward', 'rest')}
-        assert parts['teacher'] > 0 and parts['heads forward'] > 0, name
-        assert parts['rest'] < figures['ms per step'], name
-
-
-def test_step_cost_report_and_json(measured):
-    import step_cost
-
-    text = step_cost.report(json.loads(json.dumps(measured)))
-    assert 'diffkd_retinanet_mini-coco, pairs' in text and 'images 2x3x96x96' in text
-    for heading in ('student alone', 'naive distiller', 'distiller', 'head.checkpoint=True'):
-        assert heading in text
-    assert text.count('overhead / naive') == 3
-
-
 def test_step_cost_from_the_command_line(run, tmp_path):
     pytest.importorskip('mmdet')
     out = tmp_path / 'cost.json'
@@ -105,8 +81,6 @@ def test_step_cost_from_the_command_line(run, tmp_path):
     )  # fmt: skip
     assert 'images 3x3x64x64, bfloat16 autocast' in text
     assert list(json.loads(out.read_text())['contenders'])[-1] == 'teacher.fold_bn=False'
-    assert 'has fpn' in run(*command, '--pairs', 'nothing', expect=1)
-    assert 'teacher.NAME' in run(*command, '--switches', 'fold_bn=False', expect=1)
 
 
 def test_head_cost_from_the_command_line(run, tmp_path):

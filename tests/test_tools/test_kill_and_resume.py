@@ -2,7 +2,10 @@
 
 import re
 
+import pytest
 
+
+@pytest.mark.slow
 def test_killed_run_ends_as_the_unbroken_one(run, tmp_path):
     output = run(
         'benchmarks/experiments/kill_and_resume.py', '--kills', 1, '--by', 'epochs',

@@ -2,10 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
 
-from mmdiffkd.visualization import LogError, read_run
+from mmdiffkd.errors import ConfigError
+from mmdiffkd.visualization import read_run
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def training(iteration, loss, **more):
 
 
 def course(series):
-    return list(zip(series.iterations.tolist(), series.values.tolist()))
+    return list(zip(*(array.tolist() for array in series)))
 
 
 def test_training_and_validation(write):
@@ -48,24 +48,12 @@ def test_training_and_validation(write):
     assert course(run.validation['mAP']) == [(10, 0.1), (20, 0.3)]
 
 
-def test_names_with_hierarchy(write):
-    entries = {'train/loss': 1.0, 'iter': 10}, {'val/coco/mAP': 0.5, 'step': 1}
-    run = read_run(write('1', *entries))
-    assert set(run.training) == {'loss'} and set(run.validation) == {'coco/mAP'}
-
-
 def test_resumed_parts_are_joined(write):
     """The second goes on from iteration 20, so what the first did after it does not count."""
     write('1', training(10, 5.0), training(20, 4.0), {'mAP': 0.1}, training(30, 9.0), {'mAP': 0.9})
     run = read_run(write('2', training(30, 3.0), training(40, 2.0), {'mAP': 0.2}))
     assert course(run.training['loss']) == [(10, 5.0), (20, 4.0), (30, 3.0), (40, 2.0)]
     assert course(run.validation['mAP']) == [(20, 0.1), (40, 0.2)]
-
-
-def test_run_that_was_started_again(write):
-    write('1', training(10, 5.0), training(20, 4.0))
-    run = read_run(write('2', training(10, 3.0)))
-    assert course(run.training['loss']) == [(10, 3.0)]
 
 
 def test_part_alone(write):
@@ -75,32 +63,16 @@ def test_part_alone(write):
     assert run.name == '1' and course(run.training['loss']) == [(10, 5.0)]
 
 
-def test_tests_in_the_same_folder_do_not_matter(write):
-    write('1', training(10, 5.0))
+def test_a_test_and_an_unfinished_line_do_not_matter(write):
+    work_dir = write('1', training(10, 5.0))
+    with open(work_dir / '1/vis_data/scalars.json', 'a') as file:
+        file.write('{"loss": 4.0, "it')
     run = read_run(write('2', {'mAP': 0.7, 'step': 0}))
     assert course(run.training['loss']) == [(10, 5.0)] and run.validation == {}
 
 
-def test_line_that_is_being_written(write, tmp_path):
-    work_dir = write('1', training(10, 5.0))
-    with open(work_dir / '1/vis_data/scalars.json', 'a') as file:
-        file.write('{"loss": 4.0, "it')
-    assert course(read_run(work_dir).training['loss']) == [(10, 5.0)]
-
-
-def test_values_that_are_not_finite(write):
-    run = read_run(write('1', training(10, float('nan'))))
-    assert np.isnan(run.training['loss'].values).all()
-
-
 def test_errors(write, tmp_path):
-    with pytest.raises(LogError, match='nowhere: no such folder'):
+    with pytest.raises(ConfigError, match='nowhere: no entry of a training in'):
         read_run(tmp_path / 'nowhere')
-    with pytest.raises(LogError, match='no log in it; a work directory has <time>/vis_data'):
-        read_run(tmp_path)
-    with pytest.raises(LogError, match='no entry of a training yet'):
+    with pytest.raises(ConfigError, match='no entry of a training in'):
         read_run(write('1', {'mAP': 0.7}))
-    broken = write('2', training(10, 1.0)) / '2/vis_data/scalars.json'
-    broken.write_text('{}\nloss: 3\n')
-    with pytest.raises(LogError, match='scalars.json, line 2: not JSON'):
-        read_run(broken.parents[1])

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Does denoising work? Draw what a trained noise predictor makes of noisy teacher features.
+"""Draw how well a trained noise predictor denoises the features of the teacher.
 
-The teacher's features of some training images get noise of growing strength, and are denoised in
-DDIM steps as the student's are. The figure has the error before and after over the noise level, for
-every level of a pair, and pictures of the first.
+The teacher's features of one training batch get noise of growing strength and are denoised with
+DDIM, as those of the student are in training. The figure shows the errors before and after
+denoising over the noise level for every level of a pair, and pictures of the first level.
 
 Example:
     python tools/analysis/noise_sweep.py CONFIG work_dirs/my_run/epoch_12.pth --out sweep.png
@@ -39,7 +39,7 @@ with one_line_errors('--debug' in sys.argv):
     from mmdiffkd.diffusion import DiffKDHead, HeadOutput
     from mmdiffkd.models import DiffKDDistiller, DistillPair
     from mmdiffkd.models.configs import load_config
-    from mmdiffkd.visualization import noise_sweep_figure, save, sweep_noise
+    from mmdiffkd.visualization import noise_sweep_figure, sweep_noise
 
 NUM_LEVELS = 20
 
@@ -48,13 +48,13 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='of the distillation')
-    parser.add_argument('checkpoint', help='written while distilling')
+    parser.add_argument('config', help='config of the distillation')
+    parser.add_argument('checkpoint', help='checkpoint of the distillation')
     parser.add_argument(
         '--out', type=Path, default=Path('noise_sweep.png'), help='image (default: %(default)s)'
     )
     parser.add_argument('--pair', help='name of the pair (default: the first that denoises)')
-    parser.add_argument('--seed', type=int, default=0, help='of images and noise')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the batch and of the noise')
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
     )
@@ -124,7 +124,9 @@ def draw(args: argparse.Namespace) -> None:
         timesteps = np.linspace(0, len(head.signal_scale) - 1, NUM_LEVELS).round().astype(int)
         sweeps.append(sweep_noise(head, target, timesteps.tolist()))
     title = f"Pair {pair.name}: the teacher's features, noisy and denoised"
-    print(f'{save(noise_sweep_figure(title, sweeps), args.out)}: pair {pair.name}')
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    noise_sweep_figure(title, sweeps).savefig(args.out)
+    print(f'{args.out}: pair {pair.name}')
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Draw the course of one or several runs: losses, gamma, distances, validation metrics.
+"""Draw the losses, gamma, distances and validation metrics of one or several runs.
 
-Everything comes from the logs in the work directories, also while a run is going on; the parts of
-a resumed run are joined. Curves of gamma and of the distances for every level of a pair need
+The figures come from the logs in the work directories; the run may still be going on, and the parts
+of a resumed run are joined. Curves per level of a pair need
 custom_hooks=[dict(type='mmdiffkd.TelemetryHook')] in the config.
 
 Examples:
@@ -20,7 +20,7 @@ from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 # A library that is missing is one line, too.
 with one_line_errors('--debug' in sys.argv):
-    from mmdiffkd.visualization import curves_figure, read_run, save
+    from mmdiffkd.visualization import curves_figure, read_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +42,9 @@ def main() -> None:
         runs = [read_run(work_dir) for work_dir in args.work_dirs]
         if len({run.name for run in runs}) < len(runs):
             runs = [run._replace(name=str(path)) for run, path in zip(runs, args.work_dirs)]
-        save(curves_figure(runs), out)
+        figure = curves_figure(runs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out)
     print(f'{out}: {", ".join(run.name for run in runs)}')
 
 

@@ -6,7 +6,6 @@ from mmdiffkd.diffusion.ddim import (
     add_noise,
     ddim_denoise,
     ddim_steps,
-    ddim_steps_at,
     linear_alphas_cumprod,
     sampling_timesteps,
 )
@@ -26,7 +25,6 @@ __all__ = [
     'add_noise',
     'ddim_denoise',
     'ddim_steps',
-    'ddim_steps_at',
     'linear_alphas_cumprod',
     'sampling_timesteps',
 ]

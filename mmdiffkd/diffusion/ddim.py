@@ -1,8 +1,5 @@
 """Noise schedule and DDIM sampling as pure functions.
 
-Everything that depends on the schedule alone is computed once, in float64, when a head is
-built; a sampling step is then two multiply-adds with Python floats.
-
 Symbols follow DDPM (Ho et al., 2020) and DDIM (Song et al., 2021): ``t`` is an integer timestep
 in ``0..T-1`` that grows with the noise, ``alphas_cumprod[t]`` is the share of signal power left
 at ``t``, and ``x_t = sqrt(alphas_cumprod[t]) * x_0 + sqrt(1 - alphas_cumprod[t]) * noise``.
@@ -18,7 +15,7 @@ class DDIMStep(NamedTuple):
     """One deterministic denoising step, ``x <- x_scale * x + noise_scale * noise_predicted``.
 
     Attributes:
-        timestep: The integer timestep ``t`` that the noise predictor is asked about.
+        timestep: Integer timestep ``t`` that the noise predictor is asked about.
         x_scale: Factor of the current sample.
         noise_scale: Factor of the predicted noise.
     """
@@ -31,22 +28,19 @@ class DDIMStep(NamedTuple):
 def linear_alphas_cumprod(
     num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
 ) -> Tensor:
-    """Cumulative signal power of the linear-beta schedule (DDPM, section 4).
+    """Cumulative signal power of the linear-beta schedule (DDPM, section 4), (T,), float64.
 
     Args:
         num_train_timesteps: Length T of the diffusion chain.
         beta_start: Noise variance added at ``t = 0``.
         beta_end: Noise variance added at ``t = T - 1``.
-
-    Returns:
-        ``prod(1 - beta)`` up to and including each timestep, shape (T,), float64.
     """
     betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
     return torch.cumprod(1.0 - betas, dim=0)
 
 
 def sampling_timesteps(num_train_timesteps: int, num_steps: int) -> List[int]:
-    """Timesteps visited when denoising from the middle of the chain down to 0.
+    """The K descending timesteps of denoising: T=1000, K=5 gives [400, 300, 200, 100, 0].
 
     The chain is cut into ``2 * num_steps`` strides and only its cleaner half is walked, because a
     student's feature is noisy but never pure noise (reference implementation of DiffKD).
@@ -54,12 +48,6 @@ def sampling_timesteps(num_train_timesteps: int, num_steps: int) -> List[int]:
     Args:
         num_train_timesteps: Length T of the chain.
         num_steps: Number K of denoising steps, at least 1 and at most T / 2.
-
-    Returns:
-        K descending timesteps that end in 0: T=1000, K=5 gives [400, 300, 200, 100, 0].
-
-    Raises:
-        ValueError: If K steps do not fit in half of the chain.
     """
     if not 1 <= num_steps <= num_train_timesteps // 2:
         raise ValueError(
@@ -70,20 +58,7 @@ def sampling_timesteps(num_train_timesteps: int, num_steps: int) -> List[int]:
     return [stride * index for index in reversed(range(num_steps))]
 
 
-def ddim_steps(alphas_cumprod: Tensor, num_steps: int) -> List[DDIMStep]:
-    """Coefficients of DDIM (eta = 0) for K steps from the middle of the chain.
-
-    Args:
-        alphas_cumprod: Shape (T,), float64.
-        num_steps: Number K of steps.
-
-    Returns:
-        The K steps, noisiest first.
-    """
-    return ddim_steps_at(alphas_cumprod, sampling_timesteps(len(alphas_cumprod), num_steps))
-
-
-def ddim_steps_at(alphas_cumprod: Tensor, timesteps: Sequence[int]) -> List[DDIMStep]:
+def ddim_steps(alphas_cumprod: Tensor, timesteps: Sequence[int]) -> List[DDIMStep]:
     """Coefficients of DDIM (eta = 0) for each sampling step.
 
     Equation 12 of DDIM with the predicted ``x_0`` substituted is linear in the sample and the
@@ -94,32 +69,26 @@ def ddim_steps_at(alphas_cumprod: Tensor, timesteps: Sequence[int]) -> List[DDIM
         noise_scale = sqrt(1 - p) - sqrt(p * (1 - a) / a)
 
     Args:
-        alphas_cumprod: Shape (T,), float64.
-        timesteps: Where the noise predictor is asked, descending.
-
-    Returns:
-        One step per timestep.
+        alphas_cumprod: Signal power at each timestep, (T,), float64.
+        timesteps: Descending timesteps at which the noise predictor is asked.
     """
     levels = [float(alphas_cumprod[t]) for t in timesteps]
-    steps = []
-    for t, a, p in zip(timesteps, levels, [*levels[1:], 1.0]):
-        steps.append(DDIMStep(t, (p / a) ** 0.5, (1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5))
-    return steps
+    return [
+        DDIMStep(t, (p / a) ** 0.5, (1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5)
+        for t, a, p in zip(timesteps, levels, [*levels[1:], 1.0])
+    ]
 
 
 def ddim_denoise(
     noise_predictor: Callable[[Tensor, int], Tensor], x: Tensor, steps: Sequence[DDIMStep]
 ) -> Tensor:
-    """Denoise ``x`` with all ``steps``. Gradients flow through every one of them.
+    """Denoise ``x`` with all ``steps``; gradients flow through every one of them.
 
     Args:
-        noise_predictor: ``(x, t) -> noise``, both of shape (N, D, H, W), ``t`` an integer.
-        x: The noisy sample at ``steps[0].timestep``, (N, D, H, W). It keeps its own precision,
-            whatever that of the predictor's output under autocast.
-        steps: What :func:`ddim_steps` returns.
-
-    Returns:
-        The denoised sample, shape and dtype of ``x``.
+        noise_predictor: Function ``(x, t) -> noise`` of (N, D, H, W) and an integer timestep.
+        x: Noisy sample at the first timestep, (N, D, H, W). It keeps its own precision, whatever
+            that of the predictor's output under autocast.
+        steps: Steps of :func:`ddim_steps`.
     """
     for step in steps:
         noise = noise_predictor(x, step.timestep)
@@ -131,13 +100,10 @@ def add_noise(clean: Tensor, noise: Tensor, signal_scale: Tensor, noise_scale: T
     """Diffuse ``clean`` to the noise level of each image (DDPM, equation 4).
 
     Args:
-        clean: (N, D, H, W).
-        noise: Standard normal, same shape.
-        signal_scale: ``sqrt(alphas_cumprod[t])`` of each image, shape (N,).
-        noise_scale: ``sqrt(1 - alphas_cumprod[t])`` of each image, shape (N,).
-
-    Returns:
-        ``signal_scale * clean + noise_scale * noise``, same shape.
+        clean: Clean features, (N, D, H, W).
+        noise: Standard normal noise of the same shape.
+        signal_scale: ``sqrt(alphas_cumprod[t])`` of each image, (N,).
+        noise_scale: ``sqrt(1 - alphas_cumprod[t])`` of each image, (N,).
     """
     per_image = (-1, *([1] * (clean.ndim - 1)))
     signal = signal_scale.reshape(per_image) * clean

@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.diffusion.autoencoder import LinearAutoencoder
-from mmdiffkd.diffusion.ddim import add_noise, ddim_denoise, ddim_steps, linear_alphas_cumprod
+from mmdiffkd.diffusion.ddim import (
+    add_noise,
+    ddim_denoise,
+    ddim_steps,
+    linear_alphas_cumprod,
+    sampling_timesteps,
+)
 from mmdiffkd.diffusion.denoiser import Denoiser
 from mmdiffkd.diffusion.layers import conv_bn
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
@@ -89,13 +95,12 @@ class DiffKDHead(nn.Module):
         if kernel_size not in (1, 3):
             raise ValueError(f'kernel_size must be 3 (maps) or 1 (vectors), got {kernel_size!r}')
         width = teacher_channels if ae_channels is None else ae_channels
-        check_positive(
-            ae_channels=width,
-            num_train_timesteps=num_train_timesteps,
-            reduction=reduction,
-            adapter_reduction=adapter_reduction,
+        check(0, float, diffusion_weight=diffusion_weight, ae_weight=ae_weight)
+        counts = dict(
+            ae_channels=width, num_steps=num_steps, num_train_timesteps=num_train_timesteps
         )
-        check_weights(diffusion_weight=diffusion_weight, ae_weight=ae_weight)
+        check(1, int, ae_channels=width, reduction=reduction, **counts)
+        check(1, int, adapter_reduction=adapter_reduction)
         self.diffusion_weight, self.ae_weight = diffusion_weight, ae_weight
         self.checkpoint = checkpoint
 
@@ -112,7 +117,7 @@ class DiffKDHead(nn.Module):
             nn.SyncBatchNorm.convert_sync_batchnorm(self)
 
         alphas_cumprod = linear_alphas_cumprod(num_train_timesteps)
-        self.steps = ddim_steps(alphas_cumprod, num_steps)
+        self.steps = ddim_steps(alphas_cumprod, sampling_timesteps(num_train_timesteps, num_steps))
         # The square roots are taken before rounding to float32: 1 - alphas_cumprod is 1e-4 at
         # t = 0 and would lose four digits. The tables follow from the arguments, so they stay out
         # of the state dict.
@@ -232,15 +237,9 @@ def normal_like(x: Tensor, generator: Optional[torch.Generator]) -> Tensor:
     return torch.empty_like(x).normal_(generator=generator)
 
 
-def check_positive(**values: int) -> None:
-    """Raise :class:`ValueError` for a value below 1."""
+def check(minimum: float, kind: type, **values: float) -> None:
+    """Raise :class:`ValueError` unless values are finite numbers of a kind, from a minimum on."""
     for name, value in values.items():
-        if value < 1:
-            raise ValueError(f'{name} must be a positive integer, got {value!r}')
-
-
-def check_weights(**values: float) -> None:
-    """Raise :class:`ValueError` for a weight that is negative or not finite."""
-    for name, value in values.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f'{name} must be a finite number from 0, got {value!r}')
+        if not isinstance(value, (int, kind)) or not minimum <= value < math.inf:
+            text = 'a finite number' if kind is float else 'an integer'
+            raise ValueError(f'{name} must be {text} from {minimum}, got {value!r}')

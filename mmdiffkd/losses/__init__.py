@@ -1,9 +1,8 @@
 """Distances between refined student features and their targets."""
 
-from mmdiffkd.losses.base import WeightedDistance
 from mmdiffkd.losses.dist import DISTLoss, dist
 from mmdiffkd.losses.kl_div import KLDivLoss, sigmoid_kl, softmax_kl
-from mmdiffkd.losses.regression import L1Loss, MSELoss, SmoothL1Loss
+from mmdiffkd.losses.regression import L1Loss, MSELoss, SmoothL1Loss, WeightedDistance
 
 __all__ = [
     'DISTLoss',

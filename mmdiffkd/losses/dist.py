@@ -1,12 +1,10 @@
 """DIST: match relations between classes and between samples instead of values."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdiffkd.losses.base import WeightedDistance
+from mmdiffkd.losses.regression import WeightedDistance
 
 
 def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
@@ -71,10 +69,8 @@ class DISTLoss(WeightedDistance):
     def __init__(
         self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0
     ) -> None:
-        super().__init__(loss_weight)
-        if not 0 < tau < math.inf:
-            raise ValueError(f'tau must be a finite number above 0, got {tau!r}')
-        self.beta, self.gamma, self.tau = beta, gamma, tau
+        super().__init__(loss_weight, tau=tau)
+        self.beta, self.gamma = beta, gamma
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         return dist(refined, target, self.beta, self.gamma, self.tau)

@@ -1,12 +1,10 @@
 """Kullback-Leibler divergence between the class scores of teacher and student."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdiffkd.losses.base import WeightedDistance
+from mmdiffkd.losses.regression import WeightedDistance
 
 
 def softmax_kl(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
@@ -60,10 +58,7 @@ class KLDivLoss(WeightedDistance):
     def __init__(
         self, tau: float = 1.0, use_sigmoid: bool = False, loss_weight: float = 1.0
     ) -> None:
-        super().__init__(loss_weight)
-        if not 0 < tau < math.inf:
-            raise ValueError(f'tau must be a finite number above 0, got {tau!r}')
-        self.tau = tau
+        super().__init__(loss_weight, tau=tau)
         self.divergence = sigmoid_kl if use_sigmoid else softmax_kl
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:

@@ -1,11 +1,50 @@
-"""Element-wise distances, mean over all elements."""
+"""Distances between refined and target features, and the element-wise ones."""
 
 import math
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from mmdiffkd.losses.base import WeightedDistance
+from mmdiffkd.diffusion.precision import at_least_float32
+
+
+class WeightedDistance(nn.Module):
+    """A distance between refined and target features, times a weight.
+
+    Subclasses define :meth:`distance`. It is computed in float32 also under autocast.
+
+    Args:
+        loss_weight: Factor of the distance (lambda 3 of DiffKD), from 0.
+        **positive: Arguments of a subclass that have to be finite and above 0; they become
+            attributes.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(self, loss_weight: float = 1.0, **positive: float) -> None:
+        super().__init__()
+        if not 0 <= loss_weight < math.inf:
+            raise ValueError(f'loss_weight must be a finite number from 0, got {loss_weight!r}')
+        self.loss_weight = loss_weight
+        for name, value in positive.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f'{name} must be a finite number above 0, got {value!r}')
+            setattr(self, name, value)
+
+    def forward(self, refined: Tensor, target: Tensor) -> Tensor:
+        """Weighted distance, a scalar.
+
+        Args:
+            refined: Student side, (N, C, H, W) or (N, C).
+            target: Teacher side, same shape; no gradient flows into it.
+        """
+        distance = self.distance(at_least_float32(refined), at_least_float32(target).detach())
+        return self.loss_weight * distance
+
+    def distance(self, refined: Tensor, target: Tensor) -> Tensor:
+        """The distance without the weight, a scalar; the tensors are float32 or float64."""
+        raise NotImplementedError
 
 
 class MSELoss(WeightedDistance):
@@ -26,17 +65,12 @@ class SmoothL1Loss(WeightedDistance):
     """Huber-like error: quadratic below ``beta``, linear above, divided by ``beta``.
 
     Args:
-        beta: Where the two parts meet, above 0.
+        beta: Difference at which the two parts meet, above 0.
         loss_weight: Factor of the distance.
     """
 
     def __init__(self, beta: float = 1.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight)
-        if not 0 < beta < math.inf:
-            raise ValueError(
-                f'beta must be a finite number above 0, got {beta!r}; for beta = 0 use L1Loss'
-            )
-        self.beta = beta
+        super().__init__(loss_weight, beta=beta)
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         return F.smooth_l1_loss(refined, target, beta=self.beta)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from torch import Tensor
 
-from mmdiffkd.diffusion import DiffKDHead, add_noise, ddim_denoise, ddim_steps_at
+from mmdiffkd.diffusion import DiffKDHead, add_noise, ddim_denoise, ddim_steps
 from mmdiffkd.diffusion import linear_alphas_cumprod as alphas_cumprod
 from mmdiffkd.visualization.canvas import GREY, colouring, new_figure, ordered_colours, tidy
 from mmdiffkd.visualization.features import draw_bars, shown_channels
@@ -63,7 +63,7 @@ def sweep_noise(head: DiffKDHead, target: Tensor, timesteps: Sequence[int]) -> N
     for timestep in timesteps:
         level = torch.full((len(target),), timestep, device=target.device)
         noisy.append(add_noise(target, noise, head.signal_scale[level], head.noise_scale[level]))
-        steps = ddim_steps_at(alphas_cumprod(num_timesteps), range(timestep, -1, -stride))
+        steps = ddim_steps(alphas_cumprod(num_timesteps), range(timestep, -1, -stride))
         denoised.append(ddim_denoise(denoiser, noisy[-1], steps))
         errors.append(F.mse_loss(denoiser(noisy[-1], timestep), noise))
     tensors = (target, *map(torch.stack, (noisy, denoised, errors)))

@@ -96,11 +96,8 @@ class DiffKDHead(nn.Module):
             raise ValueError(f'kernel_size must be 3 (maps) or 1 (vectors), got {kernel_size!r}')
         width = teacher_channels if ae_channels is None else ae_channels
         check(0, float, diffusion_weight=diffusion_weight, ae_weight=ae_weight)
-        counts = dict(
-            ae_channels=width, num_steps=num_steps, num_train_timesteps=num_train_timesteps
-        )
-        check(1, int, ae_channels=width, reduction=reduction, **counts)
-        check(1, int, adapter_reduction=adapter_reduction)
+        check(1, int, ae_channels=width, num_train_timesteps=num_train_timesteps)
+        check(1, int, num_steps=num_steps, reduction=reduction, adapter_reduction=adapter_reduction)
         self.diffusion_weight, self.ae_weight = diffusion_weight, ae_weight
         self.checkpoint = checkpoint
 

@@ -26,12 +26,7 @@ from mmdiffkd.models.teacher_speed import Features
 
 
 def check_student(student: nn.Module, pairs: Dict[str, Dict]) -> None:
-    """Raise :class:`ConfigError` if names of the student are those of its distiller.
-
-    Args:
-        student: Student model, which may be a distiller as well.
-        pairs: Configs of the pairs by name.
-    """
+    """Raise :class:`ConfigError` if names of the student are those of its distiller or pairs."""
     inner = {module.name for module in student.modules() if isinstance(module, DistillPair)}
     for name in inner & {*pairs}:
         raise ConfigError(
@@ -120,11 +115,7 @@ def optimize_teacher(
 ) -> None:
     """Make the teacher cheap; random images show that its features stay the same.
 
-    Args:
-        pairs: The pairs that need features.
-        teacher: The teacher.
-        shape: Channels, height and width of an image that both models take.
-        features: Path -> captured tensors of the student for one such image.
+    ``features`` are the student's, by path, of one image of that shape.
     """
     # Two small images are faster, but what the student's modules got belongs to its own image.
     fed = any(pair.replaced for pair in pairs)

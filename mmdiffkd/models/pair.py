@@ -103,11 +103,7 @@ class DistillPair(nn.Module):
         return any(takes_context(type(module)) for module in (*self.heads, self.loss))
 
     def register_output_hook(self, hook: Callable[[Sequence[HeadOutput]], None]) -> RemovableHandle:
-        """Have ``hook`` called at the end of every forward with what was compared.
-
-        Args:
-            hook: Function of a list with one detached :class:`HeadOutput` per map, whose tensors
-                it must not change.
+        """Have ``hook`` called at the end of every forward with the detached outputs of all maps.
 
         Returns:
             A handle whose ``remove()``, or the end of a ``with`` block, takes the hook away.
@@ -119,15 +115,9 @@ class DistillPair(nn.Module):
     def maps(
         self, features: Mapping[str, Sequence[Tensor]], target: Sequence[Tensor], inputs: Tensor
     ) -> Tuple[List[Tensor], List[Tensor]]:
-        """The captured features of student and teacher as maps (N, C, H, W) that correspond.
+        """The captured features of student and teacher as maps (N, C, H, W) with as many rows.
 
-        Args:
-            features: Path -> captured tensors of the student.
-            target: Captured tensors of the teacher.
-            inputs: Images, (N, C, H, W).
-
-        Raises:
-            ConfigError: If the rows of student and teacher cannot belong together.
+        The arguments are those of :meth:`forward`.
         """
         sides = [
             maps_of(tensors, tuple(inputs.shape[-2:]), self.layouts.get(role, ()))
@@ -145,14 +135,11 @@ class DistillPair(nn.Module):
         return sides[0], sides[1]
 
     def takes_part(self, features: Mapping[str, Sequence[Tensor]]) -> bool:
-        """Whether the pair has something to compare in this step.
+        """Whether the captured tensors of the student, by path, have something to compare.
 
         An image without an object may give a module nothing to run on. Batch norms that use the
         statistics of all processes wait for each other, so a pair that has them and nothing to
         compare in one process rests in all.
-
-        Args:
-            features: Path -> captured tensors of the student.
         """
         idle = [path for path in self.student_paths if not features[path]]
         if idle:
@@ -239,13 +226,10 @@ class DistillPair(nn.Module):
         return {**entries, **means}
 
     def idle(self, *features: Tensor) -> Dict[str, Tensor]:
-        """What the pair adds while it is not active or has nothing to compare: a loss of zero.
+        """A loss of zero, for a pair that is not active or has nothing to compare.
 
-        Its parameters are part of the graph, because DDP waits for every parameter, but get no
-        gradient.
-
-        Args:
-            *features: Features of the student without rows, or any tensor on the right device.
+        Its parameters are part of the graph, because DDP waits for all of them, but get no
+        gradient. The features are without rows, or any tensor on the right device.
         """
         zero = ReachedWithoutGradient.apply(self._zero(features[0], features), *self.parameters())
         return {f'loss_kd_{self.name}': zero}

@@ -18,17 +18,14 @@ OTHER_SIDES = (256, 448, 96)
 def find_layouts(
     pair: Any, role: str, model: nn.Module, shape: ImageShape, features: Sequence[Tensor]
 ) -> None:
-    """Find out how the tokens of a pair lie in an image, and keep it in ``pair.layouts``.
+    """Find out how the tokens of a :class:`DistillPair` lie in an image: ``pair.layouts[role]``.
 
     Args:
-        pair: The :class:`DistillPair`.
+        pair: The pair.
         role: ``'student'`` or ``'teacher'``.
         model: Model of that role.
         shape: Channels, height and width of an image.
-        features: What the path of the pair yields for that image.
-
-    Raises:
-        ConfigError: If tokens are no map of the image's patches.
+        features: Features that the path of the pair yields for that image.
     """
     if all(feature.ndim != 3 for feature in features):
         return
@@ -63,10 +60,7 @@ def check_levels(
         pair: The :class:`DistillPair`.
         maps: Maps of the student and maps of the teacher, each (N, C, H, W).
         side: Height of the image in pixels.
-        calls: Number of times that the module of the student and that of the teacher ran.
-
-    Raises:
-        ConfigError: If the numbers of maps differ, or other levels have equal strides.
+        calls: Numbers of calls of the student's and of the teacher's module.
     """
     paths, numbers = (pair.student_path, pair.teacher_path), [len(part) for part in maps]
     octaves = octaves_of_both(*([tuple(m.shape[1:]) for m in part] for part in maps), side)
@@ -115,11 +109,7 @@ def check_teaches(
 ) -> None:
     """Run a pair once on features of a blank image, and warn if the student learns nothing from it.
 
-    Args:
-        pair: The :class:`DistillPair`.
-        features: Path -> captured tensors of the student.
-        target: Captured tensors of the teacher.
-        inputs: The image, (1, C, H, W).
+    The arguments are those of :meth:`DistillPair.forward`.
     """
     ours = features[pair.student_path]
     if pair.uses_context or not any(feature.numel() for feature in ours):

@@ -49,22 +49,17 @@ class FrozenTeacher:
         ignore_keys: Regular expressions for checkpoint keys that may not fit.
         trust_checkpoint: Whether the checkpoint may hold objects other than weights, whose code
             runs when it is read.
-        prefix: Beginning of the names of the teacher's weights in the checkpoint, if it holds
-            others as well; see :func:`mmdiffkd.checkpoints.weights.weights_of`.
-        classes: Names of the teacher's classes in the order of its scores. By default they are
-            those in the checkpoint, or else those of the data sets of ``config``.
+        prefix: Beginning of the names of the teacher's weights in a checkpoint with others.
+        classes: Names of the teacher's classes in the order of its scores; by default those in the
+            checkpoint, or else in the data sets of ``config``.
         fold_bn: Whether batch norms of backbone and neck become part of the convolutions before
-            them: fewer operations, the same features up to rounding. If the features of a random
-            image change, folding is taken back with a warning.
-        channels_last: Whether convolutions run on channels-last maps, which is faster on most
-            devices. Checked and taken back like ``fold_bn``.
+            them. If the features of a random image change, this is taken back with a warning.
+        channels_last: Whether convolutions run on channels-last maps; taken back likewise.
         precision: ``'bf16'`` or ``'fp16'`` computes in autocast, with the weights of convolutions
             and linear layers held in that type; ``'fp32'`` keeps float32 also in a run with
-            ``--amp``; None computes as the run does. Low precision halves the memory of those
-            weights and changes the features (bfloat16: by about 2 % of their largest element in a
-            RetinaNet). With a precision set, features come in the type of the images.
+            ``--amp``; None computes as the run does. Features come in the type of the images.
         compile: Whether the children of the model run through ``torch.compile``, except those with
-            a captured module inside. The first steps of every image size then take long.
+            a captured module. The first steps of every image size then take long.
         input: Pictures that the teacher was trained on, where its config does not say it:
             ``dict(mean=[...], std=[...], rgb=True)`` with one number per channel of pixels from 0
             to 255, or ``'student'`` for those of the student.
@@ -143,10 +138,7 @@ class FrozenTeacher:
         return tuple(self._classes or ()) or classes_of_config(self.config)
 
     def keep_weights(self, names: Iterable[str]) -> None:
-        """Keep the weights of the named modules as they are now in ``kept_weights``.
-
-        Nothing is copied: :meth:`optimize` makes new tensors of what it changes.
-        """
+        """Keep the weights of the named modules, which :meth:`optimize` may change, as they are."""
         self.kept_weights = {name: self.model.get_submodule(name).state_dict() for name in names}
 
     @torch.no_grad()
@@ -165,9 +157,8 @@ class FrozenTeacher:
         Args:
             inputs: Images prepared for the student, (N, C, H, W).
             data_samples: Data samples of the student.
-            pairs: The pairs; without any the teacher does not run.
-            student_features: Path -> captured tensors of the student, for pairs that run modules of
-                the teacher on inputs of the student.
+            pairs: Pairs that need features; without any the teacher does not run.
+            student_features: Path -> captured tensors of the student.
 
         Returns:
             Name of the pair -> captured tensors, without gradient.
@@ -198,15 +189,7 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: Any = None) -> List:
-        """The teacher's own predictions, computed as its features are.
-
-        Args:
-            inputs: Images prepared for the student, (N, C, H, W).
-            data_samples: Data samples of the student.
-
-        Returns:
-            The host's data samples.
-        """
+        """The teacher's predictions as data samples of the host, computed as its features are."""
         if is_plain(self.model):
             raise ConfigError(
                 f'teacher.config: {type(self.model).__name__} yields features and no predictions; '
@@ -273,12 +256,7 @@ class FrozenTeacher:
     def move_with(self, distiller: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
         """Apply a function that moves or casts tensors, if it is the owner that is moved.
 
-        A copy of the distiller, such as an average of its weights on the CPU, leaves the teacher
-        where it is.
-
-        Args:
-            distiller: Distiller that is moved.
-            function: Function that ``nn.Module._apply`` is called with.
+        A copy, such as an average of weights on the CPU, leaves the teacher where it is.
         """
         if self._owner() in (None, distiller):
             self._owner = weakref.ref(distiller)

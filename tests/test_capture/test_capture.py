@@ -272,6 +272,7 @@ def test_output_that_is_no_feature(model, x, path, message):
     assert wrapped(model) == []
 
 
+@pytest.mark.slow
 def test_compiled_once(model, x):
     """`compile=True` in a config compiles the step that captures; also parts, and early ends."""
     torch._dynamo.reset()

@@ -134,6 +134,7 @@ def test_no_synchronisation_on_a_gpu(checkpoint):
             torch.cuda.set_sync_debug_mode('default')
 
 
+@pytest.mark.slow
 def test_compiled_noise_predictor():
     """The same numbers, and the same code for every level and image size."""
     torch._dynamo.reset()

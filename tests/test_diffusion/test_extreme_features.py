@@ -75,12 +75,14 @@ def test_float32(name, size, kind):
     check(name, kind, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', FEATURES)
 @pytest.mark.parametrize(('name', 'size'), CASES[::2])
 def test_bfloat16(name, size, kind):
     check(name, kind, size, torch.bfloat16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', FEATURES)
 @pytest.mark.parametrize(('name', 'size'), CASES[::2])
 def test_float16(name, size, kind):

@@ -23,6 +23,7 @@ def classifier(backbone):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('scope', 'constructor', 'options'),
     [

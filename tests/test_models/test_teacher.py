@@ -338,6 +338,7 @@ class TestWrongWeights:
         self.refused(toy_teacher, 'must be a path', checkpoint=3)
 
 
+@pytest.mark.slow
 @pytest.mark.contract(2, 'teacher weights')
 def test_zoo_weights_of_the_shipped_configs(monkeypatch):
     """Each teacher of the configs has a published weight; what would be fetched is looked at."""

@@ -205,6 +205,7 @@ def test_relative_difference():
     assert math.isnan(relative_difference(dict(a=[x * math.nan]), dict(a=[x])))
 
 
+@pytest.mark.slow
 class TestCompile:
     def test_agrees(self, toy_teacher, images):
         """Sizes and the early end may vary."""
@@ -290,6 +291,7 @@ def remaining_norms(model):
     return sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('precision', [None, 'bf16'])
 @pytest.mark.parametrize('name', HOSTS)
 def test_hosts(name, precision):
@@ -310,6 +312,7 @@ PREDICTIONS = dict(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('precision', [None, 'bf16'])
 @pytest.mark.parametrize('name', PREDICTIONS)
 def test_predictions_of_hosts(name, precision):
@@ -334,6 +337,7 @@ def test_predictions_of_hosts(name, precision):
     assert 0 <= relative_difference(found, expected) < TOLERANCES[precision]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('precision', [None, 'bf16'])
 @pytest.mark.parametrize(
     'config',

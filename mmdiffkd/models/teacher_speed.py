@@ -5,7 +5,6 @@ import math
 from contextlib import nullcontext
 from typing import Any, Callable, ContextManager, Dict, Iterable, List, Optional, Set, Tuple
 
-import mmcv.cnn
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +13,12 @@ Features = Dict[str, List[Tensor]]
 PRECISIONS = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
 # Layers whose weights are cast once; autocast would cast them in each forward. Subclasses may do
-# other things with their weights.
+# other things with their weights, except those that mmcv has for empty inputs.
 _CAST_LAYERS = {
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
-    *(nn.ConvTranspose3d, mmcv.cnn.Linear, mmcv.cnn.Conv2d, mmcv.cnn.Conv3d),
-    *(mmcv.cnn.ConvTranspose2d, mmcv.cnn.ConvTranspose3d),
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
 }
+_MMCV_LAYERS = 'mmcv.cnn.bricks.wrappers'
 
 
 def fold_batch_norms(model: nn.Module) -> None:
@@ -27,9 +26,12 @@ def fold_batch_norms(model: nn.Module) -> None:
 
     Nearly all of the time goes there.
     """
+    # Not before it is needed: importing the package imports no library of the hosts.
+    from mmcv.cnn import fuse_conv_bn
+
     parts = [getattr(model, name) for name in ('backbone', 'neck') if hasattr(model, name)]
     for part in parts or [model]:
-        mmcv.cnn.fuse_conv_bn(part)
+        fuse_conv_bn(part)
     model.requires_grad_(False).eval()
 
 
@@ -74,7 +76,9 @@ class Precision:
         for module in model.modules():
             if hasattr(module, 'predict_by_feat'):
                 module.register_forward_hook(lambda _, args, output: map_tensors(to_float, output))
-            if type(module) in _CAST_LAYERS and module not in inside:
+            kind = type(module)
+            plain = kind in _CAST_LAYERS or kind.__module__ == _MMCV_LAYERS
+            if plain and module not in inside:
                 module.to(self.dtype)
 
     def autocast(self, device: torch.device) -> ContextManager:

@@ -94,4 +94,4 @@ def test_choice_of_the_main_process_is_everybody_s(tmp_path, monkeypatch):
     assert texts[0] == texts[1]
     path, seed, error = texts[0].split('\n')
     assert path == str(tmp_path / 'work_0' / 'epoch_1.pth') and seed == '10'
-    assert 'none of the 1 checkpoints' in error
+    assert 'none of 1 files can be used' in error

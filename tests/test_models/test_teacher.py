@@ -316,7 +316,7 @@ class TestWrongWeights:
     def test_no_checkpoint_at_all(self, toy_teacher, tmp_path):
         path = tmp_path / 'note.txt'
         path.write_text('hello')
-        self.refused(toy_teacher, 'cannot be read as weights', checkpoint=str(path))
+        self.refused(toy_teacher, 'cannot be read, ', checkpoint=str(path))
 
     def test_file_without_weights(self, toy_teacher, tmp_path):
         path = tmp_path / 'empty.pth'

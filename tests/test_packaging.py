@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import mmdiffkd.__main__ as command
-from mmdiffkd.testing import make_mini_coco
+from mmdiffkd.testing import make_mini_dataset
 
 from .test_docs.pages import BLOCKS
 from .test_tools.conftest import make_environment
@@ -62,7 +62,7 @@ def run(*words, cwd, path=(), expect=0):
 @pytest.fixture(scope='module')
 def coco(tmp_path_factory):
     folder = tmp_path_factory.mktemp('coco') / 'coco'
-    return make_mini_coco(folder, num_train=16, num_val=4, image_size=(96, 64))
+    return make_mini_dataset('coco', folder, num_train=16, num_val=4, image_size=(96, 64))
 
 
 def files_below(folder):

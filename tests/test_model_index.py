@@ -70,8 +70,3 @@ def test_facts(path):
     measured = re.search(r'^# Measured +([\d.]+)', header, re.MULTILINE)
     results = [float(value) for result in model.results or () for value in result.metrics.values()]
     assert results == ([float(measured[1])] if measured else [])
-
-
-def test_unknown_config_is_refused():
-    with pytest.raises(FileNotFoundError, match='no-such-config'):
-        get_config('mmdiffkd::diffkd/no-such-config.py')

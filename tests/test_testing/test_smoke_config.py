@@ -8,7 +8,6 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from mmdiffkd.errors import ConfigError
 from mmdiffkd.testing import make_smoke_config
 
 EPOCHS = dict(type='EpochBasedTrainLoop', max_epochs=300, val_interval=1)
@@ -53,11 +52,6 @@ def test_schedulers_end_where_the_whole_training_does(smoke_config, train_cfg, b
     assert cfg.train_cfg.get('max_epochs', cfg.train_cfg.get('max_iters')) <= 2
 
 
-def test_a_scheduler_without_unit_counts_epochs(smoke_config):
-    cfg = smoke_config(param_scheduler=dict(type='CosineAnnealingLR', begin=5))
-    assert cfg.param_scheduler.end == EPOCHS['max_epochs']
-
-
 @pytest.mark.parametrize('has_gpu', [False, True])
 def test_mixed_precision_needs_a_gpu(smoke_config, monkeypatch, has_gpu):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: has_gpu)
@@ -79,13 +73,6 @@ def test_distillation_starts_at_once(smoke_config):
     cfg = smoke_config(custom_hooks=[dict(type='EMAHook', begin_epoch=1), hook])
     del hook['begin'], hook['pairs']['logits']['begin']
     assert cfg.custom_hooks == [dict(type='EMAHook', begin_epoch=1), hook]
-
-
-def test_hooks_that_a_config_leaves_to_mmengine(smoke_config):
-    for given in (None, {}, dict(logger=dict(type='LoggerHook', interval=50))):
-        hooks = smoke_config(default_hooks=given, custom_hooks=None).default_hooks
-        assert hooks.logger.interval == hooks.checkpoint.interval == 1
-    assert smoke_config(default_hooks=dict(logger=None)).default_hooks.logger is None
 
 
 def test_a_loop_is_known_by_its_length(smoke_config):
@@ -136,12 +123,6 @@ def test_metrics_read_the_annotations_of_their_data_set(smoke_config):
     files = [metric.ann_file for metric in cfg.val_evaluator.metrics]
     assert len(set(files)) == 2 and all(Path(file).is_file() for file in files)
     assert len({Path(metric.ann_file) for metric in cfg.test_evaluator}) == 1
-
-
-@pytest.mark.parametrize('kind', ['CocoDatset', 'VOCDataset'])
-def test_a_data_set_that_has_no_miniature(smoke_config, kind):
-    with pytest.raises(ConfigError, match=f'no miniature of .{kind}.*mmdet.CocoDataset'):
-        smoke_config(default_scope='mmdet', train_dataloader=dict(dataset=dict(type=kind)))
 
 
 def test_classes_may_change_between_smoke_runs(smoke_config):

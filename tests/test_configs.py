@@ -1,7 +1,6 @@
 """What the shipped configs promise and a smoke run does not see."""
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +21,6 @@ CIFAR_CONFIGS = [path for path in CONFIGS if path.stem.endswith('_cifar100')]
 def config(name):
     pytest.importorskip('mmpretrain')
     return Config.fromfile(ROOT / 'diffkd' / f'{name}.py')
-
-
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_header(path):
-    header = path.read_text().partition('\n_base_')[0]
-    assert header.splitlines()[0].startswith('# ')
-    entries = re.findall(r'^# ([A-Z]\w+) +\S', header, re.MULTILINE)
-    for entry in ('Teacher', 'Student', 'Command', 'Batch', 'Published', 'Measured', 'Settings'):
-        assert entries.count(entry) == 1, entry
-    assert f'configs/diffkd/{path.name}' in header
-    assert re.search(r'\[(ref|det|dist|ours)\]', header)
 
 
 class Toy(BaseModel):
@@ -142,10 +130,10 @@ def test_cifar_teacher_is_what_its_config_leaves(path, tmp_path, monkeypatch):
     assert path.stem.startswith(name.replace('_cifar100', '_'))
 
 
-@pytest.mark.parametrize('name', ['swin-l_resnet50_imagenet', 'swin-l_swin-t_imagenet'])
-def test_mixed_batch_reaches_both_models(name):
+@pytest.mark.slow
+def test_mixed_batch_reaches_both_models():
     """Mixup and cutmix happen once, before student and teacher."""
-    cfg = config(name)
+    cfg = config('swin-l_resnet50_imagenet')
     from mmpretrain.structures import DataSample
 
     init_default_scope('mmpretrain')

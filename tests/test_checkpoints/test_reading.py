@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import CheckpointLoader
@@ -138,36 +137,14 @@ class PickledImages(FourImages):
     """A user's data, which are pickles of anything."""
 
     def __init__(self, path):
-        self.path = path
         torch.load(path, weights_only=False)
 
-    def __getitem__(self, index):
-        torch.load(self.path, weights_only=False)
-        return super().__getitem__(index)
 
-
-@pytest.mark.parametrize('num_workers', [0, 1])
-def test_data_of_the_user_are_read_as_the_user_reads_them(
-    num_workers, toy_config, evil, witness, tmp_path
-):
+def test_data_of_the_user_are_read_as_the_user_reads_them(toy_config, evil, witness, tmp_path):
     cfg = toy_run(toy_config, tmp_path / 'run')
-    cfg.train_dataloader.update(
-        dataset=dict(type='PickledImages', path=str(evil)), num_workers=num_workers
-    )
+    cfg.train_dataloader.dataset = dict(type='PickledImages', path=str(evil))
     train(cfg)
     assert witness.exists()
-
-
-def test_config_in_a_checkpoint_is_not_run_on_resuming(toy_config, tmp_path, witness):
-    """mmengine's runner runs it under its older name."""
-    train(toy_run(toy_config, tmp_path / 'run'))
-    path = tmp_path / 'run' / 'epoch_1.pth'
-    checkpoint = torch.load(path, weights_only=False)
-    checkpoint['meta']['config'] = f"open({str(witness)!r}, 'w')"
-    torch.save(checkpoint, path)
-    cfg = toy_run(toy_config, tmp_path / 'run', train_cfg=dict(by_epoch=True, max_epochs=2))
-    train(Config({**cfg, 'load_from': str(path), 'resume': True}))
-    assert not witness.exists()
 
 
 def test_everything_is_as_before_afterwards(evil, witness, monkeypatch):

@@ -38,17 +38,6 @@ def test_label_maps_of_any_data_set(library, name, number, host_config, read_all
         assert len(labels) > 1 and max(labels - {255}) < number
 
 
-def test_label_maps_beside_the_boxes(host_config, read_all, tmp_path):
-    """Hybrid Task Cascade reads COCO-Stuff's."""
-    cfg = host_config('mmdet', 'htc/htc_r50_fpn_1x_coco.py')
-    cfg.work_dir = str(tmp_path)
-    _, samples = read_all(make_smoke_config(cfg).train_dataloader)
-    for sample in samples:
-        labels = set(sample.gt_sem_seg.sem_seg.unique().tolist())
-        assert 255 in labels
-        assert labels - {255}
-
-
 @pytest.mark.parametrize(
     'name', ['resnet/resnet18_8xb16_cifar10.py', 'resnet/resnet50_8xb8_cub.py']
 )

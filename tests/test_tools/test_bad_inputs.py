@@ -5,15 +5,23 @@ import subprocess
 
 import pytest
 
+from ..toy_run import toy_run
 from .conftest import ROOT
-from .toy_files import write_toy_run
 
 TEACHER, PAIR = "model['teacher']", "model['pairs']['fpn']"
 
 
 @pytest.fixture
-def folder(tmp_path):
-    write_toy_run(tmp_path)
+def folder(tmp_path, toy_config):
+    cfg = toy_run(toy_config, 'work_dirs')
+    for part in ('val', 'test'):
+        cfg[f'{part}_dataloader'], cfg[f'{part}_cfg'] = cfg.train_dataloader, {}
+        cfg[f'{part}_evaluator'] = dict(type='MeanLogit')
+    cfg.dump(tmp_path / 'config.py')
+    cfg.model = toy_config['student']
+    cfg.dump(tmp_path / 'student.py')
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data' / 'train.json').write_text('{}')
     return tmp_path
 
 
@@ -66,11 +74,10 @@ def test_configs(change, said, refused, folder):
         ('train.py config.py --cfg-options train_cfg', "'train_cfg' is not KEY=VALUE"),
         ('train.py config.py --cfg-options trian_cfg.x=3', "did you mean 'train_cfg'"),
         ('train.py config.py --work-dir student.py', "work_dir: 'student.py' cannot be made"),
-        ('train.py config.py --work-dir .', 'which the run would overwrite'),
         ('train.py config.py --check-teacher --no-validate', '--check-teacher needs a validation'),
         ('train.py student.py --check-teacher', 'is no distillation config'),
         ('train.py config.py --auto-scale-lr', 'needs auto_scale_lr.base_batch_size'),
-        ('train.py config.py --smoke', "no miniature of 'ToyDataset'"),
+        ('train.py config.py --smoke', "no miniature of 'FourImages'"),
         ('test.py config.py', 'a checkpoint is required unless --teacher is given'),
         ('test.py config.py teacher.pth --show', '--show needs default_hooks.visualization'),
         ('export_student.py teacher.pth config.py', 'config.py exists; --force overwrites it'),

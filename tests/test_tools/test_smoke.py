@@ -61,19 +61,3 @@ def test_two_processes(name, switches, run, tmp_path):
     assert re.search(r'(Epoch|Iter)\(train\) .*\b2/2\]', output)
     asks_for_it = 'SyncBN' in Config.fromfile(config).pretty_text
     assert output.count('Batch norms use the statistics of each process') == asks_for_it
-
-
-def test_a_user_s_own_data_set(run_here, tmp_path, write_config):
-    """Another layout and other classes; nothing is downloaded."""
-    loader = (
-        "dict(dataset=dict(data_root='nowhere/', ann_file='{0}/labels.json', "
-        "metainfo=dict(classes=('cat', 'dog', 'owl', 'fox', 'hen')), data_prefix=dict(img='{0}/')))"
-    )
-    config = write_config(
-        more=f'train_dataloader = {loader.format("train")}\n'
-        f'val_dataloader = {loader.format("val")}\n'
-        "val_evaluator = dict(ann_file='nowhere/val/labels.json')\n"
-        'test_dataloader, test_evaluator = val_dataloader, val_evaluator\n'
-    )
-    output = run_here('tools/train.py', config, '--smoke', '--work-dir', tmp_path)
-    assert 'Epoch(val) [1]' in output

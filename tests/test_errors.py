@@ -8,10 +8,7 @@ from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.errors import (
     ArgumentParser,
     ConfigError,
-    describe,
     one_line_errors,
-    shortened,
-    suggest,
 )
 
 
@@ -70,10 +67,3 @@ def test_wrong_flags_are_one_line(capsys, argv, message):
         parser.parse_args(argv)
     assert end.value.code == 2
     assert capsys.readouterr().err == f'error: {message} (--help shows the usage)\n'
-
-
-def test_texts():
-    assert describe(KeyError('a\n  b')) == r"KeyError: 'a\n b'"
-    assert shortened('short\n text') == 'short text'
-    assert suggest('nek', ['neck', 'head']) == "; did you mean 'neck'?"
-    assert suggest('nothing', ['neck', 'head']) == ''

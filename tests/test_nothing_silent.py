@@ -42,12 +42,6 @@ def test_pair_of_no_weight(toy_config, lines):
     assert text.startswith('pairs.fpn: ') and 'loss_weight' in text
 
 
-def test_random_teacher(toy_config, lines):
-    toy_config['teacher']['checkpoint'] = 'random'
-    MODELS.build(toy_config)
-    assert len(warnings_in(lines, 'teacher has random weights')) == 1
-
-
 def start(cfg):
     """Build a run and load what it starts from, without an iteration."""
     cfg.train_cfg.max_epochs = 0

@@ -91,23 +91,23 @@ def make_environment():
 @pytest.fixture(scope='session')
 def run():
     """Run a command in a process of its own; returns what it printed."""
-
-    def run_command(*arguments, expect=0, cwd=ROOT, **variables):
-        command = [str(argument) for argument in arguments]
-        if command[0].endswith('.py'):
-            command.insert(0, sys.executable)
-        result = subprocess.run(
-            command,
-            cwd=cwd,
-            env={**make_environment(), **variables},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert result.returncode == expect, result.stdout[-5000:]
-        return result.stdout
-
     return run_command
+
+
+def run_command(*arguments, expect=0, cwd=ROOT, **variables):
+    command = [str(argument) for argument in arguments]
+    if command[0].endswith('.py'):
+        command.insert(0, sys.executable)
+    result = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**make_environment(), **variables},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert result.returncode == expect, result.stdout[-5000:]
+    return result.stdout
 
 
 @pytest.fixture(scope='session')

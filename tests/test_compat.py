@@ -8,8 +8,6 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import loops
 from torch.utils.data import DataLoader
 
-from mmdiffkd import compat
-
 ROOT = Path(__file__).parents[1]
 
 CONFIGS = {
@@ -26,12 +24,6 @@ def test_same_by_name_as_by_path(name, tmp_path):
     (tmp_path / 'mine.py').write_text(f"_base_ = 'mmdiffkd::{name}'")
     by_name = Config.fromfile(tmp_path / 'mine.py')
     assert by_name.to_dict() == Config.fromfile(ROOT / 'configs' / name).to_dict()
-
-
-def test_applying_twice_is_applying_once():
-    before = Config._get_cfg_path
-    compat.apply()
-    assert Config._get_cfg_path is before
 
 
 def test_loops_by_iteration_open_their_data_with_the_first_batch():

@@ -206,9 +206,6 @@ def test_safetensors(tmp_path):
     assert torch.equal(weights_of(load_file(path))['a'], torch.ones(2))
     with weights_only():
         assert list(CheckpointLoader.load_checkpoint(str(path), 'cpu')) == ['a']
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match='cannot be read'):
-        load_file(path)
 
 
 @pytest.mark.parametrize('content', [b'', b'text', None], ids=['empty', 'text', 'truncated'])

@@ -92,8 +92,8 @@ def test_schedule_b2(epoch_length, tmp_path):
 
 def test_average_of_weights_b2():
     """A decay of 0.9999 is a momentum of 0.0001 to mmengine."""
-    (hook,) = config('resnet50-rsb_mobilenetv2_imagenet').custom_hooks
-    assert (hook.type, hook.momentum) == ('EMAHook', 1e-4)
+    hooks = config('resnet50-rsb_mobilenetv2_imagenet').custom_hooks
+    assert [hook.momentum for hook in hooks if hook.type == 'EMAHook'] == [1e-4]
 
 
 def test_schedule_b3(tmp_path):

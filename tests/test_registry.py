@@ -30,7 +30,7 @@ def test_importing_the_package_imports_no_host():
         'import mmdiffkd\n'
         "names = [m.name for m in pkgutil.walk_packages(mmdiffkd.__path__, 'mmdiffkd.')]\n"
         "names = [name for name in names if not name.startswith('mmdiffkd.datasets.')]\n"
-        'assert len(names) > 60\n'
+        'assert len(names) > 40\n'
         'for name in names: importlib.import_module(name)\n'
         "imported = {'mmcv', 'mmdet', 'mmseg', 'mmpretrain'} & set(sys.modules)\n"
         'assert not imported, imported'

@@ -22,9 +22,9 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder, handler=QuietHandler):
+def served(folder):
     """The address under which the files of a folder are served."""
-    handler = functools.partial(handler, directory=folder)
+    handler = functools.partial(QuietHandler, directory=folder)
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f'http://127.0.0.1:{server.server_port}'

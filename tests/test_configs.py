@@ -1,7 +1,6 @@
 """What the shipped configs promise and a smoke run does not see."""
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -24,25 +23,12 @@ def config(name):
     return Config.fromfile(ROOT / 'diffkd' / f'{name}.py')
 
 
-@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_header(path):
-    header = path.read_text().partition('\n_base_')[0]
-    assert header.splitlines()[0].startswith('# ')
-    entries = re.findall(r'^# ([A-Z]\w+) +\S', header, re.MULTILINE)
-    for entry in ('Teacher', 'Student', 'Command', 'Batch', 'Published', 'Measured', 'Settings'):
-        assert entries.count(entry) == 1, entry
-    assert f'configs/diffkd/{path.name}' in header
-    assert re.search(r'\[(ref|det|dist|ours)\]', header)
-
-
 class Toy(BaseModel):
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(1, 1)
-        self.register_buffer('iterations', torch.zeros(()))
 
     def forward(self, inputs, mode='tensor'):
-        self.iterations += 1
         return dict(loss=self.layer.weight.sum())
 
 
@@ -56,13 +42,10 @@ class Recorder(Hook):
         self.rates[-1] += runner.optim_wrapper.get_lr()['lr']
 
 
-def toy_runner(cfg, epoch_length, work_dir, **settings):
-    """A runner that trains a toy with the schedule of ``cfg``."""
-    settings = dict(
-        dict(train_cfg=cfg.train_cfg, param_scheduler=cfg.param_scheduler, custom_hooks=[]),
-        **settings,
-    )
-    return Runner(
+def learning_rates(cfg, epoch_length, work_dir):
+    """The rate of every iteration, as ``[epoch][iteration]``."""
+    recorder = Recorder()
+    Runner(
         model=Toy(),
         work_dir=str(work_dir),
         train_dataloader=dict(
@@ -71,23 +54,14 @@ def toy_runner(cfg, epoch_length, work_dir, **settings):
             dataset=[dict(inputs=torch.zeros(1))] * epoch_length,
             sampler=dict(type='DefaultSampler', shuffle=False),
         ),
+        train_cfg=cfg.train_cfg,
+        param_scheduler=cfg.param_scheduler,
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=cfg.optim_wrapper.optimizer.lr)),
+        custom_hooks=[recorder],
+        default_hooks=dict(logger=None, checkpoint=None, timer=None),
         default_scope='mmpretrain',
         log_level='ERROR',
         experiment_name=f'{work_dir.name}_{epoch_length}',
-        **settings,
-    )
-
-
-def learning_rates(cfg, epoch_length, work_dir):
-    """The rate of every iteration, as ``[epoch][iteration]``."""
-    recorder = Recorder()
-    toy_runner(
-        cfg,
-        epoch_length,
-        work_dir,
-        custom_hooks=[recorder],
-        default_hooks=dict(logger=None, checkpoint=None, timer=None),
     ).train()
     assert len(recorder.rates) == cfg.train_cfg.max_epochs
     assert all(len(epoch) == epoch_length for epoch in recorder.rates)
@@ -116,23 +90,10 @@ def test_schedule_b2(epoch_length, tmp_path):
         assert rates[epoch] == pytest.approx([0.048 * 0.97**decays] * epoch_length)
 
 
-def test_average_of_weights_and_buffers_b2(tmp_path):
-    """A decay of 0.9999 is a momentum of 0.0001 to mmengine; checkpoints hold the average."""
-    cfg = config('resnet50-rsb_mobilenetv2_imagenet')
-    toy_runner(
-        cfg,
-        3,
-        tmp_path,
-        train_cfg=dict(by_epoch=True, max_epochs=1),
-        custom_hooks=cfg.custom_hooks,
-        default_hooks=dict(logger=None, checkpoint=dict(type='CheckpointHook'), timer=None),
-    ).train()
-    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
-    average = 1.0
-    for iterations in (2, 3):
-        average = 0.9999 * average + 0.0001 * iterations
-    assert saved['state_dict']['iterations'].item() == pytest.approx(average, abs=1e-6)
-    assert saved['ema_state_dict']['module.iterations'].item() == 3
+def test_average_of_weights_b2():
+    """A decay of 0.9999 is a momentum of 0.0001 to mmengine."""
+    hooks = config('resnet50-rsb_mobilenetv2_imagenet').custom_hooks
+    assert [hook.momentum for hook in hooks if hook.type == 'EMAHook'] == [1e-4]
 
 
 def test_schedule_b3(tmp_path):
@@ -169,10 +130,10 @@ def test_cifar_teacher_is_what_its_config_leaves(path, tmp_path, monkeypatch):
     assert path.stem.startswith(name.replace('_cifar100', '_'))
 
 
-@pytest.mark.parametrize('name', ['swin-l_resnet50_imagenet', 'swin-l_swin-t_imagenet'])
-def test_mixed_batch_reaches_both_models(name):
+@pytest.mark.slow
+def test_mixed_batch_reaches_both_models():
     """Mixup and cutmix happen once, before student and teacher."""
-    cfg = config(name)
+    cfg = config('swin-l_resnet50_imagenet')
     from mmpretrain.structures import DataSample
 
     init_default_scope('mmpretrain')

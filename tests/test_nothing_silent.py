@@ -42,25 +42,6 @@ def test_pair_of_no_weight(toy_config, lines):
     assert text.startswith('pairs.fpn: ') and 'loss_weight' in text
 
 
-def test_random_teacher(toy_config, lines):
-    toy_config['teacher']['checkpoint'] = 'random'
-    MODELS.build(toy_config)
-    assert len(warnings_in(lines, 'teacher has random weights')) == 1
-
-
-def test_teacher_with_parts_that_are_random(toy_config, lines):
-    path = toy_config['teacher']['checkpoint']
-    weights = torch.load(path)['state_dict']
-    del weights['head.cls.bias']
-    torch.save(weights, path)
-    toy_config['teacher']['ignore_keys'] = ['head']
-    MODELS.build(toy_config)
-    assert len(warnings_in(lines, 'stay random', 'head.cls.bias')) == 1
-
-
-# What the student starts from.
-
-
 def start(cfg):
     """Build a run and load what it starts from, without an iteration."""
     cfg.train_cfg.max_epochs = 0
@@ -77,23 +58,11 @@ def test_plain_student_loads_without_a_word_of_what_is_expected(toy_config, line
     assert sum('the heads of the pairs start anew' in text for _, text in lines) == 1
 
 
-def test_student_s_weights_that_were_not_loaded(toy_config, tmp_path, capsys):
-    weights = MODELS.build(dict(type='ToyModel', num_classes=5)).state_dict()
-    del weights['neck.convs.0.weight']
-    torch.save(dict(state_dict=weights), tmp_path / 'student.pth')
-    start(toy_run(toy_config, tmp_path / 'run', load_from=str(tmp_path / 'student.pth')))
-    text = capsys.readouterr().out.partition('do not match exactly')[2]
-    text = text.partition('Load checkpoint from')[0]
-    assert 'neck.convs.0.weight' in text and 'head.cls.weight' in text
-    assert 'distill' not in text and 'pairs' not in text
-
-
 @pytest.mark.parametrize(
     ('location', 'message'),
     [
         ('other.pth', r'other.pth. has none of the weights of DiffKDDistiller'),
         ('nowhere.pth', "checkpoint: no file 'nowhere.pth'"),
-        ('http://127.0.0.1:9/a.pth', r'a\.pth cannot be downloaded'),
     ],
 )
 def test_weights_that_are_not_there(location, message, toy_config, tmp_path, monkeypatch):

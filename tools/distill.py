@@ -11,15 +11,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdiffkd.apis import (
+    add_distill_arguments,
+    distill,
+    list_modules,
+)
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    from mmdiffkd.apis import (
-        add_distill_arguments,
-        distill,
-        list_modules,
-    )
 
 
 def parse_args() -> argparse.Namespace:

@@ -12,18 +12,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import torch
+from mmengine.config import Config
+
+from mmdiffkd.checkpoints.download import fetch
+from mmdiffkd.checkpoints.plain_config import plain_config
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.errors import ArgumentParser, ConfigError, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    import torch
-    from mmengine.config import Config
-
-    from mmdiffkd.checkpoints.download import fetch
-    from mmdiffkd.checkpoints.plain_config import plain_config
-    from mmdiffkd.checkpoints.reading import load_file
-    from mmdiffkd.checkpoints.weights import weights_of
-    from mmdiffkd.models.configs import student_config
+from mmdiffkd.models.configs import student_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -18,10 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    from mmdiffkd.testing import MINI_DATA_SETS, make_mini_dataset
+from mmdiffkd.testing import MINI_DATA_SETS, make_mini_dataset
 
 
 def parse_args() -> argparse.Namespace:

@@ -8,28 +8,25 @@ from typing import Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmengine.config import Config
+from mmengine.evaluator import DumpResults
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmdiffkd.apis import (
+    TESTING_KEYS,
+    add_config_arguments,
+    build_runner,
+    check_complete,
+    load_config,
+    process_group,
+)
+from mmdiffkd.checkpoints.download import fetch
+from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.checkpoints.weights import load_strictly, weights_of
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    from mmengine.config import Config
-    from mmengine.evaluator import DumpResults
-    from mmengine.model import is_model_wrapper
-    from mmengine.runner import Runner
-    from torch import nn
-
-    from mmdiffkd.apis import (
-        TESTING_KEYS,
-        add_config_arguments,
-        build_runner,
-        check_complete,
-        load_config,
-        process_group,
-    )
-    from mmdiffkd.checkpoints.download import fetch
-    from mmdiffkd.checkpoints.reading import load_file
-    from mmdiffkd.checkpoints.weights import load_strictly, weights_of
-    from mmdiffkd.models.configs import student_config
+from mmdiffkd.models.configs import student_config
 
 
 def parse_args() -> argparse.Namespace:

@@ -7,19 +7,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdiffkd.apis import (
+    TRAINING_KEYS,
+    add_config_arguments,
+    add_train_arguments,
+    apply_train_arguments,
+    check_complete,
+    load_config,
+    train,
+)
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    from mmdiffkd.apis import (
-        TRAINING_KEYS,
-        add_config_arguments,
-        add_train_arguments,
-        apply_train_arguments,
-        check_complete,
-        load_config,
-        train,
-    )
 
 
 def parse_args() -> argparse.Namespace:

@@ -9,12 +9,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from mmdiffkd.apis.launch import (
-    TRAINING_KEYS,
-    add_run_arguments,
-    apply_run_arguments,
-    check_complete,
-)
+from mmdiffkd.apis import launch
 from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
 from mmdiffkd.models.configs import load_config
@@ -24,7 +19,7 @@ _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
 
 def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`distill`: student, teacher, pairs, and those of training."""
+    """Add the arguments of :func:`distill`."""
     parser.add_argument('student', help="config of the student: a path or a name as 'mmdet::...'")
     parser.add_argument('--teacher', required=True, help='config of the teacher, likewise')
     parser.add_argument(
@@ -38,7 +33,7 @@ def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='PATH',
         help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher)",
     )
-    add_run_arguments(parser)
+    launch.add_run_arguments(parser)
     add_train_arguments(parser)
 
 
@@ -60,8 +55,7 @@ def distill(
         teacher: Config of the teacher, likewise.
         teacher_checkpoint: Weights of the teacher: a path, a URL, ``'zoo'`` (default for a
             ``library::name``) or ``'random'`` (default for a path with ``smoke``).
-        pairs: Module paths of both models, or ``'student=teacher'``, one or several; or the
-            ``pairs`` of a config in full. None chooses by what the models yield.
+        pairs: Module paths as of ``--pairs``, or the ``pairs`` of a config; chosen by default.
         work_dir: Output folder, ``work_dirs/<student>_from_<teacher>`` by default.
         smoke: Whether only to find out if it runs, see :func:`mmdiffkd.testing.make_smoke_config`.
         **train_arguments: Flags of ``tools/train.py``, such as ``resume`` (True or a path),
@@ -69,13 +63,9 @@ def distill(
 
     Returns:
         The runner, after training.
-
-    Raises:
-        ConfigError: If a config, a path or a checkpoint cannot be used.
-        TypeError: If ``train_arguments`` holds an unknown name.
     """
     parser = argparse.ArgumentParser()
-    add_run_arguments(parser)
+    launch.add_run_arguments(parser)
     add_train_arguments(parser)
     known = vars(parser.parse_args([]))
     for name in train_arguments.keys() - known.keys():
@@ -84,7 +74,7 @@ def distill(
     folder = str(work_dir or Path('work_dirs', name))
     args = argparse.Namespace(**{**known, **train_arguments, 'work_dir': folder})
     args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
-    check_complete(load_config(student, 'student'), TRAINING_KEYS)
+    launch.check_complete(load_config(student, 'student'), launch.TRAINING_KEYS)
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
     text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
@@ -94,6 +84,6 @@ def distill(
         print_log(f'Config written to {path}', 'current')
     # Read from the text, as the other processes may not see the file yet, or never.
     cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
-    apply_run_arguments(cfg, args)
+    launch.apply_run_arguments(cfg, args)
     apply_train_arguments(cfg, args)
     return train(cfg, smoke=smoke)

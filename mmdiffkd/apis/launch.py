@@ -17,11 +17,9 @@ from mmdiffkd.errors import ConfigError, describe, suggest
 from mmdiffkd.models.configs import has_pretrained_weights, student_config
 from mmdiffkd.models.configs import load_config as read_config
 
-LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+# What a config must have to be trained from, and to be tested.
 TRAINING_KEYS = ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
-"""What a config must have to be trained from."""
 TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
-"""What a config must have for an evaluation."""
 
 # Keys that mmengine and the hosts read beside the arguments of mmengine's runner.
 _OTHER_KEYS = (
@@ -64,16 +62,18 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help='unpickle whatever the checkpoints contain that the run reads (load_from, --resume, '
         "init_cfg); for the teacher's there is teacher.trust_checkpoint",
     )
-    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'pytorch', 'slurm', 'mpi'),
+        default='none',
+        help='job launcher',
+    )
     # Some launchers pass it; torchrun sets the environment variable instead.
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(args: argparse.Namespace) -> Config:
-    """The config named on the command line, with its overrides and its work directory.
-
-    Without another one, the work directory is ``work_dirs/<config name>``.
-    """
+    """The config of a command line, whose work directory is ``work_dirs/<name>`` by default."""
     cfg = read_config(args.config, 'config')
     apply_run_arguments(cfg, args)
     if cfg.get('work_dir') is None:
@@ -89,20 +89,16 @@ def _check_work_dir(cfg: Config) -> None:
     config = folder / Path(cfg.filename).name
     is_own = config.exists() and config.samefile(cfg.filename)
     if is_own and config.read_text() != Config.fromfile(config).pretty_text:
-        raise ConfigError(
-            f'work_dir: {cfg.work_dir!r} holds the config {cfg.filename!r}, which the run would '
-            f'overwrite; choose another folder with --work-dir'
-        )
+        what = f'{cfg.work_dir!r} holds the config {cfg.filename!r}, which the run would overwrite'
+        raise ConfigError(f'work_dir: {what}; choose another folder with --work-dir')
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f'work_dir: {cfg.work_dir!r} cannot be made: {error}') from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f'work_dir: {cfg.work_dir!r} cannot be written to')
 
 
 def check_complete(cfg: Config, keys: Sequence[str]) -> None:
-    """Raise unless a config has all of ``keys``, such as :data:`TRAINING_KEYS`."""
+    """Raise unless a config has all of ``keys``, such as ``TRAINING_KEYS``."""
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
         raise ConfigError(f'config: {cfg.filename!r} has no {", ".join(missing)}')
@@ -127,11 +123,8 @@ def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
         ConfigError: If neither the config nor mmengine knows a key, or a value cannot stand there.
     """
     known = {*cfg.keys(), *inspect.signature(Runner).parameters, *_OTHER_KEYS}
-    for key in options:
-        name = key.partition('.')[0]
-        if name not in known:
-            hint = suggest(name, known)
-            raise ConfigError(f'--cfg-options: the config has no key {name!r}{hint}')
+    for name in {key.partition('.')[0] for key in options} - known:
+        raise ConfigError(f'--cfg-options: the config has no key {name!r}{suggest(name, known)}')
     try:
         cfg.merge_from_dict(options)
     except (KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:
@@ -150,21 +143,16 @@ def build_runner(cfg: Config) -> Runner:
 def warn_of_a_student_from_scratch(cfg: Config) -> None:
     """Warn of a student that starts from random weights, as when a path was lost."""
     model = cfg.get('model') or {}
-    if 'student' not in model:
+    # A random teacher, as of a smoke run, has a warning of its own.
+    if 'student' not in model or model.teacher.get('checkpoint') == 'random':
         return
     student = student_config(model)
-    starts_from_weights = (
-        cfg.get('load_from')
-        or cfg.get('resume')
-        or model.get('init_from_teacher')
-        or has_pretrained_weights(student)
-    )
-    # A random teacher, as of a smoke run, has a warning of its own.
-    if not starts_from_weights and model.teacher.get('checkpoint') != 'random':
-        print_log(
+    sources = cfg.get('load_from'), cfg.get('resume'), model.get('init_from_teacher')
+    if not any(sources) and not has_pretrained_weights(student):
+        text = (
             'The student starts from random weights: its config has no init_cfg of type '
-            'Pretrained, and no load_from or init_from_teacher is given',
-            'current',
-            # Most classifiers are trained from scratch.
-            logging.INFO if 'Classifier' in str(student['type']) else logging.WARNING,
+            'Pretrained, and no load_from or init_from_teacher is given'
         )
+        # Most classifiers are trained from scratch.
+        usual = 'Classifier' in str(student['type'])
+        print_log(text, 'current', logging.INFO if usual else logging.WARNING)

@@ -22,7 +22,7 @@ class LostProcessError(UserError, RuntimeError):
 def process_group(cfg: Config) -> Iterator[None]:
     """Train or test inside the ``with`` block, in as many processes as the launcher has started.
 
-    For CPU processes ``model_wrapper_cfg`` and ``sync_bn`` of the config change.
+    For processes on CPUs ``model_wrapper_cfg`` and ``sync_bn`` of the config change.
 
     Raises:
         ConfigError: If no launcher has started the process, or not one for CPUs.
@@ -35,20 +35,13 @@ def process_group(cfg: Config) -> Iterator[None]:
             _start(cfg)
         yield
     except DistError as error:
+        lost = f'rank {os.environ.get("RANK", "0")}: lost contact with another process of the run'
         raise LostProcessError(
-            f'rank {os.environ.get("RANK", "0")}: lost contact with another process of the run, '
-            f'which has ended or hangs (env_cfg.dist_cfg.timeout says how long it is waited for); '
-            f'look for its own last lines in the log: {error}'
+            f'{lost}, which has ended or hangs; look for its own last lines in the log: {error}'
         ) from error
     if started_here and get_backend() == 'gloo':
         # Its threads can abort a process that ends. After an error this would wait for the others.
         torch.distributed.destroy_process_group()
-
-
-def communication_failed(error: BaseException) -> bool:
-    """Whether an error can mean that a process did not reach the others; with gloo many can."""
-    is_gloo_s = isinstance(error, RuntimeError) and get_backend() == 'gloo'
-    return is_gloo_s or isinstance(error, DistError)
 
 
 def _start(cfg: Config) -> None:

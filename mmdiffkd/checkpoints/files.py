@@ -7,24 +7,18 @@ from typing import ClassVar, Iterator, List, Optional, Union
 
 from mmengine.fileio import LocalBackend, register_backend
 
+# Name of AtomicBackend in mmengine: `backend_args=dict(backend=ATOMIC)`.
 ATOMIC = 'mmdiffkd-atomic'
-"""Name of :class:`AtomicBackend` in mmengine: ``backend_args=dict(backend=ATOMIC)``."""
 
 
 def replace_bytes(path: Union[str, Path], content: bytes) -> None:
     """Write a file so that the old or the new content is there, even after a power failure."""
-    path = Path(path)
-    partial = path.with_name(f'{path.name}.partial')
+    partial = f'{path}.partial'
     with open(partial, 'wb') as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def remove_partial_files(folder: Union[str, Path]) -> None:
@@ -36,7 +30,7 @@ def remove_partial_files(folder: Union[str, Path]) -> None:
 class AtomicBackend(LocalBackend):
     """mmengine's local files, written with :func:`replace_bytes` and on request removed late."""
 
-    # Of the class, because mmengine makes a backend for every file that it writes.
+    # Of all instances together: mmengine makes one for every file that it writes.
     _outdated: ClassVar[Optional[List[str]]] = None
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
@@ -57,9 +51,6 @@ class AtomicBackend(LocalBackend):
     @contextmanager
     def removing_last(cls) -> Iterator[None]:
         """Remove files at the end of the block, except those that were written again in it."""
-        if cls._outdated is not None:
-            yield
-            return
         cls._outdated = []
         try:
             yield

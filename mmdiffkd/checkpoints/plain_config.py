@@ -27,7 +27,5 @@ def plain_config(text: str) -> Dict[str, Any]:
             for target in statement.targets
         }
     except (SyntaxError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f'checkpoint: the config in it was not read, it does not consist of plain values: '
-            f'{describe(error)}. If you trust its source, give --trust-checkpoint'
-        ) from error
+        what = f'its config does not consist of plain values ({describe(error)})'
+        raise CheckpointError(f'checkpoint: {what}; --trust-checkpoint reads it') from error

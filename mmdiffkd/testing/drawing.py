@@ -14,12 +14,10 @@ MIN_SIDE = 36
 
 
 class Shape(NamedTuple):
-    """An object in a picture."""
+    """An object in a picture: its index in ``OUTLINES``, and its outline, (K, 2) x, y in pixels."""
 
     kind: int
-    """Index in :data:`OUTLINES`."""
     polygon: np.ndarray
-    """Outline as (K, 2) array of x, y in pixels; pixel i covers [i, i + 1]."""
 
     def mask(self, size: Tuple[int, int]) -> np.ndarray:
         """Coverage of each pixel, (H, W) float32 in 0..1; ``size`` is the width and height."""
@@ -60,19 +58,16 @@ def draw_picture(
     max_objects: int = 5,
     radius: Tuple[float, float] = (0.13, 0.34),
 ) -> Tuple[np.ndarray, List[Shape]]:
-    """Draw one picture; the same arguments give the same picture.
+    """Draw one picture, (H, W, 3) uint8, with objects whose boxes do not overlap.
 
     Args:
         number: Number of the picture in its data set.
         image_size: Largest width and height in pixels. Pictures are up to 8 % smaller, so that
             batches need padding.
         seed: Seed of the data set.
-        kinds: Kinds of shapes to choose from, as indices in :data:`OUTLINES`.
+        kinds: Kinds of shapes to choose from, as indices in ``OUTLINES``.
         max_objects: Largest number of objects; each picture has at least one.
         radius: Smallest and largest radius of an object, as a fraction of the shorter side.
-
-    Returns:
-        The picture, (H, W, 3) uint8, and its objects, whose boxes do not overlap.
     """
     rng = np.random.default_rng([seed, number])
     width, height = (int(round(side * rng.uniform(0.92, 1))) for side in image_size)

@@ -1,7 +1,6 @@
 """Synthetic data in the format of a data set of mmdet, mmseg or mmpretrain.
 
-Each function writes the files that a data set reads. The data set itself, built with
-``lazy_init=True``, says where they are and what its classes are called.
+Each function asks a data set, built with ``lazy_init=True``, for its places and class names.
 """
 
 import json
@@ -21,14 +20,11 @@ _IGNORED = 255
 
 
 class Pictures(NamedTuple):
-    """The pictures of one split of a data set."""
+    """The pictures of one split: their numbers, largest width and height in pixels, and seed."""
 
     numbers: Iterable[int]
-    """Numbers of the pictures, different in each split."""
     image_size: Tuple[int, int]
-    """Largest width and height in pixels."""
     seed: int = 0
-    """Seed of the pictures."""
 
     def draw(self, number: int, **options: Any) -> Tuple[np.ndarray, list]:
         """One picture and its objects, see :func:`draw_picture`."""
@@ -118,11 +114,7 @@ def write_folder(dataset: BaseDataset, pictures: Pictures) -> None:
 
 
 def write_cifar(dataset: BaseDataset, pictures: Pictures) -> None:
-    """Write the pickled files of CIFAR-100 for Python, for ``UnverifiedCIFAR100``.
-
-    The data set asks for the files of both splits, so that those of the other one, if missing, get
-    the same content.
-    """
+    """Write the pickled files of CIFAR-100 for Python, and those of the other split if missing."""
     classes = _class_names(dataset)
     labels = [number % min(len(classes), len(OUTLINES)) for number in pictures.numbers]
     images = [

@@ -16,8 +16,7 @@ _MARKER = 'mini_dataset.json'
 # Number of the first validation picture; that of the first training picture is 1.
 _FIRST_OF_VAL = 500_001
 
-# Per data set: its format, and what the libraries' own configs say of its training and its
-# validation data.
+# Its format, and what the libraries' own configs say of it, its training and validation data.
 _DATA_SETS = dict(
     coco=(
         formats.write_boxes,
@@ -64,11 +63,9 @@ def make_mini_dataset(
 ) -> Path:
     """Write a small synthetic data set in the layout of a real one.
 
-    Configs of the host libraries for this data set run on it unchanged, except those of CIFAR-100:
-    mmpretrain's own class downloads the real files over all others, so that the type must be
-    ``mmdiffkd.datasets.cifar100.UnverifiedCIFAR100``. The class of an object, of its pixels or of
-    a picture is a shape; five classes occur. The same arguments give the same data, and a picture
-    does not depend on how many there are. A data set that is there already is reused.
+    Configs of the host libraries for this data set run on it unchanged, except those of CIFAR-100,
+    whose type must be ``mmdiffkd.datasets.cifar100.UnverifiedCIFAR100``. The class of an object,
+    of its pixels or of a picture is one of five shapes. The same arguments give the same data.
 
     Args:
         name: 'coco' (needs mmdet), 'ade20k' or 'cityscapes' (mmseg), 'imagenet' or 'cifar100'
@@ -82,9 +79,6 @@ def make_mini_dataset(
 
     Returns:
         ``root`` as an absolute path.
-
-    Raises:
-        ConfigError: If an argument is out of range, or ``root`` holds other data.
     """
     numbers = dict(num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0))
     for key, (value, least) in {**numbers, 'image_size': (min(image_size), MIN_SIDE)}.items():
@@ -107,31 +101,18 @@ def make_mini_dataset(
 def build_once(
     root: Union[str, Path], arguments: Dict[str, Any], write: Callable[[Path], None]
 ) -> Path:
-    """Fill ``root`` by calling ``write``, unless the same data is there already.
+    """Fill the directory ``root`` with ``write``, unless the same data is there already.
 
-    The data is written beside ``root`` and moved there when complete, so that an interrupted run
-    leaves nothing behind.
-
-    Args:
-        root: Directory to make; it may be missing or empty.
-        arguments: Values that determine the data, kept in ``root/mini_dataset.json``.
-        write: Function that writes the data set into the empty directory it is given.
-
-    Returns:
-        ``root`` as an absolute path.
-
-    Raises:
-        ConfigError: If ``root`` holds anything else.
+    The data is written beside ``root`` and moved there when complete. ``arguments``, which
+    determine the data, are kept in ``root/mini_dataset.json``. Returns the absolute path.
     """
     root = Path(root).expanduser().resolve()
     text = json.dumps(arguments, indent=2) + '\n'
     if (root / _MARKER).is_file() and (root / _MARKER).read_text() == text:
         return root
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise ConfigError(
-            f'{root} exists and holds other data, perhaps a miniature data set made with other '
-            'arguments; nothing was written, so delete it or choose another directory'
-        )
+        what = 'perhaps a miniature made with other arguments; delete it or choose another path'
+        raise ConfigError(f'{root} exists and holds other data, {what}')
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f'.{root.name}-', dir=root.parent) as partial:
         data = Path(partial, 'data')

@@ -14,10 +14,8 @@ from mmdiffkd.models.configs import dicts_in
 from mmdiffkd.testing import formats
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-"""Keys of the data loaders in a config."""
-
+# Training iterations and validation images of a smoke run.
 ITERATIONS = 2
-"""Training iterations of a smoke run."""
 _VAL_IMAGES = 2
 # Detectors and segmentors need no more than two images. Logits of classifiers do: two random
 # networks give two images nearly the same logits, and batch norm would divide by no variance.
@@ -29,14 +27,11 @@ _OF_WORKERS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'num_bat
 
 
 class DataFormat(NamedTuple):
-    """How the data of a type of data set is written, and how a smoke run uses it."""
+    """A function that writes a split, the data set's settings of where, and what it is for."""
 
     write: Callable[[BaseDataset, formats.Pictures], None]
-    """Writes the files of one split."""
     layout: Dict
-    """Settings of the data set that say where its files are, relative to its ``data_root``."""
     is_classification: bool = False
-    """Whether a picture has one label."""
 
 
 _AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
@@ -80,14 +75,11 @@ FORMATS = {
         )
     ),
 }  # fmt: skip
-"""Formats by the library and class of a data set; None for what cannot be written.
-
-A class that is not listed has the format of the first of its bases that is.
-"""
+"""Formats by the library and class of a data set; None for what cannot be written."""
 
 
 def format_of(cls: type) -> Optional[DataFormat]:
-    """The :class:`DataFormat` of a class of data sets, or None if there is none."""
+    """The format of a class of data sets or of the first of its bases, or None if there is none."""
     for base in cls.__mro__:
         key = f'{base.__module__.partition(".")[0]}.{base.__name__}'
         if key in FORMATS:
@@ -96,36 +88,25 @@ def format_of(cls: type) -> Optional[DataFormat]:
 
 
 def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
-    """Put a miniature in the place of each data set of a config, in place.
+    """Put a miniature in the place of each data set of a config; whether it is a classifier's.
 
-    The data is written below ``cfg.work_dir`` by the main process.
-
-    Args:
-        cfg: A complete training config with ``work_dir``.
-        image_size: Largest width and height of the pictures in pixels.
-
-    Returns:
-        Whether the data is for a classifier.
-
-    Raises:
-        ConfigError: If a data set is of a type that has no miniature.
+    The main process writes the data, of pictures of at most ``image_size`` (width and height in
+    pixels), below ``cfg.work_dir``. A data set that has no miniature is a :class:`ConfigError`.
     """
-    classification = None
+    classification = False
     for key in LOADERS:
         if cfg.get(key) is None:
             continue
         datasets = list(_innermost_datasets(cfg[key].dataset))
         with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
             data_formats = [_format(registry, dataset, key) for dataset in datasets]
-            if classification is None:
-                classification = data_formats[0].is_classification
+            classification = classification or data_formats[0].is_classification
             batch = _BATCH_SIZE_OF_CLASSIFIERS if classification else _BATCH_SIZE
             total = _shrink_loader(cfg[key], batch) * ITERATIONS * get_world_size()
             if key != 'train_dataloader':
                 total = _VAL_IMAGES
             for number, (dataset, data_format) in enumerate(zip(datasets, data_formats)):
-                # Shares of the total, as equal as possible. Runs with other numbers of processes
-                # may share the work directory.
+                # Equal shares. Runs with other numbers of processes may share the work directory.
                 count = max(1, (total + number) // len(datasets))
                 root = Path(cfg.work_dir, 'data', f'{key}_{number}_{count}')
                 for name in _SELECTIONS:
@@ -133,10 +114,10 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
                 dataset.update(data_root=f'{root}/', **data_format.layout)
                 if is_main_process():
                     pictures = formats.Pictures(range(1, count + 1), image_size)
-                    _write(registry, dataset, data_format, pictures)
+                    _write(registry, dataset, data_format.write, pictures)
         _read_annotations(cfg.get(key.replace('dataloader', 'evaluator')), datasets)
     barrier()
-    return bool(classification)
+    return classification
 
 
 def _innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
@@ -147,9 +128,6 @@ def _innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
         return
     if 'times' in dataset:
         dataset.times = 1
-    if 'fold' in dataset or 'num_splits' in dataset:
-        # All of the images, on either side: the first of a million folds has none.
-        dataset.update(fold=0, num_splits=1 if dataset.get('test_mode') else 1_000_000)
     for part in inside:
         yield from _innermost_datasets(part)
 
@@ -164,16 +142,12 @@ def _format(registry: Registry, dataset: ConfigDict, key: str) -> DataFormat:
     data_format = format_of(cls) if cls is not None else None
     if data_format is None:
         known = ', '.join(name for name, value in FORMATS.items() if value is not None)
-        raise ConfigError(
-            f'--smoke: {key}.dataset.type: no miniature of {dataset.type!r} (there are miniatures '
-            f'of {known}, and of what derives from them)'
-        )
+        what = f'{key}.dataset.type: no miniature of {dataset.type!r}'
+        raise ConfigError(f'--smoke: {what} (accepted are {known}, and what derives from them)')
     return data_format
 
 
-def _write(
-    registry: Registry, dataset: ConfigDict, data_format: DataFormat, pictures: formats.Pictures
-) -> None:
+def _write(registry: Registry, dataset: ConfigDict, write: Callable, pictures: Any) -> None:
     root = Path(dataset.data_root)
     # A run before may have had other classes.
     shutil.rmtree(root, ignore_errors=True)
@@ -181,7 +155,7 @@ def _write(
     for folder in ('images', 'maps'):
         (root / folder).mkdir(parents=True)
     (root / 'list.txt').touch()
-    data_format.write(registry.build(dict(dataset, pipeline=[], lazy_init=True)), pictures)
+    write(registry.build(dict(dataset, pipeline=[], lazy_init=True)), pictures)
 
 
 def _read_annotations(evaluator: Any, datasets: Sequence[ConfigDict]) -> None:
@@ -198,16 +172,5 @@ def _shrink_loader(loader: ConfigDict, batch_size: int) -> int:
     loader.update(num_workers=0, persistent_workers=False)
     for name in _OF_WORKERS:
         loader.pop(name, None)
-    sampler = loader.get('sampler') or {}
-    # Samplers that count the images of each data set.
-    if 'dataset_size' in sampler:
-        sampler.dataset_size = [-1] * len(sampler.dataset_size)
-    if 'source_ratio' in sampler:
-        sampler.source_ratio = [1] * len(sampler.source_ratio)
-        sampler.batch_size = loader.batch_size = len(sampler.source_ratio)
-    sizes = loader.get('batch_size', 1)
-    if 'batch_size' not in sampler:
-        several = isinstance(sizes, (list, tuple))
-        small = [batch_size if size > 1 else 1 for size in (sizes if several else [sizes])]
-        sizes = loader.batch_size = small if several else small[0]
-    return sum(sizes) if isinstance(sizes, (list, tuple)) else sizes
+    loader.batch_size = batch_size if loader.get('batch_size', 1) > 1 else 1
+    return loader.batch_size

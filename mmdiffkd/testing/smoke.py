@@ -21,20 +21,11 @@ _SIZE_KEYS = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
 def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) -> Config:
     """A copy of a config that trains two iterations, validates once and saves one checkpoint.
 
-    Miniature data of the config's own kind is written below the work directory, images shrink
-    (not those of classifiers), weights are random, and the batch size is 2 (4 for classifiers).
-    Model, losses, optimizer, hooks and evaluation stay as they are, except that mixed precision is
-    left out without a GPU.
-
-    Args:
-        cfg: A complete training config with ``work_dir``.
-        image_size: Width and height of the images in pixels.
-
-    Returns:
-        The changed copy; its work directory is ``smoke`` below the one given.
-
-    Raises:
-        ConfigError: If there is no miniature of the config's data set.
+    Miniature data of the config's own kind is written below the work directory, images shrink to
+    ``image_size`` (width and height in pixels; not those of classifiers), weights are random, and
+    the batch size is 2 (4 for classifiers). Model, losses, optimizer, hooks and evaluation stay,
+    except that mixed precision is left out without a GPU. The copy's work directory is ``smoke``
+    below the one given. A data set that has no miniature is a :class:`ConfigError`.
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
@@ -100,18 +91,13 @@ def _shorten_schedule(cfg: Config) -> None:
     hooks.update(cfg.get('default_hooks') or {})
     if hooks['logger'] is not None:
         hooks['logger']['interval'] = 1
-    if hooks['checkpoint'] is not None:
-        by_epoch = hooks['checkpoint'].get('by_epoch', True)
-        hooks['checkpoint'].update(interval=1 if by_epoch else ITERATIONS, save_begin=0)
+    if (saving := hooks['checkpoint']) is not None:
+        saving.update(interval=1 if saving.get('by_epoch', True) else ITERATIONS, save_begin=0)
     cfg.default_hooks = hooks
 
 
 def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:
-    """Write down where the parameter schedulers end.
-
-    mmengine ends those without an ``end`` with the training, which the smoke run makes shorter
-    than many a warm-up.
-    """
+    """Write down where parameter schedulers end, which may not be with the shorter training."""
     length = cfg.train_cfg.get('max_epochs' if by_epoch else 'max_iters')
     for part in dicts_in(cfg.get('param_scheduler')):
         if 'type' in part:

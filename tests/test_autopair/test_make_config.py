@@ -65,11 +65,6 @@ def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path):
     assert ('logits' in pairs) is (classes == ('cat', 'dog'))
 
 
-def test_pairs_in_full(made):
-    pairs = dict(mine=dict(student='backbone', teacher='backbone', loss=dict(type='mmdet.L1Loss')))
-    assert made(pairs=pairs)[0].model.pairs == pairs
-
-
 def test_an_edited_config_is_kept(tmp_path):
     for text in ('first', 'first', 'second', 'third'):
         write_config(tmp_path / 'made.py', text)
@@ -89,16 +84,6 @@ def test_unusable_configs_are_named(made, files, config_file):
     made()[0].dump(Path(files['student']).with_name('distilled.py'))
     with pytest.raises(ConfigError, match='student: .* is a distillation config already'):
         made(student=str(Path(files['student']).with_name('distilled.py')))
-    with pytest.raises(ConfigError, match="of the student's size: .* image failed: .*only images"):
-        made(teacher=config_file('fixed', type='FixedSizeClassifier'))
-
-
-@MODELS.register_module()
-class FixedSizeClassifier(MODELS.get('PairedClassifier')):
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        assert inputs.shape[-1] == 384, 'only images of 384 pixels'
-
-    extract_feat = forward
 
 
 def test_arguments_and_keys_are_checked(files):

@@ -2,7 +2,6 @@
 
 import pytest
 from mmengine.registry import MODELS
-from torch import nn
 
 from mmdiffkd.autopair.pairs import DETECTOR, choose_pairs, common_task, make_pairs, parse_pairs
 from mmdiffkd.autopair.survey import survey
@@ -93,17 +92,6 @@ def test_pairs_of_a_command_line():
 
 
 def test_named_scores_are_known_by_their_number():
-    """That of the classes, wherever the layer is; vectors of another width are features."""
-    models = [build('Classifier') for _ in range(2)]
-    for model in models:
-        model.backbone.fc, model.head.fc = model.head.fc, nn.Identity()
-        model.backbone.pool = nn.AdaptiveAvgPool2d(1)
-        model.head.forward = lambda x, own=model.backbone: own.fc(own.pool(x).flatten(1))
-    assert [*pairs_of(*models, named=['backbone.fc', 'backbone.pool', 'backbone'])] == [
-        'logits',
-        'features',
-        'features2',
-    ]
     models = build('Segmentor'), build('Segmentor')
     assert [*pairs_of(*models, named='decode_head.conv_seg')] == ['logits']
 

@@ -58,10 +58,3 @@ def test_only_what_trains_counts_in_a_student():
     model.backbone.requires_grad_(False)
     assert survey(model, 'teacher', [(3, 64, 64)]).maps('backbone') == [(3, 64, 64)]
     assert survey(model, 'student', [(3, 64, 64)], trains=True).maps('backbone') is None
-
-
-def test_table():
-    table = survey(Model(), 'teacher', [(3, 64, 64)]).table('Teacher')
-    rows = {line.split()[0]: line.split(maxsplit=2)[2] for line in table.splitlines()[1:]}
-    assert rows['parts.several'] == '[3x64x64, 3x1x1]'
-    assert not {'parts.dicts', 'parts.nothing'} & set(rows)

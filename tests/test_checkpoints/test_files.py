@@ -33,7 +33,7 @@ def test_removal_waits_for_the_end(backend, tmp_path):
     old, again, new = (tmp_path / name for name in ('old.pth', 'again.pth', 'new.pth'))
     for path in (old, again):
         backend.put(b'', str(path))
-    with AtomicBackend.removing_last(), AtomicBackend.removing_last():
+    with AtomicBackend.removing_last():
         backend.remove(str(old))
         backend.remove(str(again))
         assert old.is_file()

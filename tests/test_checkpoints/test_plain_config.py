@@ -22,17 +22,12 @@ def test_what_mmengine_writes_is_read():
 @pytest.mark.parametrize(
     'text',
     [
-        'import os',
         'a = open("x")',
         'a = dict(open("x"))',
-        'a = dict(open("x"), b=1)',
         'a = dict(**open("x"))',
         'a = {**open("x")}',
         'a = [x for x in open("x")]',
-        'a.b = 1',
-        'a = dict.fromkeys("x")',
         'a = os.system',
-        'open("x")',
         'a = (1',
     ],
 )

@@ -1,30 +1,24 @@
 """A file that carries code is refused before it runs, whichever way it comes into a run."""
 
-import importlib.util
 import os
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.optim import OneCycleLR
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from mmdiffkd.apis import build_runner, train
+from mmdiffkd.apis import train
 from mmdiffkd.checkpoints.reading import load_file, weights_only
 from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.errors import CheckpointError
 from tests.conftest import ToyModel
 from tests.serving import Malicious, served
+from tests.test_tools.conftest import run_tool_here
 from tests.toy_run import FourImages, toy_run
 
-ROOT = Path(__file__).parents[2]
 REFUSED = r'was not read, because it (is damaged or )?holds more than weights'
 OPT_OUT = r'give --trust-checkpoint, or set trust_checkpoint=True in the config'
 
@@ -62,21 +56,16 @@ class SelfLoadingToy(ToyModel):
         self.load_state_dict(torch.load(path, weights_only=False)['state_dict'])
 
 
-def pretrained(location, **keys):
-    return dict(type='Pretrained', checkpoint=location, **keys)
-
-
-def student(cfg, **keys):
-    cfg.model.student = dict(type='PretrainedToy', **keys)
+def student(cfg, key, location, **keys):
+    init = dict(type='Pretrained', checkpoint=location, **keys)
+    cfg.model.student = {'type': 'PretrainedToy', key: init}
 
 
 WAYS = dict(
-    load_from=lambda cfg, file: cfg.update(load_from=file),
-    ema=lambda cfg, file: cfg.update(load_from=file, custom_hooks=[dict(type='EMAHook')]),
+    load_from=lambda cfg, file: cfg.update(load_from=file, custom_hooks=[dict(type='EMAHook')]),
     resume=lambda cfg, file: cfg.update(load_from=file, resume=True),
-    init_cfg=lambda cfg, file: student(cfg, init_cfg=pretrained(file)),
-    backbone=lambda cfg, file: student(cfg, backbone_init_cfg=pretrained(file)),
-    prefix=lambda cfg, file: student(cfg, backbone_init_cfg=pretrained(file, prefix='backbone.')),
+    init_cfg=lambda cfg, file: student(cfg, 'init_cfg', file),
+    prefix=lambda cfg, file: student(cfg, 'backbone_init_cfg', file, prefix='backbone.'),
     constructor=lambda cfg, file: cfg.merge_from_dict(
         {'model.student': dict(type='SelfLoadingToy', path=file)}
     ),
@@ -92,23 +81,16 @@ def test_file_for_the_student(way, evil, toy_config, witness, tmp_path):
     assert not witness.exists()
 
 
-@pytest.mark.parametrize('scheme', ['http', 'torchvision', 'open-mmlab', 'open-mmlab file'])
+@pytest.mark.parametrize('scheme', ['http', 'open-mmlab'])
 def test_address_or_name_of_weights(scheme, evil, toy_config, witness, tmp_path, monkeypatch):
     with served(evil.parent) as address:
-        url = str(evil) if scheme == 'open-mmlab file' else f'{address}/{evil.name}'
-        for name in ('get_torchvision_models', 'get_external_models'):
-            monkeypatch.setattr(mmengine_checkpoint, name, lambda: dict(model=url))
+        url = f'{address}/{evil.name}'
+        monkeypatch.setattr(mmengine_checkpoint, 'get_external_models', lambda: dict(model=url))
         cfg = toy_run(toy_config, tmp_path / 'run')
-        WAYS['backbone'](cfg, url if scheme == 'http' else f'{scheme.split()[0]}://model')
+        location = url if scheme == 'http' else 'open-mmlab://model'
+        student(cfg, 'backbone_init_cfg', location)
         with pytest.raises(CheckpointError, match=f'{REFUSED}.*{OPT_OUT}'):
             train(cfg)
-    assert not witness.exists()
-
-
-def test_file_for_the_teacher(evil, toy_config, witness):
-    toy_config['teacher']['checkpoint'] = str(evil)
-    with pytest.raises(CheckpointError, match=f'{REFUSED}.*teacher.trust_checkpoint=True'):
-        MODELS.build(toy_config)
     assert not witness.exists()
 
 
@@ -122,31 +104,22 @@ def test_file_for_the_teacher(evil, toy_config, witness):
         ('analysis/noise_sweep', '{cfg} {file}', '--trust-checkpoint'),
     ],
 )
-def test_file_for_a_tool(
-    tool, flags, opt_out, evil, toy_config, witness, tmp_path, monkeypatch, capsys
-):
+def test_file_for_a_tool(tool, flags, opt_out, evil, toy_config, witness, tmp_path):
     """One line, which says how to read it all the same."""
     config = toy_run(toy_config, tmp_path / 'run')
     metric = dict(type='DumpResults', out_file_path='x.pkl')
     config.update(test_dataloader=config.train_dataloader, test_cfg={}, test_evaluator=metric)
     config.dump(tmp_path / 'config.py')
     values = dict(cfg=tmp_path / 'config.py', file=evil, out=tmp_path / 'out')
-    monkeypatch.setattr(sys, 'argv', [tool, *flags.format(**values).split()])
-    spec = importlib.util.spec_from_file_location('tool', ROOT / 'tools' / f'{tool}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.raises(SystemExit) as status:
-        module.main()
-    assert status.value.code == 1
-    (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith('error: '))
+    output = run_tool_here(f'tools/{tool}.py', *flags.format(**values).split(), expect=1)
+    (line,) = (line for line in output.splitlines() if line.startswith('error: '))
     assert 'could run code (io.open)' in line and opt_out in line
     assert not witness.exists()
 
 
-@pytest.mark.parametrize('way', ['load_from', 'init_cfg', 'constructor'])
-def test_trusted_files_are_read(way, evil, toy_config, tmp_path, witness):
+def test_trusted_files_are_read(evil, toy_config, tmp_path, witness):
     cfg = toy_run(toy_config, tmp_path / 'run', trust_checkpoint=True)
-    WAYS[way](cfg, str(evil))
+    WAYS['load_from'](cfg, str(evil))
     train(cfg)
     assert witness.exists()
 
@@ -156,58 +129,14 @@ class PickledImages(FourImages):
     """A user's data, which are pickles of anything."""
 
     def __init__(self, path):
-        self.path = path
         torch.load(path, weights_only=False)
 
-    def __getitem__(self, index):
-        torch.load(self.path, weights_only=False)
-        return super().__getitem__(index)
 
-
-@pytest.mark.parametrize('num_workers', [0, 1])
-def test_data_of_the_user_are_read_as_the_user_reads_them(
-    num_workers, toy_config, evil, witness, tmp_path
-):
+def test_data_of_the_user_are_read_as_the_user_reads_them(toy_config, evil, witness, tmp_path):
     cfg = toy_run(toy_config, tmp_path / 'run')
-    cfg.train_dataloader.update(
-        dataset=dict(type='PickledImages', path=str(evil)), num_workers=num_workers
-    )
+    cfg.train_dataloader.dataset = dict(type='PickledImages', path=str(evil))
     train(cfg)
     assert witness.exists()
-
-
-def test_config_in_a_checkpoint_is_not_run_on_resuming(toy_config, tmp_path, witness):
-    """mmengine's runner runs it under its older name."""
-    train(toy_run(toy_config, tmp_path / 'run'))
-    path = tmp_path / 'run' / 'epoch_1.pth'
-    checkpoint = torch.load(path, weights_only=False)
-    checkpoint['meta']['config'] = f"open({str(witness)!r}, 'w')"
-    torch.save(checkpoint, path)
-    cfg = toy_run(toy_config, tmp_path / 'run', train_cfg=dict(by_epoch=True, max_epochs=2))
-    train(Config({**cfg, 'load_from': str(path), 'resume': True}))
-    assert not witness.exists()
-
-
-class Started(Hook):
-    def before_train(self, runner):
-        self.epoch = runner.epoch
-        self.losses = len(runner.message_hub.get_scalar('train/loss').data[0])
-
-
-def test_own_checkpoints_resume_without_opt_out(toy_config, tmp_path):
-    """With averaged weights, the log's history and a scheduler that keeps a function."""
-    changes = dict(
-        custom_hooks=[dict(type='EMAHook')],
-        param_scheduler=[dict(type='OneCycleLR', eta_max=0.1, total_steps=8, by_epoch=False)],
-    )
-    train(toy_run(toy_config, tmp_path / 'run', **changes))
-    changes['train_cfg'] = dict(by_epoch=True, max_epochs=2)
-    runner = build_runner(toy_run(toy_config, tmp_path / 'run', resume=True, **changes))
-    started = Started()
-    runner.register_hook(started)
-    runner.train()
-    assert (started.epoch, started.losses) == (1, 2)
-    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 4
 
 
 def test_everything_is_as_before_afterwards(evil, witness, monkeypatch):
@@ -225,16 +154,13 @@ def test_everything_is_as_before_afterwards(evil, witness, monkeypatch):
 
 
 def test_training_checkpoint_of_mmengine_is_read(tmp_path):
-    """Its log is in objects of mmengine, and a scheduler's state refers to a function."""
+    """Its log is in objects of mmengine."""
     hub = MessageHub.get_instance('test_checkpoint')
     hub.update_scalar('train/loss', 1.5)
     hub.update_scalar('train/loss', 2.5)
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
-    scheduler = OneCycleLR(optimizer, eta_max=0.1, total_steps=10)
     path = tmp_path / 'epoch_3.pth'
     content = dict(
         message_hub=hub.state_dict(),
-        param_schedulers=[scheduler.state_dict()],
         rng=np.random.get_state(),
         number=np.float64(0.5),
     )
@@ -242,7 +168,7 @@ def test_training_checkpoint_of_mmengine_is_read(tmp_path):
     # A second time from what was read, as after resuming.
     for _ in range(2):
         read = load_file(path)
-        assert read['param_schedulers'] == content['param_schedulers'] and read['number'] == 0.5
+        assert read['number'] == 0.5
         assert np.array_equal(read['rng'][1], content['rng'][1])
         resumed = MessageHub('resumed')
         resumed.load_state_dict(read['message_hub'])
@@ -263,14 +189,14 @@ class Reference:
 
 
 def test_getattr_of_a_checkpoint_yields_nothing_else(tmp_path):
-    """From a function's attributes one comes to all that Python has."""
+    """From a function's attributes one comes to all of Python. Nor is mmengine's config run."""
     path = tmp_path / 'model.pth'
     torch.save(dict(x=Reference(torch.FloatStorage, 'min')), path)
     with pytest.raises(CheckpointError, match=REFUSED):
         load_file(path)
-    torch.save(dict(x=Reference(HistoryBuffer, '__init__')), path)
+    torch.save(dict(x=Reference(HistoryBuffer, '__init__'), meta=dict(config='1 / 0')), path)
     with weights_only():
-        assert CheckpointLoader.load_checkpoint(str(path), 'cpu') == dict(x=None)
+        assert CheckpointLoader.load_checkpoint(str(path), 'cpu') == dict(x=None, meta={})
 
 
 def test_safetensors(tmp_path):
@@ -280,9 +206,6 @@ def test_safetensors(tmp_path):
     assert torch.equal(weights_of(load_file(path))['a'], torch.ones(2))
     with weights_only():
         assert list(CheckpointLoader.load_checkpoint(str(path), 'cpu')) == ['a']
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match='cannot be read'):
-        load_file(path)
 
 
 @pytest.mark.parametrize('content', [b'', b'text', None], ids=['empty', 'text', 'truncated'])

@@ -22,9 +22,9 @@ def test_weights_below_a_prefix():
     assert weights_of(dict(state_dict={'net.a': one, 'b': two}), 'net.') == dict(a=one)
     both = dict(state_dict=dict(a=one), state_dict_ema=dict(a=two))
     assert weights_of(both) == dict(a=one) and weights_of(both, 'state_dict_ema') == dict(a=two)
-    with pytest.raises(CheckpointError, match="below 'optimizer', 'student', 'teacher'"):
+    with pytest.raises(CheckpointError, match="one of: 'optimizer', 'student', 'teacher'"):
         weights_of(parts)
-    with pytest.raises(CheckpointError, match="prefix='ema'; there are 'a'"):
+    with pytest.raises(CheckpointError, match="prefix='ema'; prefix may be one of: 'a'"):
         weights_of(both, 'ema')
 
 

@@ -4,11 +4,8 @@ import importlib
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS
-from mmengine.structures import PixelData
 
 
 @pytest.fixture
@@ -33,22 +30,3 @@ def read_all():
         return dataset, [item['data_samples'] for item in dataset]
 
     return read
-
-
-@pytest.fixture
-def score_of_truth():
-    """What a config's evaluator makes of predictions that are the annotations."""
-
-    def score(evaluator, dataset, samples):
-        evaluator = Evaluator(evaluator)
-        evaluator.dataset_meta = dataset.metainfo
-        for sample in samples:
-            if 'gt_sem_seg' in sample:
-                sample.pred_sem_seg = PixelData(data=sample.gt_sem_seg.data.clone())
-            else:
-                num_classes = len(dataset.metainfo['classes'])
-                sample.set_pred_score(torch.eye(num_classes)[sample.gt_label[0]])
-            evaluator.process(data_samples=[sample.to_dict()])
-        return evaluator.evaluate(len(dataset))
-
-    return score

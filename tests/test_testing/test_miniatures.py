@@ -21,7 +21,6 @@ def innermost(loader):
     [
         ('mmseg', 'pspnet/pspnet_r50-d8_4xb4-20k_voc12aug-512x512.py', 21),  # lists its files
         ('mmseg', 'unet/unet-s5-d16_fcn_4xb4-40k_drive-64x64.py', 2),
-        ('mmseg', 'unet/unet-s5-d16_fcn_4xb4-40k_chase-db1-128x128.py', 2),
         ('mmseg', 'hrnet/fcn_hr18_4xb4-80k_isaid-896x896.py', 16),
         ('mmseg', 'hrnet/fcn_hr18_4xb4-80k_potsdam-512x512.py', 6),  # leaves out label 0
     ],
@@ -39,17 +38,6 @@ def test_label_maps_of_any_data_set(library, name, number, host_config, read_all
         assert len(labels) > 1 and max(labels - {255}) < number
 
 
-def test_label_maps_beside_the_boxes(host_config, read_all, tmp_path):
-    """Hybrid Task Cascade reads COCO-Stuff's."""
-    cfg = host_config('mmdet', 'htc/htc_r50_fpn_1x_coco.py')
-    cfg.work_dir = str(tmp_path)
-    _, samples = read_all(make_smoke_config(cfg).train_dataloader)
-    for sample in samples:
-        labels = set(sample.gt_sem_seg.sem_seg.unique().tolist())
-        assert 255 in labels
-        assert labels - {255}
-
-
 @pytest.mark.parametrize(
     'name', ['resnet/resnet18_8xb16_cifar10.py', 'resnet/resnet50_8xb8_cub.py']
 )
@@ -61,9 +49,7 @@ def test_pictures_with_a_label(name, host_config, read_all, tmp_path):
     assert len(samples) == 8 and max(labels) < cfg.model.head.num_classes
 
 
-@pytest.mark.parametrize(
-    'classes, number', [('person', 1), (('zebra', 'person'), 2), (('hat', 'bag', 'tie'), 3)]
-)
+@pytest.mark.parametrize('classes, number', [('person', 1), (('hat', 'bag', 'tie'), 3)])
 def test_own_classes_of_boxes(classes, number, host_config, tmp_path):
     """Each data set has the classes that it asks for."""
     cfg = host_config('mmdet', 'retinanet/retinanet_r18_fpn_1x_coco.py')
@@ -76,24 +62,11 @@ def test_own_classes_of_boxes(classes, number, host_config, tmp_path):
         assert all(data['instances'] for data in dataset)
 
 
-def test_selected_classes_of_label_maps(host_config, read_all, tmp_path):
-    """mmseg counts them anew, all others are ignored."""
-    cfg = host_config('mmseg', 'pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py')
-    cfg.work_dir = str(tmp_path)
-    cfg.train_dataloader.dataset.metainfo = dict(classes=('bicycle', 'train', 'bus'))
-    _, samples = read_all(make_smoke_config(cfg).train_dataloader)
-    labels = {label for sample in samples for label in sample.gt_sem_seg.data.unique().tolist()}
-    assert {0, 1, 2} <= labels <= {0, 1, 2, 255}
-
-
 @pytest.mark.parametrize(
     'library, kind, known',
     [
         ('mmdet', 'CocoDataset', True),
-        ('mmdet', 'CityscapesDataset', True),
-        ('mmseg', 'CityscapesDataset', True),
         ('mmdet', 'LVISV1Dataset', False),
-        ('mmdet', 'CocoPanopticDataset', False),
         ('mmdet', 'VOCDataset', False),
         ('mmseg', 'LoveDADataset', True),
         ('mmpretrain', 'InShop', False),

@@ -9,22 +9,23 @@ TEACHER = ROOT / 'configs' / 'quickstart' / 'retinanet_teacher_mini-coco.py'
 NAME = 'retinanet_student_mini-coco_from_retinanet_teacher_mini-coco.py'
 
 
-def test_a_detector_runs_and_its_config_is_there_to_go_on_from(run, tmp_path):
+def test_a_detector_runs_and_its_config_is_there_to_go_on_from(run_here, tmp_path):
     pytest.importorskip('mmdet')
-    output = run(
+    output = run_here(
         'tools/distill.py', STUDENT, '--teacher', TEACHER, '--smoke', '--work-dir', tmp_path
     )
     assert 'loss_kd_fpn' in output and 'Epoch(val) [1]' in output
     path = tmp_path / 'config' / NAME
     assert path.read_text().startswith('# retinanet_teacher_mini-coco teaches')
-    output = run('tools/train.py', path, '--smoke', '--work-dir', tmp_path / 'again')
+    output = run_here('tools/train.py', path, '--smoke', '--work-dir', tmp_path / 'again')
     assert 'loss_kd_fpn' in output
 
 
-def test_a_classifier_from_a_library(run, tmp_path):
+@pytest.mark.slow
+def test_a_classifier_from_a_library(run_here, tmp_path):
     """Named pairs, another library's scope, and flags of tools/train.py."""
     pytest.importorskip('mmpretrain')
-    output = run(
+    output = run_here(
         'tools/distill.py', 'mmpretrain::resnet/resnet18_8xb16_cifar10.py',
         '--teacher', 'mmpretrain::resnet/resnet34_8xb16_cifar10.py',
         '--pairs', 'backbone.layer3', 'head', '--smoke', '--no-validate',
@@ -34,12 +35,12 @@ def test_a_classifier_from_a_library(run, tmp_path):
     assert 'Epoch(val)' not in output
 
 
-def test_modules_are_listed_and_a_mistake_is_one_line(run, tmp_path):
+def test_modules_are_listed_and_a_mistake_is_one_line(run_here, tmp_path):
     pytest.importorskip('mmdet')
-    listed = run('tools/distill.py', STUDENT, '--teacher', TEACHER, '--list-modules')
+    listed = run_here('tools/distill.py', STUDENT, '--teacher', TEACHER, '--list-modules')
     lines = {line.split()[0]: line for line in listed.splitlines() if line.strip()}
     assert lines['neck'].split()[1:3] == ['FPN', '[64x28x28,']  # the teacher's, printed last
     command = ['tools/distill.py', STUDENT, '--teacher', TEACHER, '--work-dir', tmp_path]
-    output = run(*command, '--smoke', '--pairs', 'nekc', expect=1)
+    output = run_here(*command, '--smoke', '--pairs', 'nekc', expect=1)
     (line,) = [line for line in output.splitlines() if line.startswith('error: ')]
     assert "the closest are 'neck'" in line and 'Traceback' not in output

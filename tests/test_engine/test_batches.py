@@ -9,8 +9,8 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmdiffkd.engine.batches import numbered
-from mmdiffkd.engine.seeding import BATCH, EPOCH, ITERATION, seed_generators
+from mmdiffkd.engine.batches import BATCH, EPOCH, ITERATION, numbered, seed_generators
+
 from mmdiffkd.errors import ConfigError
 
 

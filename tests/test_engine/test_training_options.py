@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmdiffkd.engine.hooks import DistillationScheduleHook, NonFiniteLossError, NonFiniteLossHook
+from mmdiffkd.errors import ConfigError
 from tests.test_engine.conftest import Spoil, ToyImages, Trace, infinite
 
 SGD = dict(type='SGD', lr=0.01)
@@ -29,66 +30,43 @@ def iterations(number):
     return dict(by_epoch=False, max_iters=number)
 
 
-class TestAverage:
-    def test_of_student_and_heads(self, make_runner):
-        weights, average = Weights(), EMAHook(momentum=0.3)
-        weights.priority = 'VERY_HIGH'
-        runner = make_runner(weights, average, train_cfg=iterations(4))
-        runner.train()
-        expected = weights.seen[0]
-        for after in weights.seen[1:]:
-            expected = {k: 0.7 * mean + 0.3 * after[k] for k, mean in expected.items()}
-        ours = dict(average.ema_model.module.named_parameters())
-        assert ours.keys() == expected.keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(ours[name], value)
-
-    def test_shares_the_teacher(self, make_runner):
-        average = EMAHook()
-        runner = make_runner(average, train_cfg=iterations(1))
-        before = copy.deepcopy(runner.model.teacher.model.state_dict())
-        runner.train()
-        assert average.ema_model.module.teacher is runner.model.teacher
-        after = runner.model.teacher.model.state_dict()
-        assert all(torch.equal(value, after[name]) for name, value in before.items())
+def test_average_is_of_student_and_heads(make_runner):
+    weights, average = Weights(), EMAHook(momentum=0.3)
+    weights.priority = 'VERY_HIGH'
+    runner = make_runner(weights, average, train_cfg=iterations(4))
+    runner.train()
+    expected = weights.seen[0]
+    for after in weights.seen[1:]:
+        expected = {k: 0.7 * mean + 0.3 * after[k] for k, mean in expected.items()}
+    ours = dict(average.ema_model.module.named_parameters())
+    assert ours.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(ours[name], value)
+    assert average.ema_model.module.teacher is runner.model.teacher
 
 
-class TestAccumulation:
-    def test_two_batches_are_one_of_twice_the_size(self, make_runner, toy_config):
-        """Without batch norm and noise, which see single batches."""
-        toy_config['pairs']['fpn']['head'] = dict(type='AlignHead')
-        finals = []
-        for number, batch_size, counts in ((4, 2, 2), (2, 4, 1)):
-            weights = Weights()
-            runner = make_runner(
-                weights,
-                train_cfg=iterations(number),
-                name=f'batch_{batch_size}',
-                optim_wrapper=dict(optimizer=SGD, accumulative_counts=counts),
-                dataloader=dict(
-                    dataset=ToyImages(noise=0),
-                    batch_size=batch_size,
-                    sampler=dict(type='InfiniteSampler', shuffle=False),
-                ),
-            )
-            runner.model.student.backbone[1] = nn.Identity()
-            runner.train()
-            finals.append(weights.seen[-1])
-        for name, value in finals[0].items():
-            torch.testing.assert_close(value, finals[1][name], rtol=1e-5, atol=1e-7)
-
-    def test_steps_come_at_the_right_iterations(self, make_runner):
-        """Also the last, which is left over."""
+def test_two_accumulated_batches_are_one_of_twice_the_size(make_runner, toy_config):
+    """Without batch norm and noise, which see single batches."""
+    toy_config['pairs']['fpn']['head'] = dict(type='AlignHead')
+    finals = []
+    for number, batch_size, counts in ((4, 2, 2), (2, 4, 1)):
         weights = Weights()
-        wrapper = dict(optimizer=SGD, accumulative_counts=2)
-        make_runner(weights, train_cfg=iterations(5), optim_wrapper=wrapper).train()
-        changes = [
-            {name: not torch.equal(value, after[name]) for name, value in before.items()}
-            for before, after in zip(weights.seen, weights.seen[1:])
-        ]
-        assert [any(changed.values()) for changed in changes] == [True, False, True, True]
-        assert changes[0]['distill.pairs.fpn.heads.1.align.weight']
-        assert changes[0]['neck.convs.1.weight']
+        runner = make_runner(
+            weights,
+            train_cfg=iterations(number),
+            name=f'batch_{batch_size}',
+            optim_wrapper=dict(optimizer=SGD, accumulative_counts=counts),
+            dataloader=dict(
+                dataset=ToyImages(noise=0),
+                batch_size=batch_size,
+                sampler=dict(type='InfiniteSampler', shuffle=False),
+            ),
+        )
+        runner.model.student.backbone[1] = nn.Identity()
+        runner.train()
+        finals.append(weights.seen[-1])
+    for name, value in finals[0].items():
+        torch.testing.assert_close(value, finals[1][name], rtol=1e-5, atol=1e-7)
 
 
 def test_clipping_takes_student_and_heads_as_one(make_runner):
@@ -110,23 +88,10 @@ def test_clipping_takes_student_and_heads_as_one(make_runner):
     assert runner.message_hub.get_scalar('train/grad_norm').current() > 0.1
 
 
-def test_frozen_part_of_the_student(make_runner):
-    """What is behind it learns, also from the pair; weight decay leaves it alone."""
-    weights = Weights()
-    runner = make_runner(weights, train_cfg=iterations(3))
-    runner.model.student.backbone.requires_grad_(False)
-    del runner.model.pairs['stem']  # a pair on what is frozen is refused
-    before = {k: p.detach().clone() for k, p in runner.model.named_parameters()}
-    runner.train()
-    changed = {k for k, value in weights.seen[-1].items() if not torch.equal(value, before[k])}
-    assert not [name for name in changed if name.startswith('backbone')]
-    assert {'neck.convs.0.weight', 'distill.pairs.fpn.heads.0.align.weight'} <= changed
-
-
 def test_pair_on_a_frozen_part_ends_the_run(make_runner):
     runner = make_runner(train_cfg=iterations(3))
     runner.model.student.backbone.requires_grad_(False)
-    with pytest.raises(RuntimeError, match="pairs.stem: no gradient .* 'backbone'.*frozen_stages"):
+    with pytest.raises(ConfigError, match="pairs.stem: no gradient .* 'backbone'.*frozen_stages"):
         runner.train()
 
 
@@ -143,25 +108,7 @@ def test_pair_with_a_frozen_level_is_warned_of_once(make_runner, caplog):
     assert "level 0 of student path 'neck', the student learns nothing there" in warnings[0]
 
 
-def test_student_checkpoint_that_fits_in_part(make_runner, toy_config, tmp_path, capsys):
-    """`load_from`: what fits is loaded, the rest is named."""
-    state = MODELS.build(toy_config['student']).state_dict()
-    missing = state.pop('neck.convs.0.weight')
-    path = tmp_path / 'student.pth'
-    torch.save(dict(state_dict=dict(state, old_head=torch.zeros(1))), path)
-    runner = make_runner(train_cfg=iterations(1), load_from=str(path))
-    initial = runner.model.student.neck.convs[0].weight.detach().clone()
-    runner.load_or_resume()
-    ours = runner.model.student.state_dict()
-    assert all(torch.equal(ours[name], value) for name, value in state.items())
-    assert torch.equal(ours['neck.convs.0.weight'], initial)
-    assert not torch.equal(initial, missing)
-    printed = capsys.readouterr().out
-    assert 'unexpected key in source state_dict: student.old_head' in printed
-    assert 'missing keys in source state_dict: student.neck.convs.0.weight' in printed
-    runner.train()
-
-
+@pytest.mark.slow
 class TestCompile:
     def test_run(self, make_runner, toy_config):
         """`compile=True` in a config; without a compiler of kernels, to be quick.
@@ -206,21 +153,6 @@ class TestCompile:
         with pytest.raises(NonFiniteLossError, match='^iteration 3: .*diff_fpn is nan'):
             runner.train()
         assert torch._dynamo.utils.counters['stats']['unique_graphs'] > 0
-
-    def test_changing_weight_compiles_nothing_new(self, toy_distiller):
-        """Once it is known to change."""
-        torch._dynamo.reset()
-        pair = toy_distiller.pairs['logits']
-        compiled = torch.compile(pair, backend='eager')
-        maps = [[torch.randn(2, 3, 4, 4, requires_grad=True)], [torch.randn(2, 3, 4, 4)]]
-        counted = []
-        for weight in (0.1, 0.2, 0.3, 0.4, 0.5):
-            pair.kd_weight = weight
-            losses = compiled(*maps)
-            expected = pair(*maps)
-            torch.testing.assert_close(losses['loss_kd_logits'], expected['loss_kd_logits'])
-            counted.append(torch._dynamo.utils.counters['stats']['unique_graphs'])
-        assert counted[0] > 0 and counted[1] == counted[-1]
 
 
 class TestMixedPrecision:

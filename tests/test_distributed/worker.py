@@ -48,14 +48,7 @@ class Witness(Hook):
     """Writes down what a process saw and had."""
 
     def __init__(self, path):
-        self.path, self.seen, self.without_gradient = path, [], None
-        self.draws = []
-
-    def before_train(self, runner):
-        runner.optim_wrapper.optimizer.register_step_pre_hook(lambda *_: self.look(runner))
-
-    def look(self, runner):
-        self.without_gradient = [n for n, p in runner.model.named_parameters() if p.grad is None]
+        self.path, self.seen, self.draws = path, [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.seen += [int(image[0, 0, 0]) for image in data_batch['inputs']]
@@ -67,7 +60,6 @@ class Witness(Hook):
         state = dict(
             seen=self.seen,
             draws=self.draws,
-            without_gradient=self.without_gradient,
             parameters=dict(model.named_parameters()),
             buffers=dict(model.named_buffers()),
             norms={type(m).__name__ for m in model.modules() if 'BatchNorm' in type(m).__name__},
@@ -101,12 +93,9 @@ def write_model(folder):
     (folder / 'model.json').write_text(json.dumps(model))
 
 
-def read_model(folder):
-    return json.loads((folder / 'model.json').read_text())
-
-
 def training_config(folder, name, *hooks, **changes):
-    cfg = toy_run(read_model(folder), folder / name, custom_hooks=list(hooks), **changes)
+    model = json.loads((folder / 'model.json').read_text())
+    cfg = toy_run(model, folder / name, custom_hooks=list(hooks), **changes)
     cfg.train_dataloader.dataset.type = 'NumberedImages'
     cfg.train_dataloader.sampler.shuffle = True
     cfg.launcher, cfg.train_cfg.max_epochs = 'pytorch', EPOCHS
@@ -119,11 +108,17 @@ def work(rank, folder, ports):
     folder = Path(folder, str(rank))
     folder.mkdir()
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(NUM_PROCESSES))
-    for port, part in zip(
-        ports, (compare_gradients, train_both, resume_both, bad_loss, bad_weights)
-    ):
+    saved = str(folder.parent / 'trained' / 'epoch_1.pth')
+    parts = [
+        lambda: compare_gradients(rank, folder),
+        lambda: train(both_config(folder, 'trained')),
+        lambda: train(both_config(folder, 'resumed', resume=saved)),
+        lambda: end_with_an_error(folder, 'bad_loss'),
+        lambda: end_with_an_error(folder, 'bad_weights'),
+    ]
+    for port, part in zip(ports, parts):
         os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
-        part(rank, folder)
+        part()
 
 
 def compare_gradients(rank, folder):
@@ -132,7 +127,7 @@ def compare_gradients(rank, folder):
     own = numbers[rank * IMAGES_PER_PROCESS :][:IMAGES_PER_PROCESS]
     with process_group(Config(dict(launcher='pytorch'))):
         torch.manual_seed(0)
-        model = MODELS.build(read_model(folder.parent)).double().train()
+        model = MODELS.build(training_config(folder.parent, 'gradients').model).double().train()
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
@@ -180,49 +175,27 @@ def fixed_noise(seeds):
 
 def both_config(folder, name, **changes):
     """Synchronised batch norm is asked for in every way; two pairs rest in the first epoch."""
-    cfg = training_config(
-        folder.parent,
-        name,
+    hooks = [
         dict(type='Witness', path=str(folder.parent / f'state_{name}')),
         dict(type='mmdiffkd.ExactResumeHook'),
-        dict(
-            type='mmdiffkd.DistillationScheduleHook',
-            pairs=dict(fpn=dict(begin=1), scores=dict(begin=1)),
-        ),
-        sync_bn='torch',
-        **changes,
-    )
+        dict(type='mmdiffkd.DistillationScheduleHook',
+             pairs=dict(fpn=dict(begin=1), scores=dict(begin=1))),
+    ]  # fmt: skip
+    cfg = training_config(folder.parent, name, *hooks, sync_bn='torch', **changes)
     cfg.model.student.type = 'SynchronizedToyModel'
-    cfg.model.pairs.fpn.sync_bn = True
+    cfg.model.pairs.fpn.head.sync_bn = True
     torch.manual_seed(0)
     cfg.model.teacher = make_toy_teacher(folder)
     return cfg
 
 
-def train_both(rank, folder):
-    train(both_config(folder, 'trained'))
-
-
-def resume_both(rank, folder):
-    """Again from the middle of the run above, as after a kill."""
-    train(both_config(folder, 'resumed', resume=str(folder.parent / 'trained' / 'epoch_1.pth')))
-
-
-def bad_loss(rank, folder):
-    """A loss of the second process ends both."""
-    end_with_an_error(folder, 'bad_loss', loss=True)
-    torch.distributed.destroy_process_group()
-
-
-def bad_weights(rank, folder):
-    """Weights that are not saved end the main process; then the other loses contact with it."""
-    end_with_an_error(folder, 'bad_weights', loss=False)
-
-
-def end_with_an_error(folder, name, loss):
+def end_with_an_error(folder, name):
+    """A loss of one process, which ends both, or weights, for which the main process ends."""
     saving = dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False))
-    hook = dict(type='Spoiled', loss=loss)
+    hook = dict(type='Spoiled', loss=name == 'bad_loss')
     try:
         train(training_config(folder.parent, name, hook, default_hooks=saving))
     except RuntimeError as error:
         (folder / f'{name}.txt').write_text(f'{type(error).__name__}: {error}')
+    if name == 'bad_loss':
+        torch.distributed.destroy_process_group()

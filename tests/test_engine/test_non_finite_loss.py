@@ -53,9 +53,7 @@ def test_gradients_that_are_not_finite(make_runner):
     """Losses are finite; the checkpoint before is kept though only one is to be kept."""
     runner = spoiled(make_runner, iterations=())
     weight = runner.model.student.neck.convs[1].weight
-    weight.register_hook(
-        lambda gradient: gradient * (math.inf if runner.iter == BAD_ITERATION else 1)
-    )
+    weight.register_hook(lambda grad: grad * (math.inf if runner.iter == BAD_ITERATION else 1))
     message = message_of(runner)
     assert message.startswith('neck.convs.1.weight became inf or nan in a step whose losses')
     assert checkpoints(runner) == ['iter_2.pth']

@@ -127,6 +127,7 @@ FINITE = {'train_dataloader.sampler.type': 'DefaultSampler'}
 SCHEDULE = dict(type='mmdiffkd.DistillationScheduleHook', begin=0.4, warmup=dict(length=1))
 
 
+@pytest.mark.contract(4, 'student checkpoints')
 @pytest.mark.parametrize(
     ('kills', 'changes', 'workers'),
     [
@@ -135,7 +136,9 @@ SCHEDULE = dict(type='mmdiffkd.DistillationScheduleHook', begin=0.4, warmup=dict
         pytest.param(
             [2, 7, 11], BY_EPOCH, WORKERS, id='epochs, workers', marks=pytest.mark.slow
         ),
-        pytest.param([5, 6], BY_ITERATION, WORKERS, id='iterations, workers'),
+        pytest.param(
+            [5, 6], BY_ITERATION, WORKERS, id='iterations, workers', marks=pytest.mark.slow
+        ),
         pytest.param(
             [4, 8], {**BY_EPOCH, **CHECKPOINTS_BY_ITERATION,
                      'custom_hooks': [SCHEDULE, *(dict(type=kind) for kind in HOOKS_OF_RUN)]},

@@ -30,7 +30,7 @@ def test_pair_with_a_frozen_level_is_warned_of_once(make_runner, caplog):
     runner.logger.addHandler(caplog.handler)
     runner.train()
     (warning,) = [r.getMessage() for r in caplog.records if 'no gradient' in r.getMessage()]
-    assert "level 0 of student path 'neck', the student learns nothing there" in warning
+    assert "level 0 of student path 'neck', so the student learns nothing there" in warning
 
 
 @pytest.mark.slow

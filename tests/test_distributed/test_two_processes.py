@@ -19,10 +19,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp('processes')
     worker.write_model(folder)
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(NUM_GROUPS)]
-        for free in sockets:
-            free.bind(('127.0.0.1', 0))
-        ports = [free.getsockname()[1] for free in sockets]
+        sockets = [socket.create_server(('127.0.0.1', 0)) for _ in range(NUM_GROUPS)]
+        ports = [stack.enter_context(free).getsockname()[1] for free in sockets]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('OMP_NUM_THREADS', '1')
         patch.setenv('CUDA_VISIBLE_DEVICES', '-1')

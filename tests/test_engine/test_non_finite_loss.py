@@ -44,11 +44,6 @@ def test_losses_and_last_checkpoint_are_named(make_runner):
     assert checkpoints(runner) == ['iter_2.pth']
 
 
-def test_teacher(make_runner):
-    message = message_of(spoiled(make_runner, where=lambda model: model.teacher.model.neck))
-    assert 'loss_diff_fpn is nan, loss_ae_fpn is' in message and 'loss_task' not in message
-
-
 def test_gradients_that_are_not_finite(make_runner):
     """Losses are finite; the checkpoint before is kept though only one is to be kept."""
     runner = spoiled(make_runner, iterations=())

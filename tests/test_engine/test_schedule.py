@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
-from mmengine.registry import HOOKS, MODELS
+from mmengine.registry import HOOKS
 
-from mmdiffkd.engine.hooks import DistillationScheduleHook
 from mmdiffkd.errors import ConfigError
 from tests.test_engine.conftest import ToyImages, Trace
 
@@ -185,7 +184,6 @@ def test_resumed_run_goes_on_with_the_schedule(make_runner, more_data):
         (dict(warmup=3), 'warmup must be a dict with the keys length, start_factor, curve'),
         (dict(warmup=dict(lenght=3)), "warmup: unknown key 'lenght'; did you mean 'length'"),
         (dict(decay=dict(length=0)), 'decay.length must be a number above 0'),
-        (dict(decay=dict(length=1, end_factor=-1)), 'decay.end_factor must be a number from 0'),
         (dict(decay=dict(length=1, curve='cosin')), "'linear' or 'cosine', got 'cosin'"),
         (
             dict(end=3, warmup=dict(length=2), decay=dict(length=2)),
@@ -200,11 +198,8 @@ def test_wrong_settings(settings, message):
         HOOKS.build(dict(type='mmdiffkd.DistillationScheduleHook', **settings))
 
 
-def test_settings_that_do_not_fit_the_run(make_runner, toy_config):
+def test_settings_that_do_not_fit_the_run(make_runner):
     with pytest.raises(ConfigError, match="no pair 'fnp'; did you mean 'fpn'. .it has fpn, st"):
         trained(make_runner, dict(pairs=dict(fnp=dict(begin=1))))
     with pytest.raises(ConfigError, match='by_epoch must be False'):
         trained(make_runner, dict(begin=1), train_cfg=BY_ITERATION, name='iterations')
-    student = MODELS.build(toy_config['student'])
-    with pytest.raises(ConfigError, match='needs a model of type mmdiffkd.DiffKDDistiller'):
-        make_runner(DistillationScheduleHook(), model=student, name='plain').train()

@@ -71,7 +71,7 @@ def test_compiled_heads(make_runner, toy_config, monkeypatch):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     quick = torch.compile(lambda network, x: network(x), dynamic=True, backend='eager')
-    monkeypatch.setattr('mmdiffkd.diffusion.denoiser._compiled_network', lambda: quick)
+    monkeypatch.setattr('mmdiffkd.diffusion.denoiser.compiled_call', lambda: quick)
     toy_config['pairs']['fpn']['head']['compile'] = True
     runner = make_runner(NonFiniteLossHook(), train_cfg=iterations(3))
     runner.register_hook(Spoil(runner.model.teacher.model.neck, infinite, (2,)))

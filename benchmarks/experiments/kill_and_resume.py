@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 """Is anything lost when a run is killed? SIGKILL at random moments, then a comparison bit by bit.
 
-A short detection run is trained once without a break, and then again and again: killed at a random
-moment with its data loading workers, started again with --resume --exact-resume, until it ends.
-Weights, moments of the optimizer and schedules must be those of the unbroken run. Every other run
-is by iterations instead of epochs, and all write checkpoints all the time.
+A short detection run is trained without a break, and then again and again: killed at random with
+its data loading workers, and started again with --resume --exact-resume until it ends. Weights,
+moments of the optimizer and schedules must be those of the unbroken run.
 
     python benchmarks/experiments/kill_and_resume.py --kills 30
 """
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Iterator, List
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -39,57 +39,44 @@ COMPARED = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 
 def main() -> None:
     args = parse_args()
-    shutil.rmtree(args.work_dir, ignore_errors=True)
-    data = make_mini_dataset(
-        'coco', args.work_dir / 'data', num_train=NUM_IMAGES, num_val=2, image_size=(160, 96)
-    )
-    draw = random.Random(args.seed)
+    folder, draw = args.work_dir, random.Random(0)
+    shutil.rmtree(folder, ignore_errors=True)
+    sizes = dict(num_train=NUM_IMAGES, num_val=2, image_size=(160, 96))
+    data = make_mini_dataset('coco', folder / 'data', **sizes)
     unbroken, seconds = {}, {}
     for kind in args.by:
-        write_config(kind, data, config_of(args.work_dir, kind))
+        write_config(kind, data, folder / f'{kind}.py')
         start = time.monotonic()
-        folder = args.work_dir / f'unbroken_{kind}'
-        survive(args.work_dir, kind, folder, draw, most=0)
+        survive(folder / f'{kind}.py', folder / f'unbroken_{kind}', [])
         seconds[kind] = time.monotonic() - start
-        unbroken[kind] = load_file(folder / LAST[kind])
+        unbroken[kind] = load_file(folder / f'unbroken_{kind}' / LAST[kind])
         print(f'unbroken run by {kind}: {seconds[kind]:.0f} s', flush=True)
-    kills = runs = 0
-    while kills < args.kills:
-        kind = args.by[runs % len(args.by)]
-        runs += 1
-        folder = args.work_dir / f'broken_{kind}_{runs}'
-        moments = survive(args.work_dir, kind, folder, draw, args.kills - kills, seconds[kind])
-        kills += len(moments)
-        different = differences(unbroken[kind], load_file(folder / LAST[kind]))
-        killed = ', '.join(f'{moment:.1f}' for moment in moments) or 'not'
-        verdict = f'DIFFERENT in {different[0]}' if different else 'identical'
-        print(f'run {runs} by {kind}, killed after {killed} s: {verdict}', flush=True)
-        if different:
+    kills = 0
+    for kind in itertools.cycle(args.by):
+        moments = [draw.uniform(0, seconds[kind]) for _ in range(args.kills - kills)]
+        killed = survive(folder / f'{kind}.py', folder / 'broken', moments)
+        kills += len(killed)
+        ours, theirs = unbroken[kind], load_file(folder / 'broken' / LAST[kind])
+        places = [place for key in COMPARED for place in differences(ours[key], theirs[key], key)]
+        verdict = f'DIFFERENT in {places[0]}' if places else 'identical'
+        when = ', '.join(f'{moment:.1f}' for moment in killed) or 'no'
+        print(f'run by {kind}, killed after {when} s: {verdict}', flush=True)
+        if places:
             sys.exit(1)
-        shutil.rmtree(folder)
-    print(f'{kills} kills in {runs} runs; all ended with the weights of the unbroken run')
+        shutil.rmtree(folder / 'broken')
+        if kills >= args.kills:
+            break
+    print(f'{kills} kills; all runs ended with the weights of the unbroken one')
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--kills', type=int, default=30, help='how often to kill (default: 30)')
-    parser.add_argument(
-        '--by', nargs='+', choices=list(LAST), default=list(LAST), help='kinds of runs'
-    )
-    parser.add_argument('--seed', type=int, default=0, help='of the moments (default: 0)')
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/kill_and_resume'),
-        help='emptied at the start (default: %(default)s)',
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    add = parser.add_argument
+    add('--kills', type=int, default=30, help='how often to kill (default: 30)')
+    add('--by', nargs='+', choices=list(LAST), default=list(LAST), help='kinds of runs')
+    add('--work-dir', type=Path, default=Path('work_dirs/kill_and_resume'),
+        help='folder that is emptied at the start (default: %(default)s)')  # fmt: skip
     return parser.parse_args()
-
-
-def config_of(work_dir: Path, kind: str) -> Path:
-    return work_dir / f'{kind}.py'
 
 
 def write_config(kind: str, data: Path, path: Path) -> None:
@@ -114,66 +101,40 @@ def write_config(kind: str, data: Path, path: Path) -> None:
     cfg.dump(path)
 
 
-def train(work_dir: Path, kind: str, folder: Path) -> subprocess.Popen:
-    """Start, or go on with, a run in a process group of its own."""
-    command = [sys.executable, str(ROOT / 'tools/train.py'), str(config_of(work_dir, kind))]
-    log = (work_dir / 'log.txt').open('a')
-    return subprocess.Popen(
-        [*command, '--work-dir', str(folder), '--resume', '--exact-resume'],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-
-
-def survive(
-    work_dir: Path, kind: str, folder: Path, draw: random.Random, most: int, seconds: float = 0.0
-) -> List[float]:
-    """Kill a run at random moments until it has ended all the same.
-
-    Args:
-        work_dir: Of the experiment.
-        kind: Of run.
-        folder: Work directory of the run.
-        draw: Source of the moments.
-        most: How often to kill.
-        seconds: What an unbroken run takes.
-
-    Returns:
-        Seconds after which it was killed, one for each time.
-    """
-    moments = []
+def survive(config: Path, folder: Path, moments: List[float]) -> List[float]:
+    """Kill a run at these moments, in seconds, until it has ended; those at which it was killed."""
+    command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', folder]
+    command = [*map(str, command), '--resume', '--exact-resume']
+    log = config.with_suffix('.txt')
+    killed = []
     while True:
-        process = train(work_dir, kind, folder)
-        moment = draw.uniform(0, seconds) if len(moments) < most else None
+        moment = moments[len(killed)] if len(killed) < len(moments) else None
+        with log.open('a') as stream:
+            options = dict(stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+            process = subprocess.Popen(command, **options)
         try:
             status = process.wait(moment)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            moments.append(moment)
+            killed.append(moment)
             continue
         if status != 0:
-            sys.exit(f'error: the run ended with status {status}, see {work_dir / "log.txt"}')
-        return moments
+            sys.exit(f'error: the run ended with status {status}, see {log}')
+        return killed
 
 
-def differences(one: Any, other: Any, where: str = '') -> List[str]:
-    """Where two checkpoints are not the same to the bit."""
-    if not where:
-        return [d for key in COMPARED for d in differences(one[key], other[key], key)]
-    if isinstance(one, torch.Tensor):
-        same = one.numpy().tobytes() == other.numpy().tobytes()
-        return [] if same else [where]
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return [where]
-        return [d for key in one for d in differences(one[key], other[key], f'{where}.{key}')]
-    if isinstance(one, (list, tuple)):
-        pairs = enumerate(zip(one, other))
-        different = [d for i, pair in pairs for d in differences(*pair, f'{where}[{i}]')]
-        return different if len(one) == len(other) else [where]
-    return [] if one == other else [where]
+def differences(one: Any, other: Any, where: str) -> Iterator[str]:
+    """The places where parts of two checkpoints are not the same to the bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        if one.numpy().tobytes() != other.numpy().tobytes():
+            yield where
+    elif isinstance(one, (dict, list, tuple)) and isinstance(other, type(one)):
+        parts = [dict(p) if isinstance(p, dict) else dict(enumerate(p)) for p in (one, other)]
+        for key in parts[0].keys() | parts[1].keys():
+            yield from differences(*(part.get(key) for part in parts), f'{where}.{key}')
+    elif one != other:
+        yield where
 
 
 if __name__ == '__main__':

@@ -16,9 +16,6 @@ def apply_training_policy(cfg: Config) -> None:
     the place of mmengine's ``CheckpointHook``; and, with several processes,
     ``randomness.diff_rank_seed=True``, with which each draws its own noise.
     ``training_policy=None`` in the config leaves all this out.
-
-    Args:
-        cfg: Config of a training, changed in place.
     """
     if cfg.get('training_policy', True) is None:
         return

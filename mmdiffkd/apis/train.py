@@ -26,8 +26,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--exact-resume',
         action='store_true',
-        help='make random numbers and data follow from the iteration, so that a resumed run equals '
-        'one that was never stopped; from the first start on',
+        help='given from the first start on, a resumed run equals one that was never stopped',
     )
     parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
     parser.add_argument(
@@ -44,8 +43,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--smoke',
         action='store_true',
-        help='does this config run? two iterations, a validation and a checkpoint on miniature '
-        'data with random weights; nothing is downloaded',
+        help='try the config: two iterations on miniature data, with random weights',
     )
 
 
@@ -63,22 +61,15 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.check_teacher:
-        _check_teacher(cfg)
+        if 'teacher' not in cfg.model:
+            raise SystemExit(f'--check-teacher: {cfg.filename} is no distillation config')
+        if cfg.get('val_cfg') is None:
+            raise SystemExit('--check-teacher needs a validation in the config: val_cfg, ...')
+        add_hook(cfg, 'mmdiffkd.TeacherCheckHook')
     if args.exact_resume:
         add_hook(cfg, 'mmdiffkd.ExactResumeHook')
     if args.resume is not None:
         cfg.resume = args.resume
-
-
-def _check_teacher(cfg: Config) -> None:
-    if 'teacher' not in cfg.model:
-        raise SystemExit(f'--check-teacher: {cfg.filename} is no distillation config')
-    if cfg.get('val_cfg') is None:
-        raise SystemExit(
-            '--check-teacher needs a validation: val_cfg, val_dataloader and val_evaluator in the '
-            'config, and no --no-validate'
-        )
-    add_hook(cfg, 'mmdiffkd.TeacherCheckHook')
 
 
 def train(cfg: Config, smoke: bool = False) -> Runner:
@@ -89,13 +80,10 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     Args:
         cfg: A complete training config with ``work_dir`` and ``launcher``; not to be used again.
             :func:`mmdiffkd.apis.policy.apply_training_policy` says what is added to it.
-        smoke: Whether to find out only if it runs; see :func:`mmdiffkd.testing.make_smoke_config`.
+        smoke: Whether only to try the config; see :func:`mmdiffkd.testing.make_smoke_config`.
 
     Returns:
         The runner, after training.
-
-    Raises:
-        LostProcessError: If another process of the run ended or did not answer in time.
     """
     with process_group(cfg):
         cfg = make_smoke_config(cfg) if smoke else cfg
@@ -108,11 +96,9 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         interrupts = [hook for hook in runner.hooks if isinstance(hook, InterruptHook)]
         try:
             runner.train()
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
-        except RuntimeError:
+        except (KeyboardInterrupt, RuntimeError) as error:
             # What fails after a signal fails because of it: another process has left, for example.
-            if any(hook.requested for hook in interrupts):
+            if isinstance(error, KeyboardInterrupt) or any(hook.requested for hook in interrupts):
                 raise SystemExit(130) from None
             raise
         finally:

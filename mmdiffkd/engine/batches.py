@@ -1,12 +1,18 @@
-"""Numbered batches: augmentation follows from the number, and the first can be left out."""
+"""Batches whose augmentation follows from their number, and of which the first can be left out."""
 
 import functools
+import itertools
+import random
 from typing import Any, Iterable, Iterator, List, Sequence, Tuple
 
+import numpy as np
+import torch
 from torch.utils.data import DataLoader
 
-from mmdiffkd.engine.seeding import BATCH, seed_generators
 from mmdiffkd.errors import ConfigError
+
+# Each kind of position in a run has random numbers of its own.
+ITERATION, EPOCH, BATCH = range(3)
 
 _SETTINGS = (
     'num_workers', 'collate_fn', 'pin_memory', 'timeout', 'worker_init_fn',
@@ -15,74 +21,52 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-class NumberedBatch(List[int]):
-    """Indices of a batch's samples, with the run's ``seed`` and the batch's ``position``.
-
-    The position is the process's rank, the epoch, and the batch's number in the epoch.
-    """
-
-    seed: int
-    position: Tuple[int, int, int]
+def seed_generators(seed: int, kind: int, *position: int) -> None:
+    """Seed Python, NumPy and torch from a kind of position and its numbers from 0."""
+    # The spawn key is how NumPy derives independent streams from one seed.
+    words = np.random.SeedSequence(seed, spawn_key=(kind, *position)).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.manual_seed(int(words[2]) << 31 | int(words[3]) >> 1)
 
 
 class NumberedBatches:
-    """A batch sampler whose batches are numbered.
+    """A batch sampler of pairs (arguments of :func:`seed_generators`, indices of the samples).
 
-    The arguments are those of :func:`numbered`. An endless one is shuffled for each pass anew.
-
-    Attributes:
-        epoch: Epoch in the batches' position.
-        first: Number of the first batch to yield.
+    ``epoch`` is part of the seed, ``first`` the number of the first batch to yield. Endless batches
+    are shuffled anew for each pass.
     """
 
-    def __init__(
-        self, batches: Iterable[Sequence[int]], seed: int, rank: int, endless: bool
-    ) -> None:
+    def __init__(self, batches: Iterable, seed: int, rank: int, endless: bool) -> None:
         self.batches, self.seed, self.rank, self.endless = batches, seed, rank, endless
         self.epoch = self.first = 0
         self.sampler = getattr(batches, 'sampler', None)
         self.batch_size = getattr(batches, 'batch_size', None)
 
-    def __iter__(self) -> Iterator[NumberedBatch]:
+    def __iter__(self) -> Iterator[Tuple[Tuple[int, ...], Sequence[int]]]:
         # The batches that are left out are made all the same, as batch samplers can have a memory
         # (mmdet's sorts by aspect ratio). It is loading them that takes time.
         for number, indices in enumerate(self._all()):
             if number >= self.first:
-                batch = NumberedBatch(indices)
-                batch.seed, batch.position = self.seed, (self.rank, self.epoch, number)
-                yield batch
+                yield (self.seed, BATCH, self.rank, self.epoch, number), indices
 
     def _all(self) -> Iterator[Sequence[int]]:
-        passes = 0
-        while True:
-            empty = True
-            for indices in self.batches:
-                empty = False
-                yield indices
-            if not self.endless:
-                return
-            if empty:
-                raise ConfigError('train_dataloader yields no batch: the data set is too small')
-            passes += 1
+        yield from self.batches
+        if self.endless and len(self.batches) == 0:
+            raise ConfigError('train_dataloader yields no batch: the data set is too small')
+        for number in itertools.count(1) if self.endless else ():
             if hasattr(self.sampler, 'set_epoch'):
-                self.sampler.set_epoch(passes)
+                self.sampler.set_epoch(number)
+            yield from self.batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
 
 def numbered(dataloader: DataLoader, seed: int, rank: int, endless: bool) -> DataLoader:
-    """A data loader of the same data whose augmentation follows from the batch's number alone.
+    """A loader of the same data set whose augmentation follows from the batch's number alone.
 
-    Args:
-        dataloader: Data loader with a batch sampler, not in use yet.
-        seed: Seed of the run.
-        rank: Rank of the process.
-        endless: Whether to start again after the last batch.
-
-    Returns:
-        A loader of the same data set object, whose ``batch_sampler`` is a
-        :class:`NumberedBatches`.
+    Its ``batch_sampler`` is a :class:`NumberedBatches` around that of ``dataloader``.
     """
     dataset = dataloader.dataset
     # torch's way to load a whole batch; the worker that does it seeds its generators first.
@@ -94,7 +78,8 @@ def numbered(dataloader: DataLoader, seed: int, rank: int, endless: bool) -> Dat
     )
 
 
-def _load(dataset: Sequence, batch: NumberedBatch) -> List[Any]:
-    seed_generators(batch.seed, BATCH, *batch.position)
+def _load(dataset: Sequence, batch: Tuple[Tuple[int, ...], Sequence[int]]) -> List[Any]:
+    position, indices = batch
+    seed_generators(*position)
     whole = getattr(type(dataset), '__getitems__', None)
-    return [dataset[index] for index in batch] if whole is None else whole(dataset, batch)
+    return [dataset[index] for index in indices] if whole is None else whole(dataset, indices)

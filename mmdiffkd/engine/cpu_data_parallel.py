@@ -13,23 +13,14 @@ from mmdiffkd.registry import MODEL_WRAPPERS
 
 @MODEL_WRAPPERS.register_module()
 class CPUDataParallel(MMDistributedDataParallel):
-    """DDP over CPU processes, where neither torch nor mmcv synchronises batch norms.
+    """DDP over CPU processes; synchronised batch norms become ordinary ones, with a warning.
 
-    Synchronised norms become ordinary ones, with a warning.
-
-    Args:
-        module: Model to train.
-        sync_bn: Value of ``sync_bn`` in the config of the run.
-        **kwargs: Arguments of mmengine's wrapper.
+    ``sync_bn`` is the value of that key in the config; the other arguments are mmengine's.
     """
 
     def __init__(self, module: nn.Module, sync_bn: Optional[str] = None, **kwargs: Any) -> None:
         wanted = sync_bn or any(isinstance(m, nn.SyncBatchNorm) for m in module.modules())
         if wanted and get_world_size() > 1:
-            print_log(
-                'Batch norms use the statistics of each process, although they are to be '
-                'synchronised: torch and mmcv do that on GPUs only.',
-                'current',
-                logging.WARNING,
-            )
+            text = 'Batch norms use the statistics of each process: CPUs cannot synchronise them.'
+            print_log(text, 'current', logging.WARNING)
         super().__init__(module=revert_sync_batchnorm(module), **kwargs)

@@ -9,23 +9,7 @@ from mmdiffkd.registry import OPTIMIZERS
 
 @OPTIMIZERS.register_module(name='RMSpropTF')
 def rmsprop_tf(params: Iterable, **kwargs: Any) -> Optimizer:
-    """timm's ``RMSpropTF``: RMSprop as TensorFlow has it.
+    """timm's ``RMSpropTF``: RMSprop as TensorFlow has it, with epsilon inside the square root."""
+    from timm.optim import RMSpropTF  # an optional dependency
 
-    Other than in torch, epsilon is added inside the square root, the mean of squared gradients
-    starts at one, and the momentum buffer holds steps already scaled by the learning rate.
-
-    Args:
-        params: Parameters or parameter groups.
-        **kwargs: ``lr``, ``alpha``, ``eps``, ``momentum``, ``weight_decay``; see
-            ``timm.optim.RMSpropTF``.
-
-    Raises:
-        ImportError: If timm is not installed.
-    """
-    try:
-        from timm.optim import RMSpropTF
-    except ImportError as error:
-        raise ImportError(
-            "The optimizer 'mmdiffkd.RMSpropTF' is timm's; install it with `pip install timm`"
-        ) from error
     return RMSpropTF(params, **kwargs)

@@ -2,25 +2,18 @@
 
 import functools
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, List, Optional, Union
+from typing import Any, Callable, Dict, Optional, Union
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.errors import CheckpointError
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import MODELS, RUNNERS
-
-# Hooks of the hosts that do not work with a distiller, and the reason.
-_UNSERVED = {
-    'MeanTeacherHook': 'whose teacher never changes (to average the student, use EMAHook)',
-    'PrepareProtoBeforeValLoopHook': 'as it heeds no model but a retriever',
-}
 
 
 def complete_model(cfg: Config) -> Dict:
@@ -55,12 +48,11 @@ def _reading(run: Callable) -> Callable:
 class DistillRunner(Runner):
     """mmengine's runner, which builds a distiller with the run's ``train_dataloader`` as ``data``.
 
-    Checkpoints cannot run code unless the config has ``trust_checkpoint=True``: while the model is
-    built, and between the ``before_run`` hooks and the start of the loop, when weights are loaded.
-
-    The tools use this runner by themselves. A run of another library's ``tools/train.py`` asks for
-    it with ``runner_type='mmdiffkd.DistillRunner'`` in the config.
+    Checkpoints cannot run code unless the config has ``trust_checkpoint=True``. The tools use this
+    runner by themselves; another library's tool needs ``runner_type='mmdiffkd.DistillRunner'``.
     """
+
+    # Weights are read while the model is built, and between the before_run hooks and the loop.
 
     _weights_are_read: Optional[ExitStack] = None
     train, val, test = map(_reading, (Runner.train, Runner.val, Runner.test))
@@ -87,16 +79,3 @@ class DistillRunner(Runner):
             what = f'checkpoint {filename!r} has none of the weights of {type(model).__name__}'
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
-
-    def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
-        """Register hooks, except those that need a student and a teacher of another kind."""
-        super().register_custom_hooks(hooks)
-        if not isinstance(model_of(self), DiffKDDistiller):
-            return
-        for kind in map(type, self.hooks):
-            for base in kind.__mro__:
-                if base.__name__ in _UNSERVED:
-                    raise ConfigError(
-                        f'custom_hooks: {kind.__name__} cannot be used with a distiller, '
-                        f'{_UNSERVED[base.__name__]}; take it out'
-                    )

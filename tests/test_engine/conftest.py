@@ -13,10 +13,7 @@ ITERATIONS_PER_EPOCH = 4
 
 
 class ToyImages(Dataset):
-    """Two images per iteration.
-
-    Noise comes from the global generator, as the augmentation of the hosts does.
-    """
+    """Images with noise of the global generator, as the augmentation of the hosts draws it."""
 
     metainfo = dict(classes=('a', 'b', 'c'))
 
@@ -36,20 +33,15 @@ class Trace(Hook):
     """What each iteration was like."""
 
     def __init__(self):
-        self.iterations, self.weights, self.losses, self.taught = [], [], [], []
+        self.weights, self.losses, self.taught = [], [], []
 
     def before_train_iter(self, runner, *args, **kwargs):
         self.teacher(runner).modes.clear()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        scalars = runner.message_hub.log_scalars
-        self.iterations.append(runner.iter)
+        start, scalars = 'train/kd_weight_', runner.message_hub.log_scalars
         self.weights.append(
-            {
-                key[len('train/kd_weight_') :]: buffer.current()
-                for key, buffer in scalars.items()
-                if key.startswith('train/kd_weight_')
-            }
+            {k[len(start) :]: v.current() for k, v in scalars.items() if k.startswith(start)}
         )
         self.losses.append({key: value.item() for key, value in outputs.items()})
         self.taught.append(bool(self.teacher(runner).modes))
@@ -97,15 +89,13 @@ def make_runner(toy_config, tmp_path):
         optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1)
         train_cfg = train_cfg or dict(by_epoch=True, max_epochs=2)
         sampler = 'DefaultSampler' if train_cfg.get('by_epoch') else 'InfiniteSampler'
+        loader = dict(dataset=ToyImages(), batch_size=2, num_workers=0)
+        loader.update(sampler=dict(type=sampler, shuffle=True))
         return Runner(
             model=model,
             work_dir=str(tmp_path / name),
             experiment_name=f'{tmp_path.name}_{name}_{len(list(tmp_path.glob("*")))}',
-            train_dataloader={
-                **dict(dataset=ToyImages(), batch_size=2, num_workers=0),
-                **dict(sampler=dict(type=sampler, shuffle=True)),
-                **dict(dataloader),
-            },
+            train_dataloader={**loader, **dict(dataloader)},
             train_cfg=train_cfg,
             optim_wrapper=optim_wrapper or dict(type='OptimWrapper', optimizer=optimizer),
             default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),

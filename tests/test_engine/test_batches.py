@@ -1,5 +1,6 @@
 """Batches that know their number."""
 
+import itertools
 import pickle
 import random
 
@@ -9,8 +10,7 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmdiffkd.engine.batches import numbered
-from mmdiffkd.engine.seeding import BATCH, EPOCH, ITERATION, seed_generators
+from mmdiffkd.engine.batches import BATCH, EPOCH, ITERATION, numbered, seed_generators
 from mmdiffkd.errors import ConfigError
 
 
@@ -37,13 +37,6 @@ def loader(dataset, sampler=DefaultSampler, endless=False, rank=0, seed=3, **set
     return numbered(plain, seed, rank, endless)
 
 
-def test_first_batches_are_left_out():
-    every, rest = loader(Draws()), loader(Draws())
-    rest.batch_sampler.first = 2
-    assert list(rest) == list(every)[2:]
-    assert len(rest) == len(every) == 4
-
-
 @pytest.mark.parametrize('sampler', [DefaultSampler, InfiniteSampler])
 def test_endless(sampler):
     """Passes of a finite sampler are shuffled anew; numbers go on."""
@@ -58,8 +51,9 @@ def test_endless(sampler):
 
 
 def test_draws_differ_between_processes_epochs_and_seeds():
-    first = list(loader(Draws()))
-    assert first == list(loader(Draws()))
+    first, rest = list(loader(Draws())), loader(Draws())
+    rest.batch_sampler.first = 2
+    assert len(rest) == len(first) == 4 and list(rest) == first[2:]
     other_epoch = loader(Draws())
     other_epoch.batch_sampler.epoch = 1
     for other in (loader(Draws(), rank=1), loader(Draws(), seed=4), other_epoch):
@@ -69,15 +63,13 @@ def test_draws_differ_between_processes_epochs_and_seeds():
                 assert not set(sample[1:]) & set(unlike[1:])
 
 
-def test_dataset_that_loads_whole_batches():
-    assert all(sample[-1] == 'whole' for batch in loader(WholeBatches()) for sample in batch)
-
-
-def test_dataset_reaches_workers_that_are_not_forked():
-    dataset = loader(Draws()).dataset
-    batch = next(iter(loader(Draws()).batch_sampler))
-    received = pickle.loads(pickle.dumps(dataset))
-    assert received.__getitems__(pickle.loads(pickle.dumps(batch))) == dataset.__getitems__(batch)
+def test_dataset_that_loads_whole_batches_in_workers_that_are_not_forked():
+    numbers = loader(WholeBatches())
+    dataset, batch = pickle.loads(
+        pickle.dumps((numbers.dataset, next(iter(numbers.batch_sampler))))
+    )
+    assert dataset.__getitems__(batch) == next(iter(numbers))
+    assert all(sample[-1] == 'whole' for sample in next(iter(numbers)))
 
 
 def test_endless_without_any_batch():
@@ -86,11 +78,9 @@ def test_endless_without_any_batch():
 
 
 def test_positions_have_numbers_of_their_own():
-    positions = [(kind, *rest) for kind in (ITERATION, EPOCH, BATCH)
-                 for rest in [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]]  # fmt: skip
+    rest = [(0,), (1,), (0, 0), (0, 1), (1, 0), (0, 0, 0)]
     draws = set()
-    for position in positions:
-        for seed in (0, 1):
-            seed_generators(seed, *position)
-            draws |= {random.random(), np.random.rand(), torch.rand(()).item()}
-    assert len(draws) == 3 * 2 * len(positions)
+    for seed, kind, numbers in itertools.product((0, 1), (ITERATION, EPOCH, BATCH), rest):
+        seed_generators(seed, kind, *numbers)
+        draws |= {random.random(), np.random.rand(), torch.rand(()).item()}
+    assert len(draws) == 3 * 2 * 3 * len(rest)

@@ -5,18 +5,12 @@ from mmdiffkd.engine.hooks.exact_resume import ExactResumeHook
 from mmdiffkd.engine.hooks.feature_pictures import FeaturePictureHook
 from mmdiffkd.engine.hooks.interrupt import InterruptHook
 from mmdiffkd.engine.hooks.non_finite_loss import NonFiniteLossError, NonFiniteLossHook
+from mmdiffkd.engine.hooks.observing import TelemetryHook
 from mmdiffkd.engine.hooks.schedule import DistillationScheduleHook
 from mmdiffkd.engine.hooks.teacher_check import TeacherCheckHook
-from mmdiffkd.engine.hooks.telemetry import TelemetryHook
 
 __all__ = [
-    'DistillationScheduleHook',
-    'ExactResumeHook',
-    'FeaturePictureHook',
-    'InterruptHook',
-    'NonFiniteLossError',
-    'NonFiniteLossHook',
-    'SafeCheckpointHook',
-    'TeacherCheckHook',
+    'DistillationScheduleHook', 'ExactResumeHook', 'FeaturePictureHook', 'InterruptHook',
+    'NonFiniteLossError', 'NonFiniteLossHook', 'SafeCheckpointHook', 'TeacherCheckHook',
     'TelemetryHook',
-]
+]  # fmt: skip

@@ -18,12 +18,10 @@ from mmdiffkd.registry import HOOKS
 class SafeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, with files that are there completely or not at all.
 
-    It also removes outdated files (``max_keep_ckpts``, ``save_best``) after the new one has been
-    written; mmengine removes them before. The arguments are mmengine's. Remote folders, and those
-    with ``backend_args`` of their own, are written as by mmengine.
-
-    Raises:
-        CheckpointError: When a run is resumed from a checkpoint of another model.
+    It removes outdated files (``max_keep_ckpts``, ``save_best``) after the new one has been
+    written; mmengine removes them before. A run cannot be resumed from a checkpoint of another
+    model. The arguments are mmengine's; files in remote folders, and those with ``backend_args``
+    of their own, are written as by mmengine.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -36,28 +34,16 @@ class SafeCheckpointHook(CheckpointHook):
         if is_main_process() and Path(self.out_dir).is_dir():
             remove_partial_files(self.out_dir)
 
-    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """Save as mmengine does, but remove old files last."""
-        with AtomicBackend.removing_last():
-            super().after_train_iter(runner, *args, **kwargs)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Save as mmengine does, but remove old files last."""
-        with AtomicBackend.removing_last():
-            super().after_train_epoch(runner)
-
-    def after_val_epoch(self, runner: Runner, metrics: Dict[str, float]) -> None:
-        """Save the best checkpoint as mmengine does, but remove the old one last."""
-        with AtomicBackend.removing_last():
-            super().after_val_epoch(runner, metrics)
+    after_train_iter = AtomicBackend.removing_last()(CheckpointHook.after_train_iter)
+    after_train_epoch = AtomicBackend.removing_last()(CheckpointHook.after_train_epoch)
+    after_val_epoch = AtomicBackend.removing_last()(CheckpointHook.after_val_epoch)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Refuse to resume from another model; mmengine would go on with the weights that fit."""
         if not runner.cfg.get('resume'):
             return
-        saved = checkpoint['state_dict']
         for name, value in model_of(runner).state_dict().items():
-            other = saved.get(name)
+            other = checkpoint['state_dict'].get(name)
             if not isinstance(value, Tensor) or getattr(other, 'shape', None) == value.shape:
                 continue
             found = 'nothing' if other is None else tuple(other.shape)

@@ -1,14 +1,13 @@
 """A resumed run computes what it would have computed without the stop."""
 
-from typing import Any, Iterator, Optional
+from itertools import chain
+from typing import Any
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
-from torch.utils.data import DataLoader
 
-from mmdiffkd.engine.batches import NumberedBatches, numbered
-from mmdiffkd.engine.seeding import EPOCH, ITERATION, seed_generators
+from mmdiffkd.engine.batches import EPOCH, ITERATION, numbered, seed_generators
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.registry import HOOKS
 
@@ -22,38 +21,27 @@ class ExactResumeHook(Hook):
 
     A run that goes on from a checkpoint then has the same noise, dropout, data and augmentation as
     one that was never stopped, with any number of data loading workers. Batches that were trained
-    on are left out without being loaded. The number of processes must be the same.
-
-    What is not restored: values that models, hooks and data transforms keep outside the state
-    dict, and gradients collected for ``accumulative_counts`` between two steps of the optimizer.
-
-    Raises:
-        ConfigError: When training starts, if the loop or the data loader is of an unknown kind.
+    on are left out without being loaded. The number of processes must be the same. Not restored
+    are values outside the state dict, and gradients between two steps of the optimizer
+    (``accumulative_counts``).
     """
 
     priority = 'HIGHEST'
-
-    def __init__(self) -> None:
-        self._batches: Optional[NumberedBatches] = None
 
     def before_train(self, runner: Runner) -> None:
         """Number the batches, and go to the first one that was not trained on."""
         loop = runner.train_loop
         endless = isinstance(loop, IterBasedTrainLoop)
-        known = endless or isinstance(loop, EpochBasedTrainLoop)
-        if not known or loop.dataloader.batch_sampler is None:
-            raise ConfigError(
-                f'ExactResumeHook (--exact-resume) needs a train_dataloader with a batch sampler '
-                f'and a loop by epochs or iterations, got {type(loop).__name__}'
-            )
+        if not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+            what = '--exact-resume needs EpochBasedTrainLoop or IterBasedTrainLoop'
+            raise ConfigError(f'{what}, got {type(loop).__name__}')
         loop.dataloader = numbered(loop.dataloader, runner.seed, get_rank(), endless)
         self._batches = loop.dataloader.batch_sampler
         if endless:
             self._batches.first = loop.iter
             loop.dataloader_iterator = _Skipped(loop)
         else:
-            done = runner.message_hub.runtime_info.get(_BATCHES_DONE, 0)
-            self._batches.first = done
+            self._batches.first = done = runner.message_hub.runtime_info.get(_BATCHES_DONE, 0)
             run_iter = loop.run_iter
             # The loop counts the batches that it gets from 0.
             loop.run_iter = lambda idx, data_batch: run_iter(idx + done, data_batch)
@@ -83,10 +71,10 @@ class _Skipped:
     """Batches for a loop that skips those it was trained on, where they are skipped already."""
 
     def __init__(self, loop: IterBasedTrainLoop) -> None:
-        self._dataloader: DataLoader = loop.dataloader
         # Newer versions of mmengine can be told not to skip.
         self._to_skip = 0 if getattr(loop, 'fast_forward_on_resume', False) else loop.iter
-        self._batches: Optional[Iterator] = None
+        # Workers start when the first batch is asked for.
+        self._batches = chain.from_iterable([loop.dataloader])
 
     def skip_iter(self, number: int) -> None:
         """Newer versions of mmengine skip by this method."""
@@ -96,6 +84,4 @@ class _Skipped:
         if self._to_skip > 0:  # Older versions throw away what they get.
             self._to_skip -= 1
             return None
-        if self._batches is None:
-            self._batches = iter(self._dataloader)
         return next(self._batches)

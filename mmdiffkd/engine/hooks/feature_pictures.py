@@ -21,9 +21,8 @@ class FeaturePictureHook(ObservingHook):
     """Draws the features that student and teacher are compared by, one picture per pair.
 
     For every image and level it shows the image, the student's feature after its projection and
-    after denoising, the teacher's feature, and both distances to it. The pictures go to all
-    backends of the visualizer as ``pair_<pair>``; the local backend writes them to
-    ``<work_dir>/<time>/vis_data/vis_image``.
+    after denoising, the teacher's feature, and both distances to it. The local backend of the
+    visualizer writes the pictures to ``<work_dir>/<time>/vis_data/vis_image``.
 
     Args:
         interval: Number of iterations between two pictures; the first iteration is drawn too.
@@ -48,30 +47,25 @@ class FeaturePictureHook(ObservingHook):
     def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
         """Copy the maps of the first images."""
         self._entries[pair] = len(outputs[0].target)
-        self._levels[pair] = [
-            Level(
-                *map(self._first, (o.aligned, o.refined, o.target)),
-                gamma=self._first(o.stats['gamma']) if 'gamma' in o.stats else None,
-            )
-            for o in outputs
-        ]
+        maps = [map(self._first, (o.aligned, o.refined, o.target)) for o in outputs]
+        gammas = [o.stats.get('gamma') for o in outputs]
+        gammas = [None if gamma is None else self._first(gamma) for gamma in gammas]
+        self._levels[pair] = [Level(*m, gamma=gamma) for m, gamma in zip(maps, gammas)]
 
     def _first(self, tensor: Tensor) -> np.ndarray:
         return tensor[: self.num_images].float().cpu().numpy()
 
     def report(self, runner: Runner) -> None:
         """Draw what was seen."""
-        levels_of, self._levels = self._levels, {}
-        inputs, self._inputs = self._inputs, None
-        step = runner.iter + 1
-        source = distiller_of(runner, self).input.format
-        for name, levels in levels_of.items():
+        source, step = distiller_of(runner, self).input.format, runner.iter + 1
+        for name, levels in self._levels.items():
             images = None
-            if self._entries[name] == len(inputs):
-                images = _pixels(inputs[: self.num_images], source)
             # A pair behind proposals has one map for each of them; no images are shown.
+            if self._entries[name] == len(self._inputs):
+                images = _pixels(self._inputs[: self.num_images], source)
             figure = pair_figure(f'Pair {name}, iteration {step}', levels, images)
             runner.visualizer.add_image(f'pair_{name}', to_image(figure), step)
+        self._levels, self._inputs = {}, None
 
 
 def _pixels(inputs: Tensor, source: Optional[InputFormat]) -> np.ndarray:

@@ -21,27 +21,22 @@ class InterruptHook(Hook):
 
     The running iteration or validation is finished first. A second signal ends the run at once.
     The file is ``interrupted_iter_<n>.pth`` in the work directory, where auto-resume finds it.
-
     With several processes the main one saves and ends; the others then lose contact with it.
-
-    Attributes:
-        requested: Whether a signal has arrived.
+    ``requested`` says whether a signal has arrived.
     """
 
     # After all others: after a validation EMAHook has put the model's own weights back.
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.requested = False
+        self.requested, self._process = False, 0
         self._previous: Dict[int, Any] = {}
-        self._process = 0
 
     def before_train(self, runner: Runner) -> None:
         """Install the signal handlers."""
         if threading.current_thread() is not threading.main_thread():
-            runner.logger.warning('InterruptHook works in the main thread only and does nothing')
-            return
-        self.requested, self._process = False, os.getpid()
+            return  # Python has signal handlers in the main thread only
+        self._process = os.getpid()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._on_signal)
 
@@ -57,7 +52,6 @@ class InterruptHook(Hook):
         """Restore the signal handlers that were there before."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._previous = {}
 
     def _on_signal(self, number: int, frame: Optional[FrameType]) -> None:
         if os.getpid() != self._process:
@@ -73,21 +67,16 @@ class InterruptHook(Hook):
         # error about that in the middle of the iteration.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if is_main_process():
-            name = signal.Signals(number).name
-            print(f'\n{name}: saving a checkpoint soon; repeat to end the run now', flush=True)
+            print('\nSaving a checkpoint soon; repeat the signal to end the run now', flush=True)
 
     def _leave_if_requested(self, runner: Runner, iterations: int) -> None:
         if not (self.requested and is_main_process()):
             return
         name = f'interrupted_iter_{iterations}.pth'
-        runner.save_checkpoint(
-            runner.work_dir,
-            name,
-            meta=dict(epoch=runner.epoch, iter=iterations),
-            by_epoch=False,
-            backend_args=dict(backend=ATOMIC),
-        )
+        meta = dict(epoch=runner.epoch, iter=iterations)
+        settings = dict(meta=meta, by_epoch=False, backend_args=dict(backend=ATOMIC))
+        runner.save_checkpoint(runner.work_dir, name, **settings)
         path = Path(runner.work_dir, name)
-        Path(runner.work_dir, 'last_checkpoint').write_text(str(path))
+        path.with_name('last_checkpoint').write_text(str(path))
         runner.logger.info(f'Interrupted after {iterations} iterations, saved {path}')
         raise KeyboardInterrupt

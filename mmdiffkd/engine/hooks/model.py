@@ -1,10 +1,7 @@
-"""Access to the model and the optimizers of a runner."""
-
-from typing import List
+"""Access to the model of a runner."""
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import nn
 
@@ -18,17 +15,9 @@ def model_of(runner: Runner) -> nn.Module:
 
 
 def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:
-    """The runner's model for a hook that needs a distiller; ConfigError if it is none."""
+    """The runner's model, for a hook that needs a distiller; ConfigError if it is none."""
     model = model_of(runner)
     if not isinstance(model, DiffKDDistiller):
-        raise ConfigError(
-            f'{type(hook).__name__} needs a model of type mmdiffkd.DiffKDDistiller, '
-            f'got {type(model).__name__}'
-        )
+        what = f'{type(hook).__name__} needs a model of type mmdiffkd.DiffKDDistiller'
+        raise ConfigError(f'{what}, got {type(model).__name__}')
     return model
-
-
-def optim_wrappers_of(runner: Runner) -> List[OptimWrapper]:
-    """The runner's optimizer wrappers: one, or those of an ``OptimWrapperDict``."""
-    wrapper = runner.optim_wrapper
-    return list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]

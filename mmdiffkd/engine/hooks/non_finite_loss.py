@@ -13,8 +13,6 @@ from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import UserError
 from mmdiffkd.registry import HOOKS
 
-_MAX_NAMES = 3
-
 
 class NonFiniteLossError(UserError, RuntimeError):
     """A loss, or a weight that was about to be saved, is infinite or not a number."""
@@ -24,30 +22,23 @@ class NonFiniteLossError(UserError, RuntimeError):
 class NonFiniteLossHook(Hook):
     """Ends a training whose loss is inf or nan, in all processes after the same iteration.
 
-    The message names the losses, whose names end in that of the pair, and the last good
-    checkpoint. Weights are checked before they are saved, too, because finite losses can have
-    gradients that are not finite.
-
-    Raises:
-        NonFiniteLossError: From the training that ends.
+    Finite losses can have gradients that are not finite, so the main process also checks weights
+    before it saves them. If it ends, torchrun ends the other processes; without torchrun they end
+    with an error, at the latest after ``env_cfg.dist_cfg.timeout``.
     """
 
     # After RuntimeInfoHook, which waits for the losses, and before hooks that save weights.
     priority = 'HIGH'
 
     def __init__(self) -> None:
-        self._never_finite: Optional[Set[str]] = None
+        self._never_finite: Set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
         """Note the entries of the state that are meant not to be finite, such as masks of -inf."""
         self._never_finite = set(_non_finite(model_of(runner).state_dict().items()))
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Optional[Dict[str, Tensor]] = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[Dict] = None
     ) -> None:
         """Stop if a loss of any process is not finite."""
         losses = {k: torch.as_tensor(v).detach() for k, v in outputs.items() if 'loss' in k}
@@ -65,17 +56,12 @@ class NonFiniteLossHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the weights that are about to be saved."""
-        if self._never_finite is None:  # not in a training
-            return
-        names = _non_finite(checkpoint['state_dict'].items())
-        names = [name for name in names if name not in self._never_finite]
+        names = [k for k in _non_finite(checkpoint['state_dict'].items())
+                 if k not in self._never_finite]  # fmt: skip
         if names:
-            more = f' and {len(names) - _MAX_NAMES} more' if len(names) > _MAX_NAMES else ''
-            _stop(
-                runner,
-                f'{", ".join(names[:_MAX_NAMES])}{more} became inf or nan in a step whose losses '
-                f'were finite and whose gradients were not',
-            )
+            names[3:] = [f'{len(names) - 3} more'] if len(names) > 3 else []
+            cause = 'in a step whose losses were finite and whose gradients were not'
+            _stop(runner, f'{", ".join(names)} became inf or nan {cause}')
 
 
 def _non_finite(named: Iterable[Tuple[str, Any]]) -> List[str]:

@@ -1,34 +1,36 @@
-"""Base of the hooks that look at the features by which student and teacher are compared."""
+"""Hooks that look at the features by which student and teacher are compared."""
 
 from functools import partial
-from typing import Any, List
+from typing import Any, Dict, List, Sequence
 
+import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.registry import HOOKS
 
 
 class ObservingHook(Hook):
-    """Looks at the outputs of all pairs in some iterations, in the main process.
+    """Base of hooks that look at the outputs of all pairs, in the main process.
 
-    Those are the first iteration of a training and every ``interval``-th one. Training is not
-    changed by it. Subclasses implement ``see(pair, outputs)``, which gets the name of a pair and
-    one ``HeadOutput`` per map that must not be kept, and ``report(runner)``, called after the
-    iteration.
+    They look in the first iteration and every ``interval``-th one, and do not change the training.
+    Subclasses implement ``see(pair, outputs)``, called with a pair's name and one ``HeadOutput``
+    per map that must not be kept, and ``report(runner)``, called after the iteration.
     """
 
     priority = 'VERY_LOW'
 
     def __init__(self, interval: int) -> None:
         if not isinstance(interval, int) or interval < 1:
-            raise ConfigError(
-                f'{type(self).__name__}: interval must be a positive integer, got {interval!r}'
-            )
+            what = f'{type(self).__name__}: interval must be a positive integer'
+            raise ConfigError(f'{what}, got {interval!r}')
         self.interval = interval
         self._handles: List[RemovableHandle] = []
 
@@ -45,14 +47,46 @@ class ObservingHook(Hook):
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Report what was seen, and remove the observers."""
         if self._handles:
-            for handle in self._handles:
-                handle.remove()
-            self._handles = []
+            while self._handles:
+                self._handles.pop().remove()
             self.report(runner)
 
     def watch(self, distiller: DiffKDDistiller) -> List[RemovableHandle]:
         """Register the observers; the handles remove them."""
-        return [
-            pair.register_output_hook(partial(self.see, name))
-            for name, pair in distiller.pairs.items()
-        ]
+        pairs = distiller.pairs.items()
+        return [pair.register_output_hook(partial(self.see, name)) for name, pair in pairs]
+
+
+@HOOKS.register_module()
+class TelemetryHook(ObservingHook):
+    """Writes the diagnostics of every map of a pair: gamma and the distances to the teacher.
+
+    The log on the screen has the mean over a pair's maps. This hook writes one number per map to
+    the visualizer's backends: ``gamma_<pair>/level_<i>``, ``dist_before_...`` and
+    ``dist_after_...``, of the main process's batch. ``tools/analysis/plot_run.py`` reads them.
+
+    Args:
+        interval: Number of iterations between two entries; the first iteration is written too.
+    """
+
+    def __init__(self, interval: int = 50) -> None:
+        super().__init__(interval)
+        self._scalars: Dict[str, Tensor] = {}
+
+    def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
+        """Note the scalars, without waiting for the device."""
+        for level, output in enumerate(outputs):
+            stats = {key: value.mean() for key, value in output.stats.items()}
+            stats['dist_before'] = F.mse_loss(output.aligned, output.target)
+            stats['dist_after'] = F.mse_loss(output.refined, output.target)
+            self._scalars.update({f'{k}_{pair}/level_{level}': v for k, v in stats.items()})
+
+    def report(self, runner: Runner) -> None:
+        """Write the scalars beside those of mmengine's ``LoggerHook``."""
+        if not self._scalars:
+            return
+        step, path = runner.iter + 1, f'{runner.timestamp}.json'
+        # As in the lines of LoggerHook, "iter" tells training from validation.
+        scalars = dict({k: v.item() for k, v in self._scalars.items()}, iter=step)
+        self._scalars = {}
+        runner.visualizer.add_scalars(scalars, step=step, file_path=path)

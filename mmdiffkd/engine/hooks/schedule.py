@@ -1,77 +1,56 @@
 """When distillation starts and ends, and how its weight changes."""
 
 import math
-from typing import Any, Dict, NamedTuple, Optional, Set
+from typing import Any, Dict, Optional, Set
 
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmdiffkd.engine.hooks.model import distiller_of, optim_wrappers_of
+from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.errors import ConfigError, suggest
 from mmdiffkd.models import DistillPair
 from mmdiffkd.models.hosts import check_keys
 from mmdiffkd.registry import HOOKS
 
-_CURVES = dict(linear=lambda x: x, cosine=lambda x: (1 - math.cos(math.pi * x)) / 2)
 _NAME = 'DistillationScheduleHook'
+_CURVES = dict(linear=lambda x: x, cosine=lambda x: (1 - math.cos(math.pi * x)) / 2)
 
 
-class Ramp(NamedTuple):
-    """A factor that goes to or from 1 within ``length`` epochs or iterations."""
-
-    length: float
-    factor: float
-    curve: str
-
-    def at(self, distance: float) -> float:
-        """The value at this distance in time from the end with ``factor``."""
-        progress = min(max(distance / self.length, 0.0), 1.0)
-        return self.factor + (1 - self.factor) * _CURVES[self.curve](progress)
+def _factor(ramp: Optional[Dict], key: str, distance: float) -> float:
+    """The value of a ramp at this distance in time from its low end; without a ramp 1."""
+    if ramp is None:
+        return 1.0
+    low, curve = ramp.get(key, 0.0), _CURVES[ramp.get('curve', 'linear')]
+    return low + (1 - low) * curve(min(max(distance / ramp['length'], 0.0), 1.0))
 
 
-class PairSchedule(NamedTuple):
-    """The schedule of one pair; see :class:`DistillationScheduleHook` for its fields."""
-
-    begin: float
-    end: Optional[float]
-    warmup: Optional[Ramp]
-    decay: Optional[Ramp]
-
-    def weight(self, now: float, training_length: float) -> Optional[float]:
-        """Factor of the pair's loss, None if it is not distilled; both times in the same unit."""
-        end = training_length if self.end is None else self.end
-        if now < self.begin or self.end is not None and now >= end:
-            return None
-        warmup = 1.0 if self.warmup is None else self.warmup.at(now - self.begin)
-        decay = 1.0 if self.decay is None else self.decay.at(end - now)
-        return warmup * decay
+def _weight(schedule: Dict, now: float, training_length: float) -> Optional[float]:
+    """Factor of a pair's loss, None if it is not distilled; both times in the same unit."""
+    begin, end = schedule['begin'], schedule['end']
+    if now < begin or end is not None and now >= end:
+        return None
+    left = (training_length if end is None else end) - now
+    warmup = _factor(schedule['warmup'], 'start_factor', now - begin)
+    return warmup * _factor(schedule['decay'], 'end_factor', left)
 
 
 @HOOKS.register_module()
 class DistillationScheduleHook(Hook):
     """Starts and ends distillation, and changes its weight during training.
 
-    The weight is a factor of a pair's ``loss_kd_<pair>``, on top of the ``loss_weight`` in its
-    config; it is logged as ``kd_weight_<pair>``. The heads' own losses keep their weight while the
-    pair is distilled. The heads of a pair that is not distilled do not run, its parameters do not
-    change, its ``loss_kd_<pair>`` is 0, and its other entries leave the log. Without any pair to
-    distil the teacher does not run either.
+    The weight is a factor of ``loss_kd_<pair>`` and is logged as ``kd_weight_<pair>``. The heads of
+    a pair that is not distilled do not run and do not change.
 
     Args:
         begin: First epoch (or iteration) with distillation, counted from 0.
         end: First epoch (or iteration) without it again; None is the end of the training.
-        warmup: ``dict(length, start_factor=0.0, curve='linear')``: growth from ``begin`` on;
-            ``curve`` may be ``'cosine'``.
+        warmup: ``dict(length, start_factor=0.0, curve='linear')``, where ``curve`` may be
+            ``'cosine'``: growth from ``begin`` on.
         decay: ``dict(length, end_factor=0.0, curve='linear')``: decrease before ``end``.
         by_epoch: Whether times are in epochs, which may have fractions, or in iterations.
-        pairs: Pair's name to its own ``begin``, ``end``, ``warmup`` and ``decay``; each replaces
-            the one above.
-
-    Raises:
-        ConfigError: If a setting cannot be used; for what depends on the run, when it starts.
+        pairs: Pair's name to its own ``begin``, ``end``, ``warmup`` and ``decay``.
     """
-
-    KEYS = ('begin', 'end', 'warmup', 'decay')
 
     def __init__(
         self,
@@ -83,47 +62,43 @@ class DistillationScheduleHook(Hook):
         pairs: Optional[Dict[str, Dict]] = None,
     ) -> None:
         self.by_epoch = by_epoch
-        common = dict(begin=begin, end=end, warmup=warmup, decay=decay)
-        self._default = _read_schedule(common, by_epoch, _NAME)
-        self._own: Dict[str, PairSchedule] = {}
+        self._default = dict(begin=begin, end=end, warmup=warmup, decay=decay)
+        _check_schedule(self._default, by_epoch, _NAME)
+        self._own: Dict[str, Dict] = {}
         for name, cfg in (pairs or {}).items():
             where = f'{_NAME}.pairs.{name}'
-            check_keys(cfg, self.KEYS, (), where)
-            self._own[name] = _read_schedule({**common, **cfg}, by_epoch, where)
+            check_keys(cfg, self._default, (), where)
+            self._own[name] = {**self._default, **cfg}
+            _check_schedule(self._own[name], by_epoch, where)
         self._pairs: Dict[str, DistillPair] = {}
         # Pairs that were distilled since the optimizer's last step.
         self._distilled: Set[str] = set()
-        self._step_hooks = []
 
     def before_train(self, runner: Runner) -> None:
         """Check the settings against the run."""
         self._pairs = dict(distiller_of(runner, self).pairs.items())
-        for name in self._own:
-            if name not in self._pairs:
-                hint = f'{suggest(name, self._pairs)} (it has {", ".join(self._pairs)})'
-                raise ConfigError(f'{_NAME}.pairs: the model has no pair {name!r}{hint}')
+        for name in self._own.keys() - self._pairs.keys():
+            hint = f'{suggest(name, self._pairs)} (it has {", ".join(self._pairs)})'
+            raise ConfigError(f'{_NAME}.pairs: the model has no pair {name!r}{hint}')
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
-            raise ConfigError(
-                f'{_NAME}.by_epoch must be False with IterBasedTrainLoop, and times in iterations'
-            )
+            raise ConfigError(f'{_NAME}.by_epoch must be False with IterBasedTrainLoop')
+        many = isinstance(runner.optim_wrapper, OptimWrapperDict)
+        self._wrappers = list(runner.optim_wrapper.values()) if many else [runner.optim_wrapper]
         # DDP gives zeros to parameters without a gradient, and weight decay would change those.
-        self._step_hooks = [
-            wrapper.optimizer.register_step_pre_hook(self._drop_gradients)
-            for wrapper in optim_wrappers_of(runner)
-        ]
+        optimizers = [wrapper.optimizer for wrapper in self._wrappers]
+        self._hooks = [o.register_step_pre_hook(self._drop_gradients) for o in optimizers]
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Set what holds for this iteration."""
-        now, length = runner.iter, runner.max_iters
+        now, length, unit = runner.iter, runner.max_iters, 'iterations'
         if self.by_epoch:
-            length = runner.max_epochs
             # runner.iter is of no use here if earlier epochs had another number of batches.
             now = runner.epoch + batch_idx / len(runner.train_dataloader)
+            length, unit = runner.max_epochs, 'epochs'
         for name, pair in self._pairs.items():
-            weight = self._own.get(name, self._default).weight(now, length)
+            weight = _weight(self._own.get(name, self._default), now, length)
             active = weight is not None
             if active != pair.active:
-                unit = 'epochs' if self.by_epoch else 'iterations'
                 change = 'distilled' if active else 'not distilled'
                 runner.logger.info(f'pairs.{name}: {change} from here on, {now:g} {unit} done')
                 self._forget(runner, name)
@@ -134,19 +109,18 @@ class DistillationScheduleHook(Hook):
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Note whether the optimizers have made their step."""
-        if all(wrapper.should_update() for wrapper in optim_wrappers_of(runner)):
+        if all(wrapper.should_update() for wrapper in self._wrappers):
             self._distilled.clear()
 
     def after_train(self, runner: Runner) -> None:
         """Remove the hooks of the optimizers."""
-        for hook in self._step_hooks:
+        for hook in self._hooks:
             hook.remove()
 
     def _drop_gradients(self, *_: Any) -> None:
-        for name, pair in self._pairs.items():
-            if name not in self._distilled:
-                for parameter in pair.parameters():
-                    parameter.grad = None
+        for name in self._pairs.keys() - self._distilled:
+            for parameter in self._pairs[name].parameters():
+                parameter.grad = None
 
     def _forget(self, runner: Runner, name: str) -> None:
         """Take a pair's entries out of the log, which repeats values that are not updated."""
@@ -154,42 +128,35 @@ class DistillationScheduleHook(Hook):
         for key in list(scalars):
             # Another pair's name may end in this one's, as 'my_fpn' does in 'fpn'.
             owners = [pair for pair in self._pairs if key.endswith(f'_{pair}')]
-            if key.startswith('train/') and owners and max(owners, key=len) == name:
+            if key.startswith('train/') and max(owners, key=len, default=None) == name:
                 scalars.pop(key)
 
 
-def _read_schedule(cfg: Dict, by_epoch: bool, where: str) -> PairSchedule:
+def _check_schedule(cfg: Dict, by_epoch: bool, where: str) -> None:
+    needed = 0
+    for key, factor in (('warmup', 'start_factor'), ('decay', 'end_factor')):
+        ramp = cfg[key]
+        if ramp is None:
+            continue
+        check_keys(ramp, ('length', factor, 'curve'), ('length',), f'{where}.{key}')
+        _check_number(ramp['length'], f'{where}.{key}.length', by_epoch, positive=True)
+        _check_number(ramp.get(factor, 0.0), f'{where}.{key}.{factor}')
+        curve = ramp.get('curve', 'linear')
+        if curve not in list(_CURVES):
+            raise ConfigError(f"{where}.{key}.curve must be 'linear' or 'cosine', got {curve!r}")
+        needed += ramp['length']
     begin, end = cfg['begin'], cfg['end']
-    warmup = _read_ramp(cfg['warmup'], 'start_factor', by_epoch, f'{where}.warmup')
-    decay = _read_ramp(cfg['decay'], 'end_factor', by_epoch, f'{where}.decay')
-    _check_number(begin, f'{where}.begin', whole=not by_epoch)
+    _check_number(begin, f'{where}.begin', by_epoch)
     if end is not None:
-        _check_number(end, f'{where}.end', whole=not by_epoch)
-        needed = sum(ramp.length for ramp in (warmup, decay) if ramp is not None)
+        _check_number(end, f'{where}.end', by_epoch)
         if end <= begin or needed > end - begin:
-            raise ConfigError(
-                f'{where}.end must be later than begin={begin} and leave room for warmup and '
-                f'decay, got {end}'
-            )
-    return PairSchedule(begin, end, warmup, decay)
+            what = f'be later than begin={begin} and leave room for warmup and decay'
+            raise ConfigError(f'{where}.end must {what}, got {end}')
 
 
-def _read_ramp(cfg: Optional[Dict], factor_key: str, by_epoch: bool, where: str) -> Optional[Ramp]:
-    if cfg is None:
-        return None
-    check_keys(cfg, ('length', factor_key, 'curve'), ('length',), where)
-    ramp = Ramp(cfg['length'], cfg.get(factor_key, 0.0), cfg.get('curve', 'linear'))
-    _check_number(ramp.length, f'{where}.length', whole=not by_epoch)
-    _check_number(ramp.factor, f'{where}.{factor_key}')
-    if ramp.length == 0:
-        raise ConfigError(f'{where}.length must be above 0, got 0; None leaves the ramp out')
-    if ramp.curve not in list(_CURVES):
-        raise ConfigError(f"{where}.curve must be 'linear' or 'cosine', got {ramp.curve!r}")
-    return ramp
-
-
-def _check_number(value: Any, where: str, whole: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-    if not number or whole and value != int(value):
-        kind = 'whole number of iterations' if whole else 'number'
-        raise ConfigError(f'{where} must be a {kind} from 0, got {value!r}')
+def _check_number(value: Any, where: str, fractions: bool = True, positive: bool = False) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or value < 0 or positive and value == 0 or not fractions and value % 1:
+        kind = 'number' if fractions else 'whole number of iterations'
+        first = 'above' if positive else 'from'
+        raise ConfigError(f'{where} must be a {kind} {first} 0, got {value!r}')

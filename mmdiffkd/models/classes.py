@@ -12,25 +12,22 @@ from torch import Tensor, nn
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.configs import load_config, scope_of
-from mmdiffkd.models.probing import random_state_kept
+from mmdiffkd.models.dry_run import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]
 """Names in the order of the scores; None if they are not known."""
 
-# Names of losses that compare scores.
+# Losses that compare scores, and modules that yield them, such as `fc_cls` and `cls_score`.
 _SCORE_LOSSES = re.compile('KL|DIST|CrossEntropy')
-# Names of modules that yield class scores, such as `fc_cls`, `retina_cls` and `cls_score`.
 _SCORE_MODULES = re.compile(r'(^|[._])cls(_score)?$')
 # Heads that yield class scores alone; heads of detectors yield boxes too.
 _SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')
 
 
 def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Classes:
-    """The class names of the data set in a data loader's config.
+    """The class names of the data set in the config of a data loader.
 
-    Args:
-        loader: Value of a key such as ``train_dataloader``.
-        scope: Registry scope of the data set's type; None means the current default scope.
+    ``scope`` is the registry scope of the data set's type, by default the current one.
     """
     dataset: Any = (loader or {}).get('dataset')
     while isinstance(dataset, dict) and ('dataset' in dataset or 'datasets' in dataset):
@@ -59,10 +56,9 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
 def classes_of_file(checkpoint: Dict) -> Classes:
     """The class names in a checkpoint's meta information, of any version of the libraries."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    meta = meta if isinstance(meta, dict) else {}
-    places = [place for place in (meta.get('dataset_meta'), meta) if isinstance(place, dict)]
-    listed = [place[key] for place in places for key in ('classes', 'CLASSES') if place.get(key)]
-    return _names(listed[0] if listed else None)
+    places = [meta.get('dataset_meta'), meta] if isinstance(meta, dict) else []
+    found = [p.get(key) for p in places if isinstance(p, dict) for key in ('classes', 'CLASSES')]
+    return next(filter(None, map(_names, found)), None)
 
 
 def classes_of_config(config: Any) -> Classes:
@@ -75,11 +71,18 @@ def classes_of_config(config: Any) -> Classes:
     return next(filter(None, (classes_of_data(loader, scope) for loader in loaders)), None)
 
 
+def _names(listed: Optional[Sequence[Any]]) -> Classes:
+    return tuple(map(str, listed)) if listed is not None and len(listed) else None
+
+
 def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
     """A description of how two lists of classes differ; None if they agree or one is unknown."""
     if student is None or teacher is None:
         return None
-    mine, others = map(_normalised, (student, teacher))
+    mine, others = (
+        [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in names]
+        for names in (student, teacher)
+    )
     # Where case or punctuation tell two classes apart, they count.
     if len({*mine}) < len({*student}) or len({*others}) < len({*teacher}):
         mine, others = student, teacher
@@ -87,10 +90,9 @@ def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
     if not unlike:
         return None
     how = 'in another order' if sorted(mine) == sorted(others) else 'not the same'
-    names = [repr(x[unlike[0]]) if unlike[0] < len(x) else 'nothing' for x in (student, teacher)]
-    return (
-        f'the classes of student and teacher are {how} (number {unlike[0]}: {" and ".join(names)})'
-    )
+    first = unlike[0]
+    ours, theirs = (repr(x[first]) if first < len(x) else 'nothing' for x in (student, teacher))
+    return f'the classes of student and teacher are {how} (number {first}: {ours} and {theirs})'
 
 
 def check_classes(
@@ -108,24 +110,20 @@ def check_classes(
         cfg: Config of the pair.
         loss: Loss of the pair.
         maps: Maps of student and of teacher, each (N, C, H, W).
-        student: Function that returns the student's classes, for which it may read the data.
-        teacher: The :class:`FrozenTeacher`, whose ``classes`` are read only if needed.
+        student: Function that returns the student's classes, called if needed.
+        teacher: The :class:`FrozenTeacher`, whose ``classes`` are read if needed.
     """
     path = cfg['student']
     root = re.split(r'[.\[]', path)[0] if ':' not in path else ''
-    by_name = bool(_SCORE_LOSSES.search(type(loss).__name__) or _SCORE_MODULES.search(path))
-    if not by_name and root not in _SCORE_HEADS:
-        return
+    by_name = _SCORE_LOSSES.search(type(loss).__name__) or _SCORE_MODULES.search(path)
     # Detectors have scores for several boxes at each place, or one more for the background.
-    dense = by_name and root.endswith('head') and root not in _SCORE_HEADS
+    dense = root.endswith('head') and root not in _SCORE_HEADS
 
     def are_scores(side: Sequence[Tensor], number: int) -> bool:
         widths = [feature.shape[1] for feature in side]
-        if dense:
-            return all(width % number == 0 or width == number + 1 for width in widths)
-        return all(width == number for width in widths)
+        return all(n in (number, dense and number + 1) or dense and n % number == 0 for n in widths)
 
-    mine = student()
+    mine = student() if by_name or root in _SCORE_HEADS else None
     if mine is None or not are_scores(maps[0], len(mine)):
         return
     difference = class_difference(mine, teacher.classes)
@@ -135,11 +133,3 @@ def check_classes(
             f"or list the student's classes as the teacher does; if only the spelling differs, "
             f'say so with teacher.classes'
         )
-
-
-def _normalised(names: Sequence[str]) -> Sequence[str]:
-    return [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in names]
-
-
-def _names(listed: Optional[Sequence[Any]]) -> Classes:
-    return tuple(map(str, listed)) if listed is not None and len(listed) else None

@@ -15,18 +15,16 @@ def inherited_modules(
     if not isinstance(names, (list, tuple, dict)):
         raise ConfigError(f'init_from_teacher must be a list or a dict, got {names!r}')
     pairs = dict(names) if isinstance(names, dict) else {name: name for name in names}
-    students, teachers = dict(student.named_modules()), dict(teacher.named_modules())
     for ours, theirs in pairs.items():
-        for role, modules, name in (('student', students, ours), ('teacher', teachers, theirs)):
-            if name not in modules:
+        shapes = []
+        for role, model, name in (('student', student, ours), ('teacher', teacher, theirs)):
+            module = dict(model.named_modules()).get(name)
+            if module is None:
                 raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}')
-        shapes = [
-            {key: tuple(value.shape) for key, value in module.state_dict().items()}
-            for module in (students[ours], teachers[theirs])
-        ]
+            shapes.append({(key, x.shape) for key, x in module.state_dict().items()})
+        differing = sorted({key for key, _ in shapes[0] ^ shapes[1]})
         if not shapes[0]:
             raise ConfigError(f'init_from_teacher: {ours!r} has no weights')
-        differing = sorted({key for key, _ in shapes[0].items() ^ shapes[1].items()})
         if differing:
             raise ConfigError(
                 f'init_from_teacher: {ours!r} of the student and {theirs!r} of the teacher differ '

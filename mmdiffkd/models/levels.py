@@ -16,15 +16,6 @@ def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
     return [round(math.log2(side / height)) for _, height, _ in maps]
 
 
-def match_levels(student: Sequence[Optional[int]], teacher: Sequence[int]) -> Optional[Levels]:
-    """The longest run of levels whose octaves agree, or None; an octave of None never agrees."""
-    matcher = difflib.SequenceMatcher(None, student, teacher)
-    match = matcher.find_longest_match(0, len(student), 0, len(teacher))
-    if match.size == 0:
-        return None
-    return slice(match.a, match.a + match.size), slice(match.b, match.b + match.size)
-
-
 def octaves_of_both(
     student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
 ) -> Tuple[List[int], List[int]]:
@@ -40,27 +31,33 @@ def octaves_of_both(
 
 
 def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Levels]:
-    """The matching levels if they are more than those that match in their order, else None."""
-    levels = match_levels(student, teacher)
+    """The longest run of equal octaves, if it has more levels than agree in their order as it is.
+
+    Otherwise None.
+    """
+    matcher = difflib.SequenceMatcher(None, student, teacher)
+    match = matcher.find_longest_match(0, len(student), 0, len(teacher))
     same_number = len(student) == len(teacher)
-    equal = sum(s == t for s, t in zip(student, teacher)) if same_number else 0
-    return levels if levels is not None and levels[0].stop - levels[0].start > equal else None
-
-
-def indexed(path: str, part: slice, number: int) -> str:
-    """The module path that selects some of the ``number`` maps which one call yields."""
-    start, stop = part.start, part.stop
-    module, colon, argument = path.partition(':input')
-    if stop - start == number:
-        return path
-    if stop - start == 1:
-        index = '-1' if stop == number else start
-    else:
-        index = f'{start or ""}:{stop if stop < number else ""}'
-    return f'{module}[{index}]{colon}{argument}'
+    if match.size <= (sum(s == t for s, t in zip(student, teacher)) if same_number else 0):
+        return None
+    return slice(match.a, match.a + match.size), slice(match.b, match.b + match.size)
 
 
 def cut_to(paths: Sequence[str], levels: Levels, numbers: Sequence[int]) -> Tuple[str, str]:
-    """The paths of student and teacher that select these levels, see :func:`indexed`."""
-    student, teacher = map(indexed, paths, levels, numbers)
-    return student, teacher
+    """The paths of student and teacher that select these levels.
+
+    Args:
+        paths: Module paths of student and teacher.
+        levels: The levels that belong together.
+        numbers: Numbers of maps that a call of each module yields.
+    """
+    cut = []
+    for path, part, number in zip(paths, levels, numbers):
+        module, colon, argument = path.partition(':input')
+        stop = part.stop if part.stop < number else ''
+        index = f'[{part.start or ""}:{stop}]'
+        if part.stop - part.start == 1:
+            index = f'[{part.start}]' if stop else '[-1]'
+        whole = part.stop - part.start == number
+        cut.append(path if whole else f'{module}{index}{colon}{argument}')
+    return tuple(cut)

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.preprocessing import ExtentRecorder, InputConverter, InputFormat, extent_of
+from mmdiffkd.models.preprocessing import InputConverter, InputFormat, extent_of, record_extents
 from mmdiffkd.models.probing import probe
 
 RGB = dict(
@@ -62,7 +62,7 @@ def test_without_data_samples_of_a_host_all_is_image(unknown):
     """The batches of MMYOLO have a dict, others a tensor or nothing."""
     converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
     x, expected = (prepared(cfg)[:1, :, :40, :60] for cfg in (RGB, CAFFE))
-    ExtentRecorder()(None, (dict(inputs=x, data_samples=unknown),))
+    record_extents(None, (dict(inputs=x, data_samples=unknown),))
     torch.testing.assert_close(converter(x, unknown), expected, rtol=1e-5, atol=1e-3)
 
 
@@ -70,7 +70,7 @@ def test_padding_is_what_the_preprocessor_padded():
     """Not what ``img_shape`` says, which many transforms leave as it was."""
     samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
     module = preprocessor(RGB)
-    module.register_forward_pre_hook(ExtentRecorder())
+    module.register_forward_pre_hook(record_extents)
     batch = module(dict(inputs=images(), data_samples=samples_))
     converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
     torch.testing.assert_close(
@@ -82,7 +82,7 @@ def test_stale_img_shape_of_a_batch_that_is_resized():
     """As mmdet's BatchSyncRandomResize, which has img_shape follow."""
     samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
     module = preprocessor(RGB)
-    module.register_forward_pre_hook(ExtentRecorder())
+    module.register_forward_pre_hook(record_extents)
     samples_ = module(dict(inputs=images(), data_samples=samples_))['data_samples']
     for sample in samples_:
         sample.set_metainfo(dict(img_shape=(40, 180)))

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.configs import load_config, scope_of
@@ -31,7 +31,7 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
     """
     dataset: Any = (loader or {}).get('dataset')
     while isinstance(dataset, dict) and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
     if not isinstance(dataset, dict):
         return None
     listed = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
@@ -83,39 +83,28 @@ def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
         [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in names]
         for names in (student, teacher)
     )
-    # Where case or punctuation tell two classes apart, they count.
-    if len({*mine}) < len({*student}) or len({*others}) < len({*teacher}):
-        mine, others = student, teacher
-    unlike = [i for i, (a, b) in enumerate(zip_longest(mine, others)) if a != b]
-    if not unlike:
+    if mine == others:
         return None
     how = 'in another order' if sorted(mine) == sorted(others) else 'not the same'
-    first = unlike[0]
-    ours, theirs = (repr(x[first]) if first < len(x) else 'nothing' for x in (student, teacher))
-    return f'the classes of student and teacher are {how} (number {first}: {ours} and {theirs})'
+    pairs = enumerate(zip_longest(mine, others, fillvalue='nothing'))
+    index, names = next((i, pair) for i, pair in pairs if len({*pair}) == 2)
+    return f'the classes of student and teacher are {how} (number {index}: {names[0]}, {names[1]})'
 
 
 def check_classes(
-    name: str,
-    cfg: Dict,
-    loss: nn.Module,
+    pair: Any,
     maps: Tuple[Sequence[Tensor], Sequence[Tensor]],
     student: Callable[[], Classes],
     teacher: Any,
 ) -> None:
     """Raise :class:`ConfigError` if a pair compares scores of different classes.
 
-    Args:
-        name: Name of the pair.
-        cfg: Config of the pair.
-        loss: Loss of the pair.
-        maps: Maps of student and of teacher, each (N, C, H, W).
-        student: Function that returns the student's classes, called if needed.
-        teacher: The :class:`FrozenTeacher`, whose ``classes`` are read if needed.
+    ``maps`` are the maps (N, C, H, W) of student and teacher. ``student`` returns the student's
+    classes; it and ``classes`` of the :class:`FrozenTeacher` may read files and are used if needed.
     """
-    path = cfg['student']
+    path = pair.cfg['student']
     root = re.split(r'[.\[]', path)[0] if ':' not in path else ''
-    by_name = _SCORE_LOSSES.search(type(loss).__name__) or _SCORE_MODULES.search(path)
+    by_name = _SCORE_LOSSES.search(type(pair.loss).__name__) or _SCORE_MODULES.search(path)
     # Detectors have scores for several boxes at each place, or one more for the background.
     dense = root.endswith('head') and root not in _SCORE_HEADS
 
@@ -129,7 +118,6 @@ def check_classes(
     difference = class_difference(mine, teacher.classes)
     if difference is not None and are_scores(maps[1], len(teacher.classes)):
         raise ConfigError(
-            f'pairs.{name}: it compares scores of classes, and {difference}; leave the pair out, '
-            f"or list the student's classes as the teacher does; if only the spelling differs, "
-            f'say so with teacher.classes'
+            f'pairs.{pair.name}: it compares scores of classes, and {difference}; leave the pair '
+            f"out, list the student's classes as the teacher does, or correct teacher.classes"
         )

@@ -68,13 +68,9 @@ def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
 def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:
     """Build a model without initialising or loading weights.
 
-    An error of a host is the cause of a :class:`ConfigError` with the config key ``where``.
-
-    Args:
-        config: A model dict, a path or a ``library::name``.
-        where: The config key that holds it.
-        data_preprocessor: Config that is used if the model's own has none. A plain module gets the
-            data preprocessor as an attribute.
+    An error of a host is the cause of a :class:`ConfigError` with the config key ``where``. The
+    config ``data_preprocessor`` is used if that of the model has none; a plain module gets the data
+    preprocessor as an attribute.
     """
     model = model_config(config, where)
     if data_preprocessor is not None:

@@ -1,5 +1,6 @@
 """The input formats of student and teacher, and the conversion between them."""
 
+from functools import partial
 from typing import Any, Dict, NamedTuple, Optional
 
 from mmengine.logging import print_log
@@ -16,11 +17,9 @@ from mmdiffkd.models.probing import Probe, pipeline_of, probe, sample_shape
 class StudentInput(NamedTuple):
     """The batches that the student gets.
 
-    Attributes:
-        format: Format of the batches, or None if it is not known.
-        shape: Channels, height and width of an image, or None if they vary or are not known.
-        shapes: Shapes of made-up images to try, the most likely first.
-        alone: What the data preprocessor makes of plain pixels, without the data transforms.
+    ``format`` and ``shape`` (channels, height and width) are None if they are not known or vary.
+    ``shapes`` are those of made-up images to try, the most likely first. ``alone`` is what the data
+    preprocessor makes of plain pixels, without the data transforms.
     """
 
     format: Optional[InputFormat]
@@ -43,22 +42,14 @@ def find_student_input(
     found = probe(pipeline, preprocessor, channels)
     alone = found if pipeline is None else probe(None, preprocessor, channels, found.rgb)
 
-    def sample() -> Optional[ImageShape]:
-        try:
-            return sample_shape(data, preprocessor) if data else None
-        except Exception as error:
-            # The data loader will raise if files are missing.
-            print_log(f'No image size could be read off the training data: {error!r}', 'current')
-            return None
-
+    sample = partial(sample_shape, data, preprocessor)
     shape = sample() if pipeline is None else found.shape
-    if pipeline is not None and found.channels is None:
+    if found.channels is None:
         raise ConfigError(
             'train_dataloader: its pipeline yields several pictures for each sample (views, '
             'branches); choose a student that is trained on single pictures'
         )
-    if pipeline is not None or shape is not None:
-        channels = found.channels if shape is None else shape[0]
+    channels = found.channels if shape is None else shape[0]
     known = found.format if found.is_known else None
     if given is not None:
         known = InputFormat.from_config(given, 'student_input', preprocessor)
@@ -92,12 +83,6 @@ def teacher_converter(
                 f"rgb=True), or teacher.input='student' if the teacher takes the student's; a "
                 f"train.py of another library needs runner_type='mmdiffkd.DistillRunner'"
             )
-    numbers = len(student.format.mean), len(wanted.mean)
-    if numbers[0] != numbers[1] and 1 not in numbers:
-        raise ConfigError(
-            f"teacher.input: the student's pictures have {numbers[0]} channels, the teacher's "
-            f'{numbers[1]}; choose a teacher for the same kind of pictures'
-        )
     converter = InputConverter(student.format, wanted)
     done = 'the same' if converter.is_identity else f'converted to {wanted}'
     print_log(f"Student's pictures: {student.format}; the teacher's: {done}", 'current')
@@ -119,10 +104,9 @@ def _takes_students(config: Any, found: Probe, alone: Probe, student: StudentInp
 def _probe_file(config: Any, preprocessor: Any, channels: int) -> Optional[Probe]:
     """The batches that a teacher's config file makes with its pipeline, or None without one."""
     cfg = load_config(config, 'teacher.config')
-    loaders = (cfg.get(f'{split}_dataloader') for split in ('test', 'val', 'train'))
-    pipelines = (pipeline_of((loader or {}).get('dataset')) for loader in loaders)
-    pipeline = next((p for p in pipelines if p is not None), None)
-    if pipeline is None:
-        return None
     with DefaultScope.overwrite_default_scope(scope_of(cfg, config)):
-        return probe(pipeline, preprocessor, channels)
+        for split in ('test', 'val', 'train'):
+            pipeline = pipeline_of((cfg.get(f'{split}_dataloader') or {}).get('dataset'))
+            if pipeline is not None:
+                return probe(pipeline, preprocessor, channels)
+    return None

@@ -31,10 +31,7 @@ def octaves_of_both(
 
 
 def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Levels]:
-    """The longest run of equal octaves, if it has more levels than agree in their order as it is.
-
-    Otherwise None.
-    """
+    """The longest run of equal octaves, or None if as many agree in their order as it is."""
     matcher = difflib.SequenceMatcher(None, student, teacher)
     match = matcher.find_longest_match(0, len(student), 0, len(teacher))
     same_number = len(student) == len(teacher)
@@ -46,10 +43,7 @@ def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Level
 def cut_to(paths: Sequence[str], levels: Levels, numbers: Sequence[int]) -> Tuple[str, str]:
     """The paths of student and teacher that select these levels.
 
-    Args:
-        paths: Module paths of student and teacher.
-        levels: The levels that belong together.
-        numbers: Numbers of maps that a call of each module yields.
+    ``paths`` are those of the two modules, and ``numbers`` how many maps a call of each yields.
     """
     cut = []
     for path, part, number in zip(paths, levels, numbers):

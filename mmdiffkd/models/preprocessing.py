@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.hosts import check_keys
 
-# Key of a data sample's meta information: height and width of its image before padding, and the
-# different `img_shape` that the sample had then.
+# Meta information of a data sample: its image's size before padding, and its `img_shape` then.
 _EXTENT = 'unpadded_shape'
 # Largest difference of formats that count as equal, relative to the spread of a model's input.
 _SAME = 1e-3
@@ -21,11 +20,8 @@ _LEAST_SPREAD = 5
 class InputFormat(NamedTuple):
     """How pixels from 0 to 255 become a model's input.
 
-    Attributes:
-        mean: Subtrahend, (C, 1, 1), in the order of the input's channels.
-        std: Divisor, same shape.
-        rgb: Whether the channels of the input are in RGB order, not BGR.
-        pad_value: Value of padding in the input.
+    ``mean`` is subtracted and the rest divided by ``std``, both (C, 1, 1) and in the order of the
+    input's channels: RGB if ``rgb``, else BGR. Padding of the input has the ``pad_value``.
     """
 
     mean: Tensor
@@ -45,15 +41,15 @@ class InputFormat(NamedTuple):
     def from_config(cls, cfg: Any, where: str, preprocessor: Any = None) -> 'InputFormat':
         """A format from ``dict(mean=[...], std=[...], rgb=...)`` at the config key ``where``.
 
-        The ``preprocessor`` is the model's data preprocessor, whose padding value is taken over.
+        The value of padding is that of the data preprocessor.
         """
         check_keys(cfg, ('mean', 'std', 'rgb'), ('mean', 'std', 'rgb'), where)
         try:
-            numbers = torch.tensor([cfg['mean'], cfg['std']]).float()
+            mean, std = torch.tensor([cfg['mean'], cfg['std']]).float().unbind()
+            valid = mean.dim() == 1 and (mean + std).isfinite().all() and std.min() >= 1
         except (TypeError, ValueError):
-            numbers = torch.tensor(torch.nan)
-        valid = numbers.dim() == 2 and numbers.isfinite().all() and isinstance(cfg['rgb'], bool)
-        if not valid or numbers[1].min() < 1:
+            valid = False
+        if not valid or not isinstance(cfg['rgb'], bool):
             raise ConfigError(
                 f'{where}: mean and std must be lists of one finite number per channel, those of '
                 f'pixels from 0 to 255 (std at least 1; multiply numbers of pixels from 0 to 1 by '
@@ -67,11 +63,8 @@ class InputFormat(NamedTuple):
         return not bool((self.mean.abs() < _SAME).all() and ((self.std - 1).abs() < _SAME).all())
 
     def __str__(self) -> str:
-        order = 'RGB' if self.rgb else 'BGR'
-        if not self.normalises:
-            return f'{order} pixels'
-        mean, std = (' '.join(f'{x:.4g}' for x in part.flatten()) for part in (self.mean, self.std))
-        return f'{order} pixels less {mean}, divided by {std}'
+        mean, std = (' '.join(f'{x:.4g}' for x in part.flatten()) for part in self[:2])
+        return f'{"RGB" if self.rgb else "BGR"} pixels less {mean}, divided by {std}'
 
 
 class InputConverter(nn.Module):
@@ -135,10 +128,8 @@ def record_extents(preprocessor: nn.Module, args: Sequence) -> None:
     the data sample gets the size as meta information, for :func:`extent_of`.
     """
     batch = args[0] if args and isinstance(args[0], dict) else {}
-    inputs, samples = batch.get('inputs'), batch.get('data_samples')
-    if not isinstance(inputs, (list, tuple, Tensor)) or not isinstance(samples, (list, tuple)):
-        return
-    for image, sample in zip(inputs, samples):
+    samples = batch.get('data_samples')
+    for image, sample in zip(batch.get('inputs', ()), samples if isinstance(samples, list) else ()):
         stated = extent_of(sample)
         if isinstance(image, Tensor) and stated and tuple(stated) != image.shape[-2:]:
             sample.set_metainfo({_EXTENT: (tuple(image.shape[-2:]), tuple(stated))})

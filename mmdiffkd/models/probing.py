@@ -1,11 +1,10 @@
 """Finds out what data transforms and a data preprocessor do to pixels, by giving them images.
 
-Images of one colour stay so whatever a transform does to their shape. From what becomes of a few
-colours follows how pixels are normalised, whichever part does it.
+Images of one colour stay so whatever a transform does to their shape, so that a few colours tell
+how pixels are normalised, whichever part does it.
 """
 
 import copy
-import logging
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -26,10 +25,6 @@ from mmdiffkd.models.preprocessing import InputFormat
 _COLOURS = ((50, 100, 200), (100, 200, 50), (200, 50, 100))
 # Height and width of the images, and of one more that shows whether all get the same size.
 _SIZE, _OTHER_SIZE = (96, 128), (128, 96)
-# A transform whose colours depend on these seeds is an augmentation.
-_SEEDS = range(4)
-# Number of pixels that is enough to see the colour of an image.
-_MOST_PIXELS = 10_000
 # Largest error of a colour, out of 255, by rounding.
 _ROUNDING = 1.0
 
@@ -37,13 +32,10 @@ _ROUNDING = 1.0
 class Probe(NamedTuple):
     """The batches that a model gets.
 
-    Attributes:
-        format: How pixels become input, or None if that is no linear function of them.
-        is_known: Whether the format is reliable: the data transforms are known, or the preprocessor
-            normalises, so that it gets plain pixels.
-        shape: Channels, height and width of the input, or None if they depend on the image's.
-        channels: Number of channels of the input, or None if a sample is no single image.
-        rgb: Whether the pixels of the data set are in RGB order.
+    The ``format`` says how pixels become input, if that is a linear function. It ``is_known`` if
+    the data transforms are known, or if the preprocessor normalises, so that it gets plain pixels.
+    ``shape`` (channels, height, width) is None if the size varies, and ``channels`` if a sample is
+    no single image. ``rgb`` says whether the data set's pixels are in RGB order.
     """
 
     format: Optional[InputFormat]
@@ -77,7 +69,7 @@ def probe(
         transforms = [TRANSFORMS.build(transform) for transform in pipeline or ()]
     except Exception as error:
         # The data set itself will raise if the run uses these transforms.
-        print_log(f'The data transforms cannot be built: {error}', 'current', logging.WARNING)
+        print_log(f'The data transforms cannot be built: {error}', 'current')
         pipeline, transforms = None, []
     colours = np.array([np.resize(colour, channels) for colour in _COLOURS], np.float64)
     with random_state_kept(), tempfile.TemporaryDirectory() as folder:
@@ -106,17 +98,24 @@ def probe(
     return Probe(form, is_known, first if first == other else None, first[0], rgb)
 
 
-def sample_shape(data: Dict, preprocessor: nn.Module) -> Optional[ImageShape]:
-    """Shape of the first image of a ``train_dataloader`` after the data preprocessor, or None."""
+def sample_shape(data: Optional[Dict], preprocessor: nn.Module) -> Optional[ImageShape]:
+    """Shape of the first image of a data loader's config after the data preprocessor, or None."""
+    if not data:
+        return None
     dataset = data['dataset']
-    with random_state_kept():
-        dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        collate = dict(data.get('collate_fn') or dict(type='pseudo_collate'))
-        kind = collate.pop('type')
-        function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
-        batch = preprocessor(function([dataset[0]], **collate), False)
-    inputs = batch['inputs'] if isinstance(batch, dict) else batch[0]
-    return tuple(inputs[0].shape) if inputs[0].dim() == 3 else None
+    collate = dict(data.get('collate_fn') or dict(type='pseudo_collate'))
+    kind = collate.pop('type')
+    function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
+    try:
+        with random_state_kept():
+            dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+            batch = preprocessor(function([dataset[0]], **collate), False)
+    except Exception as error:
+        # The data loader will raise if files are missing.
+        print_log(f'No image size could be read off the training data: {error!r}', 'current')
+        return None
+    image = (batch['inputs'] if isinstance(batch, dict) else batch[0])[0]
+    return tuple(image.shape) if image.dim() == 3 else None
 
 
 def _loads(transform: Callable, image: Dict) -> bool:
@@ -149,7 +148,8 @@ def _transformed(images: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
     """The images after a transform; unchanged if it augments colours or fails on single images."""
     outcomes, colours = [], []
     try:
-        for seed in _SEEDS:
+        # A transform whose colours depend on the seed is an augmentation.
+        for seed in range(4):
             outcome = []
             for image in images:
                 set_random_seed(seed)
@@ -181,7 +181,8 @@ def _colours(images: Sequence[Tensor]) -> Optional[np.ndarray]:
     if len({image.shape for image in images}) > 1:
         return None
     pixels = torch.stack([image.flatten(1).cpu() for image in images])
-    pixels = pixels[..., :: 1 + pixels.shape[-1] // _MOST_PIXELS].double()
+    # Some ten thousand pixels are enough to see a colour.
+    pixels = pixels[..., :: 1 + pixels.shape[-1] // 10_000].double()
     # Padding is the same in all images, and at the same place because of the same seed.
     inside = (pixels[0] != pixels[1]).all(0)
     return pixels[..., inside].median(2).values.numpy() if inside.any() else None

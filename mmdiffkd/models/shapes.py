@@ -15,11 +15,9 @@ Size = Tuple[int, int]
 
 
 class TokenLayout(NamedTuple):
-    """How the tokens of a module are placed in an image.
+    """How tokens lie in an image: side in pixels of a patch, and number of leading extra tokens.
 
-    Attributes:
-        patch: Side in pixels of the square patch of a token.
-        extra: Number of leading tokens that are no patches: class, distillation, registers.
+    Extra tokens are those of the class, of distillation, and registers.
     """
 
     patch: int
@@ -38,10 +36,9 @@ def token_layout(
 ) -> Optional[TokenLayout]:
     """The layout that explains a module's numbers of tokens, or None, as for queries.
 
-    Args:
-        seen: Number of tokens and image size, for one image or for two of different sizes.
-        strides: Result of :func:`strides_of`. Patches of their prime factors are preferred;
-            with a single image only these are accepted. None accepts any patch.
+    ``seen`` are numbers of tokens and image sizes, of one image or of two sizes. Patches made of
+    prime factors of ``strides``, see :func:`strides_of`, are preferred, and with a single image
+    only these are accepted. None accepts any patch.
     """
     several = len(seen) > 1
     if several and len({number for number, _ in seen}) == 1:
@@ -91,13 +88,6 @@ def _refuse_tokens(number: int, image_size: Size) -> NoReturn:
         f'{number} tokens fit no patch grid of a {image_size[0]}x{image_size[1]} image '
         f'(queries, a class token alone, several scales in a row); choose another module'
     )
-
-
-def maps_of(
-    features: Sequence[Tensor], image_size: Size, layouts: Sequence[TokenLayout] = ()
-) -> List[Tensor]:
-    """All features as maps, see :func:`to_map`."""
-    return [to_map(feature, image_size, layouts) for feature in features]
 
 
 def to_map(feature: Tensor, image_size: Size, layouts: Sequence[TokenLayout] = ()) -> Tensor:

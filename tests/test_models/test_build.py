@@ -19,7 +19,7 @@ PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('model = dict(', r"student: '.*config.py' cannot be read: .* was never closed \(line 1\)"),
+        ('model = dict(', r"student: '.*config.py' cannot be read: .* was never closed"),
         ("raise OSError('no disk')", r"student: '.*config.py' cannot be read: .*no disk"),
         ('optimizer = dict()', r"student: '.*config.py' has no 'model'"),
     ],

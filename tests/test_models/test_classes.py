@@ -53,13 +53,12 @@ def test_where_a_data_set_names_its_classes(tmp_path):
 
 
 def test_differences():
-    """Spaces and case matter only where they tell classes apart."""
+    """Spaces, punctuation and case do not matter."""
     assert class_difference(NAMES, None) is None
     assert class_difference(('Traffic_Light', 'b'), ('traffic light', 'B ')) is None
     order = class_difference(NAMES, OTHERS)
-    assert order.endswith("in another order (number 0: 'ant' and 'bee')")
-    assert 'in another order' in class_difference(('a', 'A'), ('A', 'a'))
-    assert class_difference(NAMES, NAMES[:2]).endswith("not the same (number 2: 'cat' and nothing)")
+    assert order.endswith("in another order (number 0: ant, bee)")
+    assert class_difference(NAMES, NAMES[:2]).endswith("not the same (number 2: cat, nothing)")
 
 
 @pytest.mark.parametrize('meta', [dict(dataset_meta=dict(classes=OTHERS)), dict(CLASSES=OTHERS)])

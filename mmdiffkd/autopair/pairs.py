@@ -9,8 +9,16 @@ from torch import nn
 from mmdiffkd.autopair.survey import Survey, survey
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
-from mmdiffkd.models.levels import MapShape, better_cut, cut_to, octaves, octaves_of_both
-from mmdiffkd.models.shapes import layouts_of, strides_of, to_map
+from mmdiffkd.models.shapes import (
+    MapShape,
+    better_cut,
+    cut_to,
+    layouts_of,
+    octaves,
+    octaves_of_both,
+    strides_of,
+    to_map,
+)
 
 DETECTOR, SEGMENTOR, CLASSIFIER = 'Detector', 'Segmentor', 'Classifier'
 

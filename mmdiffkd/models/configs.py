@@ -1,10 +1,7 @@
-"""Configs of models: reading them from dicts, files and libraries, and removing weights from them.
-
-A config is a model dict, the path of a config file, or a name such as
-``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
-"""
+"""Configs of models, each a model dict, the path of a file or a ``library::name``."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -13,9 +10,6 @@ from mmengine.hub import get_config
 
 from mmdiffkd.compat import is_installed
 from mmdiffkd.errors import ConfigError, describe
-
-# Parts of the names of keys whose value is a file of weights.
-_WEIGHT_WORDS = ('pretrained', 'checkpoint', 'ckpt')
 
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
@@ -93,8 +87,8 @@ def dicts_in(value: Any) -> Iterator[Dict]:
             yield from dicts_in(item)
 
 
-def forget_weights(model: Dict) -> None:
-    """Remove all references to pretrained weights from a model dict, in place."""
+def forget_weights(model: Dict) -> Dict:
+    """Remove all references to pretrained weights from a model dict, in place, and return it."""
 
     def loads(init: Dict) -> bool:
         return 'checkpoint' in init or 'Pretrained' in str(init.get('type'))
@@ -105,24 +99,25 @@ def forget_weights(model: Dict) -> None:
             listed = inits if isinstance(inits, (list, tuple)) else ()
             part['init_cfg'] = [init for init in listed if not loads(init)] or None
         for key, value in part.items():
-            if isinstance(value, str) and value and any(word in str(key) for word in _WEIGHT_WORDS):
+            if (
+                isinstance(value, str)
+                and value
+                and re.search('pretrained|checkpoint|ckpt', str(key))
+            ):
                 part[key] = None
         if part.get('pretrained') is True:
             part['pretrained'] = False
+    return model
 
 
 def has_pretrained_weights(model: Dict) -> bool:
     """Whether a model dict has anything that :func:`forget_weights` would remove."""
-    without = copy.deepcopy(model)
-    forget_weights(without)
-    return without != model
+    return forget_weights(copy.deepcopy(model)) != model
 
 
 def untrained_config(config: Any, where: str) -> Dict:
     """:func:`model_config` without references to pretrained weights."""
-    model = model_config(config, where)
-    forget_weights(model)
-    return model
+    return forget_weights(model_config(config, where))
 
 
 def student_config(model: Dict) -> Dict:

@@ -9,8 +9,7 @@ from mmdiffkd.capture import FeatureCapture
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import classes_of_data
 from mmdiffkd.models.fitting import check_student, fit_pairs
-from mmdiffkd.models.hosts import build_model, check_keys
-from mmdiffkd.models.inherit import inherit, inherited_modules
+from mmdiffkd.models.hosts import build_model, check_keys, inherit, inherited_modules
 from mmdiffkd.models.input_matching import find_student_input
 from mmdiffkd.models.naming import (
     STUDENT_PREFIX,

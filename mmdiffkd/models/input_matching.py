@@ -44,12 +44,7 @@ def find_student_input(
 
     sample = partial(sample_shape, data, preprocessor)
     shape = sample() if pipeline is None else found.shape
-    if found.channels is None:
-        raise ConfigError(
-            'train_dataloader: its pipeline yields several pictures for each sample (views, '
-            'branches); choose a student that is trained on single pictures'
-        )
-    channels = found.channels if shape is None else shape[0]
+    channels = shape[0] if shape else found.channels or channels
     known = found.format if found.is_known else None
     if given is not None:
         known = InputFormat.from_config(given, 'student_input', preprocessor)
@@ -84,8 +79,7 @@ def teacher_converter(
                 f"train.py of another library needs runner_type='mmdiffkd.DistillRunner'"
             )
     converter = InputConverter(student.format, wanted)
-    done = 'the same' if converter.is_identity else f'converted to {wanted}'
-    print_log(f"Student's pictures: {student.format}; the teacher's: {done}", 'current')
+    print_log(f"Student's pictures: {student.format}; the teacher's: {wanted}", 'current')
     return converter
 
 

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.hosts import check_keys
 
-# Meta information of a data sample: its image's size before padding, and its `img_shape` then.
+# Key of a data sample's meta information: height and width of its image before padding.
 _EXTENT = 'unpadded_shape'
 # Largest difference of formats that count as equal, relative to the spread of a model's input.
 _SAME = 1e-3
-# Least range of plain pixels in a batch. Normalised pixels have a smaller one.
-_LEAST_SPREAD = 5
 
 
 class InputFormat(NamedTuple):
@@ -86,7 +84,8 @@ class InputConverter(nn.Module):
     def check(self, inputs: Tensor) -> None:
         """Raise :class:`ConfigError` if a training batch (N, C, H, W) contradicts its format."""
         spread = float(((inputs.amax() - inputs.amin()) * self.source.std.max()).abs())
-        if not self.is_identity and 0 < spread < _LEAST_SPREAD:
+        # Normalised pixels have such a small range.
+        if not self.is_identity and 0 < spread < 5:
             raise ConfigError(
                 f"student_input: the student's pictures cannot be {self.source}: their pixels "
                 f'would be {spread:.3g} apart at most. Give student_input=dict(mean=[...], '
@@ -94,11 +93,7 @@ class InputConverter(nn.Module):
             )
 
     def forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
-        """Convert a batch (N, C, H, W), which is not changed itself.
-
-        A list of one data sample per image tells where padding begins. With anything else as
-        ``data_samples`` there is no padding.
-        """
+        """Convert a batch (N, C, H, W); a list of one data sample per image tells its padding."""
         if self.is_identity:
             return inputs
         converted = (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
@@ -113,23 +108,16 @@ class InputConverter(nn.Module):
 def extent_of(sample: Any) -> Optional[Sequence[int]]:
     """Height and width of a data sample's image without its padding, or None if unknown."""
     metainfo = sample.metainfo if isinstance(sample, BaseDataElement) else {}
-    shape = tuple(metainfo.get('img_shape') or ())[:2] or None
-    size, stated = metainfo.get(_EXTENT, (shape, None))
-    if stated is None or shape in (size, stated):
-        return size
-    # The batch was resized since, together with img_shape.
-    return [round(a * b / c) for a, b, c in zip(size, shape, stated)]
+    return metainfo.get(_EXTENT) or tuple(metainfo.get('img_shape') or ())[:2] or None
 
 
 def record_extents(preprocessor: nn.Module, args: Sequence) -> None:
-    """Record the sizes of a batch's images before padding: a forward pre-hook of a preprocessor.
+    """Forward pre-hook of a preprocessor that records sizes of images for :func:`extent_of`.
 
-    Many transforms change the size of an image but not its ``img_shape``. Where the two differ,
-    the data sample gets the size as meta information, for :func:`extent_of`.
+    Many transforms change the size of an image but not its ``img_shape``.
     """
     batch = args[0] if args and isinstance(args[0], dict) else {}
     samples = batch.get('data_samples')
     for image, sample in zip(batch.get('inputs', ()), samples if isinstance(samples, list) else ()):
-        stated = extent_of(sample)
-        if isinstance(image, Tensor) and stated and tuple(stated) != image.shape[-2:]:
-            sample.set_metainfo({_EXTENT: (tuple(image.shape[-2:]), tuple(stated))})
+        if isinstance(image, Tensor) and extent_of(sample) not in (None, image.shape[-2:]):
+            sample.set_metainfo({_EXTENT: tuple(image.shape[-2:])})

@@ -12,8 +12,9 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import cv2
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, FUNCTIONS, TRANSFORMS
+from mmengine.registry import DATASETS, TRANSFORMS
 from mmengine.runner import set_random_seed
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
@@ -100,16 +101,13 @@ def probe(
 
 def sample_shape(data: Optional[Dict], preprocessor: nn.Module) -> Optional[ImageShape]:
     """Shape of the first image of a data loader's config after the data preprocessor, or None."""
-    if not data:
+    dataset = (data or {}).get('dataset')
+    if not dataset:
         return None
-    dataset = data['dataset']
-    collate = dict(data.get('collate_fn') or dict(type='pseudo_collate'))
-    kind = collate.pop('type')
-    function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
     try:
         with random_state_kept():
             dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-            batch = preprocessor(function([dataset[0]], **collate), False)
+            batch = preprocessor(pseudo_collate([dataset[0]]), False)
     except Exception as error:
         # The data loader will raise if files are missing.
         print_log(f'No image size could be read off the training data: {error!r}', 'current')
@@ -132,9 +130,8 @@ def _image(folder: Path, colour: np.ndarray, size: Tuple[int, int]) -> Dict:
     image = np.broadcast_to(colour.astype(np.uint8), (*size, len(colour))).copy()
     labels, path = (str(folder / f'{kind}{height}_{colour[0]:.0f}.png') for kind in 'li')
     cv2.imwrite(labels, np.zeros(size, np.uint8))
-    # Images with other numbers of channels come from other kinds of files.
-    file = image if len(colour) in (1, 3, 4) else image[..., np.resize(range(len(colour)), 3)]
-    cv2.imwrite(path, file)
+    if len(colour) in (1, 3, 4):
+        cv2.imwrite(path, image)
     outline = [[0, 0, width, 0, width, height, 0, height]]
     instance = dict(bbox=[0, 0, width, height], bbox_label=0, ignore_flag=0, mask=outline)
     return dict(

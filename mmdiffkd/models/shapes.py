@@ -1,5 +1,6 @@
-"""Conversion of captured features to maps, (N, C, H, W), which heads and losses work on."""
+"""Features as maps (N, C, H, W), on which heads and losses work, and levels of their pyramids."""
 
+import difflib
 import math
 from typing import Collection, List, NamedTuple, NoReturn, Optional, Sequence, Set, Tuple
 
@@ -12,6 +13,9 @@ _MOST_EXTRA, _MOST_EXTRA_OF_TWO_SIZES = 2, 9
 
 Size = Tuple[int, int]
 """Height and width of a model's input in pixels."""
+
+MapShape = Tuple[int, int, int]
+"""Channels, height and width; a vector's height and width are 1."""
 
 
 class TokenLayout(NamedTuple):
@@ -70,10 +74,9 @@ def strides_of(model: nn.Module) -> Set[int]:
 def layouts_of(
     sizes: Sequence[Tuple[Sequence[Tensor], Size]], strides: Collection[int]
 ) -> List[TokenLayout]:
-    """The layouts of those features of a module that are tokens; others raise a ValueError.
+    """The layouts of those features of a module that are tokens of patches.
 
-    ``sizes`` has the features and the size of the image, for one image or two, and ``strides`` is
-    the result of :func:`strides_of`.
+    ``sizes`` has the features and the image size, for one image or two; see :func:`token_layout`.
     """
     layouts = []
     for features in zip(*(features for features, _ in sizes)):
@@ -97,10 +100,8 @@ def to_map(feature: Tensor, image_size: Size, layouts: Sequence[TokenLayout] = (
     fits the size of the model's input, without the leading extra tokens. A map stays as it is. Any
     other feature raises a ValueError.
     """
-    if feature.ndim == 4:
-        return feature
-    if feature.ndim == 2:
-        return feature[:, :, None, None]
+    if feature.ndim in (2, 4):
+        return feature if feature.ndim == 4 else feature[:, :, None, None]
     if feature.ndim != 3:
         raise ValueError(
             f'a feature must be a map (N, C, H, W), tokens (N, L, C) or a vector (N, C), got shape '
@@ -114,12 +115,58 @@ def to_map(feature: Tensor, image_size: Size, layouts: Sequence[TokenLayout] = (
 
 
 def resize_like(feature: Tensor, reference: Tensor) -> Tensor:
-    """``feature`` (N, C, h, w) resized bilinearly to the height and width of ``reference``.
-
-    The mean is taken for a 1x1 reference, of which bilinear interpolation would use the centre.
-    """
+    """``feature`` (N, C, h, w) resized bilinearly to the height and width of ``reference``."""
     if feature.shape[-2:] == reference.shape[-2:]:
         return feature
     if reference.shape[-2:] == (1, 1):
+        # Bilinear interpolation would use the centre alone.
         return feature.mean((2, 3), keepdim=True)
     return F.interpolate(feature, reference.shape[-2:], mode='bilinear', align_corners=False)
+
+
+def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
+    """Rounded base-2 logarithms of the strides of maps of an image ``side`` pixels high."""
+    return [round(math.log2(side / height)) for _, height, _ in maps]
+
+
+def octaves_of_both(
+    student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
+) -> Tuple[List[int], List[int]]:
+    """The :func:`octaves` of two models; where one has a vector, the student's is the teacher's.
+
+    A vector is compared with the mean of a map, whatever the map's stride.
+    """
+    ours, theirs = octaves(student, side), octaves(teacher, side)
+    if len(ours) == len(theirs):
+        single = [(1, 1) in (s[1:], t[1:]) for s, t in zip(student, teacher)]
+        ours = [t if one else s for s, t, one in zip(ours, theirs, single)]
+    return ours, theirs
+
+
+def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Tuple[slice, slice]]:
+    """The longest run of equal octaves, or None if as many agree in their order as it is."""
+    matcher = difflib.SequenceMatcher(None, student, teacher)
+    match = matcher.find_longest_match(0, len(student), 0, len(teacher))
+    same_number = len(student) == len(teacher)
+    if match.size <= (sum(s == t for s, t in zip(student, teacher)) if same_number else 0):
+        return None
+    return slice(match.a, match.a + match.size), slice(match.b, match.b + match.size)
+
+
+def cut_to(
+    paths: Sequence[str], levels: Sequence[slice], numbers: Sequence[int]
+) -> Tuple[str, str]:
+    """The paths of student and teacher that select these levels.
+
+    ``paths`` are those of the two modules, and ``numbers`` how many maps a call of each yields.
+    """
+    cut = []
+    for path, part, number in zip(paths, levels, numbers):
+        module, colon, argument = path.partition(':input')
+        stop = part.stop if part.stop < number else ''
+        index = f'[{part.start or ""}:{stop}]'
+        if part.stop - part.start == 1:
+            index = f'[{part.start}]' if stop else '[-1]'
+        whole = part.stop - part.start == number
+        cut.append(path if whole else f'{module}{index}{colon}{argument}')
+    return tuple(cut)

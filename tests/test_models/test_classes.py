@@ -57,8 +57,8 @@ def test_differences():
     assert class_difference(NAMES, None) is None
     assert class_difference(('Traffic_Light', 'b'), ('traffic light', 'B ')) is None
     order = class_difference(NAMES, OTHERS)
-    assert order.endswith("in another order (number 0: ant, bee)")
-    assert class_difference(NAMES, NAMES[:2]).endswith("not the same (number 2: cat, nothing)")
+    assert order.endswith('in another order (number 0: ant, bee)')
+    assert class_difference(NAMES, NAMES[:2]).endswith('not the same (number 2: cat, nothing)')
 
 
 @pytest.mark.parametrize('meta', [dict(dataset_meta=dict(classes=OTHERS)), dict(CLASSES=OTHERS)])

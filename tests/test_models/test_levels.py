@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.levels import better_cut, cut_to, octaves_of_both
+from mmdiffkd.models.shapes import better_cut, cut_to, octaves_of_both
 
 
 @MODELS.register_module()

@@ -4,8 +4,13 @@ from typing import Sequence
 
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import conv_bn, conv_bn_relu
-from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
+from mmdiffkd.models.backbones.staged import (
+    KAIMING_INIT,
+    InitCfg,
+    StagedBackbone,
+    conv_bn,
+    conv_bn_relu,
+)
 from mmdiffkd.registry import MODELS
 
 # Expansion, channels at full width, blocks, stride of the first block.
@@ -54,8 +59,6 @@ class CIFARMobileNetV2(StagedBackbone):
 
     Args:
         widen_factor: Width multiplier w; 0.5 in the literature.
-        out_indices: Stages whose maps are returned.
-        init_cfg: Weight initialisation.
     """
 
     def __init__(

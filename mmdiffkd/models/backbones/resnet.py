@@ -5,8 +5,14 @@ from typing import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import conv_bn, conv_bn_relu, residual_stages
-from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
+from mmdiffkd.models.backbones.staged import (
+    KAIMING_INIT,
+    InitCfg,
+    StagedBackbone,
+    conv_bn,
+    conv_bn_relu,
+    residual_stages,
+)
 from mmdiffkd.registry import MODELS
 
 
@@ -43,8 +49,6 @@ class CIFARResNet(StagedBackbone):
         depth: Layers with weights, 6 n + 2 for n blocks per stage: 8, 14, 20, 32, 44, 56, 110.
         channels: Widths of the stem and the three stages. (32, 64, 128, 256) gives the "x4"
             networks.
-        out_indices: Stages whose maps are returned.
-        init_cfg: Weight initialisation.
     """
 
     def __init__(

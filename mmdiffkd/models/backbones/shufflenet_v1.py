@@ -6,8 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import channel_shuffle, conv_bn, conv_bn_relu
-from mmdiffkd.models.backbones.staged import InitCfg, StagedBackbone
+from mmdiffkd.models.backbones.staged import (
+    InitCfg,
+    StagedBackbone,
+    channel_shuffle,
+    conv_bn,
+    conv_bn_relu,
+)
 from mmdiffkd.registry import MODELS
 
 GROUPS = 3
@@ -55,10 +60,6 @@ class CIFARShuffleNetV1(StagedBackbone):
 
     Maps of stages 0, 1, 2 for (N, 3, 32, 32): (N, 240, 16, 16), (N, 480, 8, 8), (N, 960, 4, 4),
     each after the ReLU of the stage's last unit.
-
-    Args:
-        out_indices: Stages whose maps are returned.
-        init_cfg: Weight initialisation. None, as in the literature, leaves torch's.
     """
 
     def __init__(self, out_indices: Sequence[int] = (2,), init_cfg: InitCfg = None) -> None:

@@ -5,8 +5,13 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import channel_shuffle, conv_bn, conv_bn_relu
-from mmdiffkd.models.backbones.staged import InitCfg, StagedBackbone
+from mmdiffkd.models.backbones.staged import (
+    InitCfg,
+    StagedBackbone,
+    channel_shuffle,
+    conv_bn,
+    conv_bn_relu,
+)
 from mmdiffkd.registry import MODELS
 
 STEM_CHANNELS = 24
@@ -63,10 +68,6 @@ class CIFARShuffleNetV2(StagedBackbone):
 
     Maps for (N, 3, 32, 32): stages 0, 1, 2 give (N, 116, 16, 16), (N, 232, 8, 8) and
     (N, 464, 4, 4); stage 3, a 1x1 convolution with ReLU, gives (N, 1024, 4, 4).
-
-    Args:
-        out_indices: Stages whose maps are returned.
-        init_cfg: Weight initialisation. None, as in the literature, leaves torch's.
     """
 
     def __init__(self, out_indices: Sequence[int] = (3,), init_cfg: InitCfg = None) -> None:

@@ -4,8 +4,7 @@ from typing import Sequence
 
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import residual_stages
-from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
+from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone, residual_stages
 from mmdiffkd.registry import MODELS
 
 
@@ -59,8 +58,6 @@ class CIFARWideResNet(StagedBackbone):
     Args:
         depth: 6 n + 4 for n blocks per stage: 16, 22, 28, 40.
         widen_factor: Width multiplier w of the stages; the stem keeps 16 channels.
-        out_indices: Stages whose maps are returned.
-        init_cfg: Weight initialisation.
     """
 
     def __init__(

@@ -98,13 +98,9 @@ def forget_weights(model: Dict) -> Dict:
         if any(map(loads, dicts_in(inits))):
             listed = inits if isinstance(inits, (list, tuple)) else ()
             part['init_cfg'] = [init for init in listed if not loads(init)] or None
-        for key, value in part.items():
-            if (
-                isinstance(value, str)
-                and value
-                and re.search('pretrained|checkpoint|ckpt', str(key))
-            ):
-                part[key] = None
+        names = [key for key, value in part.items() if value and isinstance(value, str)]
+        weights = [key for key in names if re.search('pretrained|checkpoint|ckpt', str(key))]
+        part.update(dict.fromkeys(weights))
         if part.get('pretrained') is True:
             part['pretrained'] = False
     return model

@@ -25,11 +25,9 @@ can still be distilled: the stages are the modules ``stages.0``, ``stages.1``, .
 """
 
 from mmdiffkd.models.backbones.mobilenet_v2 import CIFARMobileNetV2
-from mmdiffkd.models.backbones.resnet import CIFARResNet
-from mmdiffkd.models.backbones.shufflenet_v1 import CIFARShuffleNetV1
-from mmdiffkd.models.backbones.shufflenet_v2 import CIFARShuffleNetV2
+from mmdiffkd.models.backbones.resnet import CIFARResNet, CIFARWideResNet
+from mmdiffkd.models.backbones.shufflenet import CIFARShuffleNetV1, CIFARShuffleNetV2
 from mmdiffkd.models.backbones.staged import StagedBackbone
-from mmdiffkd.models.backbones.wide_resnet import CIFARWideResNet
 
 __all__ = [
     'CIFARMobileNetV2',

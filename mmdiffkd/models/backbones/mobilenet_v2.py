@@ -15,14 +15,9 @@ from mmdiffkd.registry import MODELS
 
 # Expansion, channels at full width, blocks, stride of the first block.
 STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 1),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
+    (1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
-)
+)  # fmt: skip
 
 
 class InvertedResidual(nn.Module):
@@ -71,12 +66,9 @@ class CIFARMobileNetV2(StagedBackbone):
         stages = []
         for expansion, full_width, blocks, stride in STAGES:
             width = int(full_width * widen_factor)
-            stages.append(
-                nn.Sequential(
-                    InvertedResidual(width_in, width, expansion, stride),
-                    *(InvertedResidual(width, width, expansion, 1) for _ in range(blocks - 1)),
-                )
-            )
+            first = InvertedResidual(width_in, width, expansion, stride)
+            rest = [InvertedResidual(width, width, expansion, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *rest))
             width_in = width
         stages.append(conv_bn_relu(width_in, int(1280 * max(1.0, widen_factor))))
         super().__init__(conv_bn_relu(3, stem_width, 3, stride=2), stages, out_indices, init_cfg)

@@ -46,9 +46,7 @@ def build(student, teacher, path='neck', other=None):
             type='mmdiffkd.DiffKDDistiller',
             student=dict(type='ToyPyramid', strides=student),
             teacher=dict(config=dict(type='ToyPyramid', strides=teacher), checkpoint='random'),
-            pairs=dict(
-                fpn=dict(student=path, teacher=other or path, loss=dict(type='MSELoss')),
-            ),
+            pairs=dict(fpn=dict(student=path, teacher=other or path, loss=dict(type='MSELoss'))),
         )
     )
 
@@ -64,14 +62,8 @@ def build(student, teacher, path='neck', other=None):
             r"compare 'neck\[:3\]' with 'neck\[1:\]'",
         ),
         ((8, 16, 32), (4, 8, 16), 'neck[0:3]', r"compare 'neck\[0:3\]\[:2\]' with"),
-        ((8, 16), (4, 8), 'neck', r"compare 'neck\[0\]' with 'neck\[-1\]'"),
         ((8, 16), (8, 16, 32), 'neck', r"yields 2 maps, .*; compare 'neck' with 'neck\[:2\]'"),
-        (
-            (8, 16, 32),
-            (4, 8, 16),
-            'head',
-            "strides .* compare modules that yield all levels .* 'neck'",
-        ),
+        ((8, 16, 32), (4, 8, 16), 'head', 'compare modules that yield all levels'),
     ],
 )
 def test_shifted_levels_are_refused_with_those_that_fit(student, teacher, path, message):

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.preprocessing import InputConverter, InputFormat, extent_of, record_extents
+from mmdiffkd.models.preprocessing import InputConverter, InputFormat, record_extents
 from mmdiffkd.models.probing import probe
 
 RGB = dict(
@@ -78,17 +78,6 @@ def test_padding_is_what_the_preprocessor_padded():
     )
 
 
-def test_stale_img_shape_of_a_batch_that_is_resized():
-    """As mmdet's BatchSyncRandomResize, which has img_shape follow."""
-    samples_ = [BaseDataElement(metainfo=dict(img_shape=(20, 90))) for _ in images()]
-    module = preprocessor(RGB)
-    module.register_forward_pre_hook(record_extents)
-    samples_ = module(dict(inputs=images(), data_samples=samples_))['data_samples']
-    for sample in samples_:
-        sample.set_metainfo(dict(img_shape=(40, 180)))
-    assert [list(map(int, extent_of(sample))) for sample in samples_] == [[80, 120], [128, 100]]
-
-
 # Statistics of pixels from 0 to 255 in RGB order, and the same in other words.
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], rgb=True)
 NORMALIZE = dict(type='Normalize', mean=IMAGENET['mean'], std=IMAGENET['std'], to_rgb=True)
@@ -97,15 +86,15 @@ UNIT = dict(type='UnitNormalize', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224,
 
 
 @pytest.mark.parametrize(
-    'wrong, message',
+    'wrong',
     [
-        (dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]), 'std must .* multiply'),
-        (dict(mean=[0, 0, 0], std=[255, 255]), 'one finite number per channel'),
-        (dict(mean=[math.nan] * 3), 'finite'),
+        dict(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        dict(mean=[0, 0, 0], std=[255, 255]),
+        dict(mean=[math.nan] * 3),
     ],
 )
-def test_numbers_that_are_none_of_pixels(wrong, message):
-    with pytest.raises(ConfigError, match=f'^teacher.input: .*{message}'):
+def test_numbers_that_are_none_of_pixels(wrong):
+    with pytest.raises(ConfigError, match='^teacher.input: .* finite number per channel'):
         InputFormat.from_config({**IMAGENET, **wrong}, 'teacher.input')
 
 
@@ -126,8 +115,8 @@ class LoadFromElsewhere(BaseTransform):
     ],
 )
 def test_pixels_that_a_data_set_has_itself_are_rgb(loader, rgb):
-    found = probe([*loader, dict(type='Resize', scale=(64, 64))], preprocessor(RAW), 3)
-    assert found.format.rgb == rgb
+    found = probe([*loader, dict(type='Resize', scale=(64, 32))], preprocessor(RAW), 3)
+    assert found.format.rgb == rgb and found.shape == (3, 32, 64)
 
 
 @TRANSFORMS.register_module()
@@ -171,15 +160,8 @@ class NeedsOthers(BaseTransform):
     [
         ([dict(type='LoadImageFromFile')], [0] * 3, [1] * 3, False),
         ([dict(type='LoadImageFromFile'), NORMALIZE], IMAGENET['mean'], IMAGENET['std'], True),
-        ([TO_TENSOR], [0] * 3, [255] * 3, True),
         ([TO_TENSOR, UNIT], IMAGENET['mean'], IMAGENET['std'], True),
         ([dict(type='Jitter'), dict(type='NeedsOthers'), TO_TENSOR], [0] * 3, [255] * 3, True),
-        (
-            [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(40, 30)), NORMALIZE],
-            IMAGENET['mean'],
-            IMAGENET['std'],
-            True,
-        ),
     ],
 )
 def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
@@ -189,14 +171,11 @@ def test_normalisation_is_found_whoever_does_it(transforms, mean, std, rgb):
     assert found.format.mean.flatten().tolist() == pytest.approx(mean, abs=0.01)
     assert found.format.std.flatten().tolist() == pytest.approx(std, rel=1e-3)
     assert found.format.rgb is rgb
-    if any(transform['type'] == 'Resize' for transform in transforms):
-        assert found.shape == (3, 30, 40)
 
 
-@pytest.mark.parametrize('channels', [1, 2, 4, 7])
+@pytest.mark.parametrize('channels', [1, 4, 7])
 def test_pictures_of_other_channels(channels):
     load = dict(type='LoadImageFromFile', color_type='unchanged')
-    # No image files have 2 or 7 channels; what loads such pictures fails on those there are.
     found = probe([load] if channels in (1, 4) else [], ImgDataPreprocessor(), channels)
     assert len(found.format.mean) == channels and not found.format.normalises
     assert found.shape is None, 'they stay of any size'
@@ -207,9 +186,8 @@ def data_with(*transforms):
 
 
 def refused(toy_config, match):
-    with pytest.raises(ConfigError, match=match) as caught:
+    with pytest.raises(ConfigError, match=match):
         MODELS.build(toy_config)
-    assert len(str(caught.value)) <= 400
 
 
 class TestWhatTheTeacherGets:
@@ -220,6 +198,21 @@ class TestWhatTheTeacherGets:
         toy_config['data'] = data_with(NORMALIZE)
         return toy_config
 
+    def test_through_the_whole_distiller(self, toy_config):
+        """What the teacher's own preprocessing would make of the images, whatever the student's."""
+        toy_config['student']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
+        teacher = toy_config['teacher']['config']
+        teacher['data_preprocessor'] = dict(type='ImgDataPreprocessor', **CAFFE)
+        distiller, seen = MODELS.build(toy_config), []
+        distiller.teacher.model.backbone.register_forward_pre_hook(
+            lambda module, args: seen.append(args[0])
+        )
+        batch = dict(inputs=images(), data_samples=samples())
+        student = distiller.data_preprocessor(batch, True)
+        distiller(**student, mode='loss')
+        expected = ImgDataPreprocessor(**CAFFE)(dict(inputs=images()))['inputs']
+        torch.testing.assert_close(seen[-1], expected, rtol=1e-5, atol=1e-3)
+
     def test_a_dict_without_preprocessor_gets_the_student_s(self, config):
         assert MODELS.build(config).teacher.converter.is_identity
         config['teacher']['config']['data_preprocessor'] = None
@@ -229,17 +222,10 @@ class TestWhatTheTeacherGets:
         config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
         assert MODELS.build(config).teacher.converter.is_identity
         config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **CAFFE)
-        converter = MODELS.build(config).teacher.converter
-        assert converter.flip and not converter.is_identity
-
-    def test_another_one_is_not(self, config):
+        assert not MODELS.build(config).teacher.converter.is_identity
         preprocessor = dict(type='ImgDataPreprocessor', bgr_to_rgb=True)
         config['teacher']['config']['data_preprocessor'] = preprocessor
         refused(config, r'teacher.input: it cannot be known .* teacher.input=dict\(mean=')
-        config['teacher']['input'] = 'student'
-        assert MODELS.build(config).teacher.converter.is_identity
-        config['teacher']['input'] = dict(mean=[0.0], std=[255.0], rgb=True)
-        assert not MODELS.build(config).teacher.converter.is_identity
 
     def test_of_a_config_file_its_pipeline_counts(self, config, tmp_path):
         path = tmp_path / 'teacher.py'
@@ -255,6 +241,9 @@ class TestWhatTheTeacherGets:
         config['teacher']['config']['data_preprocessor'] = dict(type='ImgDataPreprocessor', **RGB)
         del config['data']
         refused(config, r'student_input: it cannot be known')
+        config['teacher']['input'] = 'student'
+        assert MODELS.build(config).teacher.converter.is_identity
+        del config['teacher']['input']
         config['student_input'] = IMAGENET
         assert MODELS.build(config).teacher.converter.is_identity
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import BaseTransform
-from mmengine.model import BaseModel, ImgDataPreprocessor
-from mmengine.registry import DATASETS, MODELS, TRANSFORMS
+from mmengine.model import ImgDataPreprocessor
+from mmengine.registry import MODELS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.models.input_matching import find_student_input
 from mmdiffkd.models.preprocessing import InputConverter, InputFormat, record_extents
 from mmdiffkd.models.probing import probe
 
@@ -55,11 +56,8 @@ def test_teacher_gets_what_its_own_preprocessing_would_give(student, teacher):
     assert not converter.is_identity or converted is before
 
 
-@pytest.mark.parametrize(
-    'unknown', [None, torch.zeros(1, 6), dict(bboxes_labels=torch.zeros(1, 6)), [dict()], [None]]
-)
+@pytest.mark.parametrize('unknown', [None, torch.zeros(1, 6), dict(labels=1), [dict()], [None]])
 def test_without_data_samples_of_a_host_all_is_image(unknown):
-    """The batches of MMYOLO have a dict, others a tensor or nothing."""
     converter = converter_between(preprocessor(RGB), preprocessor(CAFFE))
     x, expected = (prepared(cfg)[:1, :, :40, :60] for cfg in (RGB, CAFFE))
     record_extents(None, (dict(inputs=x, data_samples=unknown),))
@@ -251,38 +249,7 @@ class TestWhatTheTeacherGets:
 
 
 @pytest.mark.parametrize('shape', [(1, 28, 28), (4, 20, 36)])
-def test_a_model_for_its_own_pictures_only(shape):
-    """Without transforms the first sample of the data tells what they are like."""
-    model = dict(type='FlatModel', shape=shape)
-    distiller = MODELS.build(
-        dict(
-            type='mmdiffkd.DiffKDDistiller',
-            student=model,
-            teacher=dict(config=model, checkpoint='random'),
-            pairs=dict(a=dict(student='head', teacher='head', loss=dict(type='MSELoss'))),
-            data=dict(dataset=dict(type='ShapedPictures', shape=shape)),
-        )
-    )
-    assert distiller.input.shape == shape
-
-
-@DATASETS.register_module()
-class ShapedPictures(torch.utils.data.Dataset):
-    def __init__(self, shape):
-        self.shape = shape
-
-    def __getitem__(self, index):
-        return dict(inputs=torch.randn(self.shape))
-
-    def __len__(self):
-        return 4
-
-
-@MODELS.register_module()
-class FlatModel(BaseModel):
-    def __init__(self, shape):
-        super().__init__()
-        self.head = torch.nn.Linear(math.prod(shape), 5)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        return self.head(inputs.flatten(1))
+def test_without_transforms_the_first_sample_tells_the_shape(shape):
+    data = dict(dataset=[dict(inputs=torch.zeros(shape))])
+    found = find_student_input(MODELS.build(dict(type='ToyModel')), data)
+    assert found.shape == shape and next(iter(found.shapes)) == shape

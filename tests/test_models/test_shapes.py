@@ -30,12 +30,6 @@ def test_what_does_not_follow_the_image_s_size_is_no_map(number):
     assert token_layout([(number, (224, 224)), (number, (256, 256))], {2, 14}) is None
 
 
-@pytest.mark.parametrize('strides', [(8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32)])
-def test_several_scales_in_a_row_are_no_map(strides):
-    seen = [(sum((side // s) ** 2 for s in strides), (side, side)) for side in (256, 448)]
-    assert token_layout(seen) is None
-
-
 @pytest.mark.parametrize('patch, extra', [(4, 0), (14, 1), (14, 5), (16, 2), (28, 0), (32, 0)])
 def test_two_sizes_tell_patch_and_leading_tokens(patch, extra):
     seen = [(math.ceil(side / patch) ** 2 + extra, (side, side)) for side in (224, 256)]
@@ -64,24 +58,6 @@ def test_tokens_of_every_image_that_patches_divide(patch, height, width, extra):
     size = height * patch, width * patch
     layout = token_layout([(height * width + extra, size)])
     assert torch.equal(to_map(tokens, size, [layout]), expected)
-
-
-@settings(max_examples=40)
-@given(
-    st.sampled_from((8, 14, 16, 32)),
-    st.integers(10, 90),
-    st.integers(10, 90),
-    st.booleans(),
-    st.tuples(st.integers(0, 31), st.integers(0, 31)),
-    st.integers(0, 2),
-)
-def test_tokens_of_images_that_patches_do_not_divide(patch, rows, columns, padded, over, extra):
-    """Models pad such an image or leave out what is over. Ten patches per side tell enough."""
-    sign = -1 if padded else 1
-    size = tuple(n * patch + sign * (rest % patch) for n, rest in zip((rows, columns), over))
-    number = rows * columns + extra
-    layout = token_layout([(number, size)])
-    assert (layout.extra, layout.grid(number, size)) == (extra, (rows, columns))
 
 
 def test_resizing():

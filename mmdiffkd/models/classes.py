@@ -25,7 +25,7 @@ _SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')
 
 
 def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Classes:
-    """The class names of the data set in the config of a data loader.
+    """The class names of the data set in a data loader's config.
 
     ``scope`` is the registry scope of the data set's type, by default the current one.
     """

@@ -66,10 +66,7 @@ class InputFormat(NamedTuple):
 
 
 class InputConverter(nn.Module):
-    """Converts batches from one model's input format to another's.
-
-    Batch augmentations such as mixup stay valid, because normalisation is linear.
-    """
+    """Converts batches from one input format to another, also after mixup, because it is linear."""
 
     def __init__(self, source: InputFormat, target: InputFormat) -> None:
         super().__init__()

@@ -19,10 +19,7 @@ MapShape = Tuple[int, int, int]
 
 
 class TokenLayout(NamedTuple):
-    """How tokens lie in an image: side in pixels of a patch, and number of leading extra tokens.
-
-    Extra tokens are those of the class, of distillation, and registers.
-    """
+    """Side in pixels of the patches of tokens, and number of leading tokens that are no patches."""
 
     patch: int
     extra: int
@@ -132,10 +129,7 @@ def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
 def octaves_of_both(
     student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
 ) -> Tuple[List[int], List[int]]:
-    """The :func:`octaves` of two models; where one has a vector, the student's is the teacher's.
-
-    A vector is compared with the mean of a map, whatever the map's stride.
-    """
+    """The :func:`octaves` of two models; where one has a vector, which has no stride, the same."""
     ours, theirs = octaves(student, side), octaves(teacher, side)
     if len(ours) == len(theirs):
         single = [(1, 1) in (s[1:], t[1:]) for s, t in zip(student, teacher)]
@@ -153,13 +147,8 @@ def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Tuple
     return slice(match.a, match.a + match.size), slice(match.b, match.b + match.size)
 
 
-def cut_to(
-    paths: Sequence[str], levels: Sequence[slice], numbers: Sequence[int]
-) -> Tuple[str, str]:
-    """The paths of student and teacher that select these levels.
-
-    ``paths`` are those of the two modules, and ``numbers`` how many maps a call of each yields.
-    """
+def cut_to(paths: Sequence[str], levels: Sequence[slice], numbers: Sequence[int]) -> Tuple:
+    """The paths of modules with an index for these levels out of the numbers of maps they yield."""
     cut = []
     for path, part, number in zip(paths, levels, numbers):
         module, colon, argument = path.partition(':input')

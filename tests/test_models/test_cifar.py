@@ -17,9 +17,6 @@ NETWORKS = {
     'ResNet-20': (
         dict(type=RESNET, depth=20), 278324, ((16, 32), (32, 16), (64, 8)), 152.04500807042263
     ),
-    'ResNet-56': (
-        dict(type=RESNET, depth=56), 861620, ((16, 32), (32, 16), (64, 8)), 397.2028291753761
-    ),
     'ResNet-8x4': (
         dict(type=RESNET, depth=8, channels=X4), 1233540, ((64, 32), (128, 16), (256, 8)),
         25.4978312304779,
@@ -27,10 +24,6 @@ NETWORKS = {
     'ResNet-32x4': (
         dict(type=RESNET, depth=32, channels=X4), 7433860, ((64, 32), (128, 16), (256, 8)),
         299.22009226686276,
-    ),
-    'WRN-40-1': (
-        dict(type=WIDE, depth=40, widen_factor=1), 569780, ((16, 32), (32, 16), (64, 8), (64, 8)),
-        35.27960884443013,
     ),
     'WRN-40-2': (
         dict(type=WIDE, depth=40, widen_factor=2), 2255156,

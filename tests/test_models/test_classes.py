@@ -70,9 +70,8 @@ def test_scores_of_other_classes_are_refused(toy_config, meta):
     MODELS.build(toy_config)
     MODELS.build(dict(toy_config, data=data(classes=OTHERS)))
     toy_config['data'] = data()
-    with pytest.raises(ConfigError, match='pairs.logits: .* classes .* in another order') as caught:
+    with pytest.raises(ConfigError, match='pairs.logits: .* classes .* in another order'):
         MODELS.build(toy_config)
-    assert len(str(caught.value)) <= 400
     toy_config['teacher']['classes'] = NAMES
     MODELS.build(toy_config)
 

@@ -9,8 +9,16 @@ from torch import nn
 from mmdiffkd.autopair.survey import Survey, survey
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
-from mmdiffkd.models.levels import MapShape, better_cut, cut_to, octaves, octaves_of_both
-from mmdiffkd.models.shapes import layouts_of, maps_of, strides_of
+from mmdiffkd.models.shapes import (
+    MapShape,
+    better_cut,
+    cut_to,
+    layouts_of,
+    octaves,
+    octaves_of_both,
+    strides_of,
+    to_map,
+)
 
 DETECTOR, SEGMENTOR, CLASSIFIER = 'Detector', 'Segmentor', 'Classifier'
 
@@ -148,7 +156,7 @@ def make_pairs(
             maps, calls = [], []
             for path, model, (features, number) in zip(choice, models, captured):
                 layouts = layouts_of([(features[path], shape[1:])], strides_of(model))
-                found = maps_of(features[path], shape[1:], layouts)
+                found = [to_map(x, shape[1:], layouts) for x in features[path]]
                 maps.append([tuple(one.shape[1:]) for one in found])
                 calls.append(number[path])
             levels = better_cut(*octaves_of_both(*maps, shape[1])) if calls == [1, 1] else None

@@ -14,8 +14,7 @@ from mmdiffkd.capture import wrapped_forward
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import dry_run
 from mmdiffkd.models.hosts import run_completely
-from mmdiffkd.models.levels import MapShape
-from mmdiffkd.models.shapes import strides_of, token_layout
+from mmdiffkd.models.shapes import MapShape, strides_of, token_layout
 
 # Two images show which dimension is the batch, and let batch norm work on maps of one pixel.
 _TRAINING_BATCH = 2

@@ -8,18 +8,17 @@ from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.configs import load_config, scope_of
-from mmdiffkd.models.probing import random_state_kept
+from mmdiffkd.models.dry_run import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]
 """Names in the order of the scores; None if they are not known."""
 
-# Names of losses that compare scores.
+# Losses that compare scores, and modules that yield them, such as `fc_cls` and `cls_score`.
 _SCORE_LOSSES = re.compile('KL|DIST|CrossEntropy')
-# Names of modules that yield class scores, such as `fc_cls`, `retina_cls` and `cls_score`.
 _SCORE_MODULES = re.compile(r'(^|[._])cls(_score)?$')
 # Heads that yield class scores alone; heads of detectors yield boxes too.
 _SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')
@@ -28,13 +27,11 @@ _SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')
 def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Classes:
     """The class names of the data set in a data loader's config.
 
-    Args:
-        loader: Value of a key such as ``train_dataloader``.
-        scope: Registry scope of the data set's type; None means the current default scope.
+    ``scope`` is the registry scope of the data set's type, by default the current one.
     """
     dataset: Any = (loader or {}).get('dataset')
     while isinstance(dataset, dict) and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+        dataset = dataset.get('dataset') or dataset['datasets'][0]
     if not isinstance(dataset, dict):
         return None
     listed = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
@@ -59,10 +56,9 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
 def classes_of_file(checkpoint: Dict) -> Classes:
     """The class names in a checkpoint's meta information, of any version of the libraries."""
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    meta = meta if isinstance(meta, dict) else {}
-    places = [place for place in (meta.get('dataset_meta'), meta) if isinstance(place, dict)]
-    listed = [place[key] for place in places for key in ('classes', 'CLASSES') if place.get(key)]
-    return _names(listed[0] if listed else None)
+    places = [meta.get('dataset_meta'), meta] if isinstance(meta, dict) else []
+    found = [p.get(key) for p in places if isinstance(p, dict) for key in ('classes', 'CLASSES')]
+    return next(filter(None, map(_names, found)), None)
 
 
 def classes_of_config(config: Any) -> Classes:
@@ -75,71 +71,53 @@ def classes_of_config(config: Any) -> Classes:
     return next(filter(None, (classes_of_data(loader, scope) for loader in loaders)), None)
 
 
+def _names(listed: Optional[Sequence[Any]]) -> Classes:
+    return tuple(map(str, listed)) if listed is not None and len(listed) else None
+
+
 def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
     """A description of how two lists of classes differ; None if they agree or one is unknown."""
     if student is None or teacher is None:
         return None
-    mine, others = map(_normalised, (student, teacher))
-    # Where case or punctuation tell two classes apart, they count.
-    if len({*mine}) < len({*student}) or len({*others}) < len({*teacher}):
-        mine, others = student, teacher
-    unlike = [i for i, (a, b) in enumerate(zip_longest(mine, others)) if a != b]
-    if not unlike:
+    mine, others = (
+        [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in names]
+        for names in (student, teacher)
+    )
+    if mine == others:
         return None
     how = 'in another order' if sorted(mine) == sorted(others) else 'not the same'
-    names = [repr(x[unlike[0]]) if unlike[0] < len(x) else 'nothing' for x in (student, teacher)]
-    return (
-        f'the classes of student and teacher are {how} (number {unlike[0]}: {" and ".join(names)})'
-    )
+    pairs = enumerate(zip_longest(mine, others, fillvalue='nothing'))
+    index, names = next((i, pair) for i, pair in pairs if len({*pair}) == 2)
+    return f'the classes of student and teacher are {how} (number {index}: {names[0]}, {names[1]})'
 
 
 def check_classes(
-    name: str,
-    cfg: Dict,
-    loss: nn.Module,
+    pair: Any,
     maps: Tuple[Sequence[Tensor], Sequence[Tensor]],
     student: Callable[[], Classes],
     teacher: Any,
 ) -> None:
     """Raise :class:`ConfigError` if a pair compares scores of different classes.
 
-    Args:
-        name: Name of the pair.
-        cfg: Config of the pair.
-        loss: Loss of the pair.
-        maps: Maps of student and of teacher, each (N, C, H, W).
-        student: Function that returns the student's classes, for which it may read the data.
-        teacher: The :class:`FrozenTeacher`, whose ``classes`` are read only if needed.
+    ``maps`` are the maps (N, C, H, W) of student and teacher. ``student`` returns the student's
+    classes; it and ``classes`` of the :class:`FrozenTeacher` may read files and are used if needed.
     """
-    path = cfg['student']
+    path = pair.cfg['student']
     root = re.split(r'[.\[]', path)[0] if ':' not in path else ''
-    by_name = bool(_SCORE_LOSSES.search(type(loss).__name__) or _SCORE_MODULES.search(path))
-    if not by_name and root not in _SCORE_HEADS:
-        return
+    by_name = _SCORE_LOSSES.search(type(pair.loss).__name__) or _SCORE_MODULES.search(path)
     # Detectors have scores for several boxes at each place, or one more for the background.
-    dense = by_name and root.endswith('head') and root not in _SCORE_HEADS
+    dense = root.endswith('head') and root not in _SCORE_HEADS
 
     def are_scores(side: Sequence[Tensor], number: int) -> bool:
         widths = [feature.shape[1] for feature in side]
-        if dense:
-            return all(width % number == 0 or width == number + 1 for width in widths)
-        return all(width == number for width in widths)
+        return all(n in (number, dense and number + 1) or dense and n % number == 0 for n in widths)
 
-    mine = student()
+    mine = student() if by_name or root in _SCORE_HEADS else None
     if mine is None or not are_scores(maps[0], len(mine)):
         return
     difference = class_difference(mine, teacher.classes)
     if difference is not None and are_scores(maps[1], len(teacher.classes)):
         raise ConfigError(
-            f'pairs.{name}: it compares scores of classes, and {difference}; leave the pair out, '
-            f"or list the student's classes as the teacher does; if only the spelling differs, "
-            f'say so with teacher.classes'
+            f'pairs.{pair.name}: it compares scores of classes, and {difference}; leave the pair '
+            f"out, list the student's classes as the teacher does, or correct teacher.classes"
         )
-
-
-def _normalised(names: Sequence[str]) -> Sequence[str]:
-    return [re.sub(r'[\W_]+', ' ', name).strip().casefold() for name in names]
-
-
-def _names(listed: Optional[Sequence[Any]]) -> Classes:
-    return tuple(map(str, listed)) if listed is not None and len(listed) else None

@@ -1,10 +1,7 @@
-"""Configs of models: reading them from dicts, files and libraries, and removing weights from them.
-
-A config is a model dict, the path of a config file, or a name such as
-``'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'``.
-"""
+"""Configs of models, each a model dict, the path of a file or a ``library::name``."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -14,32 +11,20 @@ from mmengine.hub import get_config
 from mmdiffkd.compat import is_installed
 from mmdiffkd.errors import ConfigError, describe
 
-# Parts of the names of keys whose value is a file of weights.
-_WEIGHT_WORDS = ('pretrained', 'checkpoint', 'ckpt')
-
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
     """The full config at a path or of a ``library::name``.
 
-    Args:
-        location: The path or the name.
-        where: The config key that holds it, for errors.
-        with_weights: Whether to set ``cfg.model_path`` to the library's published weights.
-
-    Raises:
-        ConfigError: If the config cannot be read; the error behind it is the cause.
+    A :class:`ConfigError` with the config key ``where`` is raised if it cannot be read.
+    ``with_weights`` sets ``cfg.model_path`` to the weights that the library publishes for it.
     """
     if not isinstance(location, (str, Path)):
-        raise ConfigError(
-            f'{where} must be a model dict, a path or a name like '
-            f"'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', got {location!r}"
-        )
+        raise ConfigError(f'{where} must be a model dict, a path or a name, got {location!r}')
     library, is_name, _ = str(location).partition('::')
-    path = Path(location).expanduser()
+    # MMEngine would try to install the library.
     if is_name and not (library.isidentifier() and is_installed(library)):
-        # MMEngine would try to install the library.
         raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
-    if not is_name and not path.is_file():
+    if not is_name and not Path(location).expanduser().is_file():
         raise ConfigError(
             f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
             f"and a name like 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"
@@ -47,21 +32,17 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     try:
         if is_name:
             return get_config(str(location), pretrained=with_weights)
-        return Config.fromfile(path)
+        return Config.fromfile(Path(location).expanduser())
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
-        raise ConfigError(
-            f'{where}: {str(location)!r} cannot be read: {describe(error)}'
-        ) from error
+        problem = f'{str(location)!r} cannot be read: {describe(error)}'
+        raise ConfigError(f'{where}: {problem}') from error
 
 
 def model_config(config: Any, where: str) -> Dict:
-    """A copy of the model dict of a config, with its registry scope as ``_scope_`` if it has one.
+    """A copy of a config's model dict, whose registry scope, if it has one, is at ``_scope_``.
 
-    Args:
-        config: A model dict, a path or a ``library::name``.
-        where: The config key that holds it, for errors. A dict at ``'student'`` is the model of
-            the run itself and keeps the run's scope.
+    ``where`` is the config key of the config; a dict at ``'student'`` keeps the scope of the run.
     """
     if isinstance(config, dict):
         if 'type' not in config:
@@ -77,21 +58,17 @@ def model_config(config: Any, where: str) -> Dict:
         if cfg.get('data_preprocessor') is not None:
             model.setdefault('data_preprocessor', cfg.data_preprocessor)
         scope = scope_of(cfg, config)
-    if scope:
-        model.setdefault('_scope_', scope)
-    return model
+    return {**dict(_scope_=scope), **model} if scope else model
 
 
 def scope_of(cfg: Config, location: Any) -> Optional[str]:
-    """The registry scope of a config: its ``default_scope``, else the library of its model.
+    """The registry scope of the config at ``location``, a path or a ``library::name``.
 
-    Args:
-        cfg: The config.
-        location: Path or ``library::name`` of the config.
+    It is the config's ``default_scope``, or else the library of its model or of its name.
     """
-    kind = (cfg.get('model') or {}).get('type')
     library = str(location).rpartition('::')[0]
-    return cfg.get('default_scope') or (kind and _scope_of_type(kind)) or library or None
+    kind = (cfg.get('model') or {}).get('type', '')
+    return cfg.get('default_scope') or _scope_of_type(kind) or library or None
 
 
 def _scope_of_type(kind: Any) -> Optional[str]:
@@ -110,49 +87,37 @@ def dicts_in(value: Any) -> Iterator[Dict]:
             yield from dicts_in(item)
 
 
-def forget_weights(model: Dict) -> None:
-    """Remove all references to pretrained weights from a model dict, in place.
+def forget_weights(model: Dict) -> Dict:
+    """Remove all references to pretrained weights from a model dict, in place, and return it."""
 
-    These are ``init_cfg`` entries with a ``checkpoint`` or of a type ``Pretrained``, and values of
-    keys such as MMSegmentation's ``pretrained``, MMDetection's ``teacher_ckpt`` and timm's
-    ``checkpoint_path``.
-    """
+    def loads(init: Dict) -> bool:
+        return 'checkpoint' in init or 'Pretrained' in str(init.get('type'))
+
     for part in dicts_in(model):
         inits = part.get('init_cfg')
-        if any(map(_loads_weights, dicts_in(inits))):
+        if any(map(loads, dicts_in(inits))):
             listed = inits if isinstance(inits, (list, tuple)) else ()
-            part['init_cfg'] = [init for init in listed if not _loads_weights(init)] or None
-        for key, value in part.items():
-            if isinstance(value, str) and value and any(word in str(key) for word in _WEIGHT_WORDS):
-                part[key] = None
+            part['init_cfg'] = [init for init in listed if not loads(init)] or None
+        names = [key for key, value in part.items() if value and isinstance(value, str)]
+        weights = [key for key in names if re.search('pretrained|checkpoint|ckpt', str(key))]
+        part.update(dict.fromkeys(weights))
         if part.get('pretrained') is True:
             part['pretrained'] = False
-
-
-def _loads_weights(init: Dict) -> bool:
-    return 'checkpoint' in init or 'Pretrained' in str(init.get('type'))
+    return model
 
 
 def has_pretrained_weights(model: Dict) -> bool:
     """Whether a model dict has anything that :func:`forget_weights` would remove."""
-    without = copy.deepcopy(model)
-    forget_weights(without)
-    return without != model
+    return forget_weights(copy.deepcopy(model)) != model
 
 
 def untrained_config(config: Any, where: str) -> Dict:
     """:func:`model_config` without references to pretrained weights."""
-    model = model_config(config, where)
-    forget_weights(model)
-    return model
+    return forget_weights(model_config(config, where))
 
 
 def student_config(model: Dict) -> Dict:
-    """The student's model dict out of a distiller's; a model without ``student`` is returned.
-
-    Args:
-        model: ``model`` of a run's config.
-    """
+    """The student's model dict in ``model`` of a run; a ``model`` without student is returned."""
     if 'student' not in model:
         return model
     student = model_config(model['student'], 'student')

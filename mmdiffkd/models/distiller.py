@@ -9,8 +9,7 @@ from mmdiffkd.capture import FeatureCapture
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import classes_of_data
 from mmdiffkd.models.fitting import check_student, fit_pairs
-from mmdiffkd.models.hosts import build_model, check_keys
-from mmdiffkd.models.inherit import inherit, inherited_modules
+from mmdiffkd.models.hosts import build_model, check_keys, inherit, inherited_modules
 from mmdiffkd.models.input_matching import find_student_input
 from mmdiffkd.models.naming import (
     STUDENT_PREFIX,
@@ -21,7 +20,7 @@ from mmdiffkd.models.naming import (
 )
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.pair_config import check_pairs
-from mmdiffkd.models.preprocessing import ExtentRecorder
+from mmdiffkd.models.preprocessing import record_extents
 from mmdiffkd.models.teacher import FrozenTeacher
 from mmdiffkd.registry import MODELS
 
@@ -78,7 +77,7 @@ class DiffKDDistiller(BaseModel):
         parts = [DistillPair(name, cfg, self.teacher.model) for name, cfg in pairs.items()]
         self.input = find_student_input(self.student, data, student_input)
         self.teacher.prepare(self, [pair.teacher_path for pair in parts], self.input)
-        self.student.data_preprocessor.register_forward_pre_hook(ExtentRecorder())
+        self.student.data_preprocessor.register_forward_pre_hook(record_extents)
         self._input_is_checked = False
         paths = [path for pair in parts for path in pair.student_paths]
         self._capture = FeatureCapture(self.student, paths, role='student')

@@ -1,11 +1,13 @@
 """Running a model on made-up images, to see what it yields."""
 
+import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
+import numpy as np
 import torch
-from mmengine.structures import BaseDataElement, PixelData
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture
@@ -26,11 +28,8 @@ TRIAL_SIDE = 96
 class ImageShapes:
     """Shapes of made-up images to try a model on, the most likely first.
 
-    Attributes:
-        channels: Number of channels of the model's input.
-        known: Shape of the training images, or None if it is unknown.
-        sample: Function that reads this shape off the data, called if ``known`` is None and the
-            usual shape was not accepted.
+    ``known`` is the shape of the training images, if it is known. Otherwise ``sample`` reads it off
+    the data, after the usual shape was not accepted. ``channels`` is the usual number of channels.
     """
 
     channels: int
@@ -40,7 +39,7 @@ class ImageShapes:
     def __iter__(self) -> Iterator[ImageShape]:
         usual, *others = [(self.channels, side, side) for side in _SIDES]
         # The first convolution of YOLOX has more channels than the image.
-        others = [*others, (3, *usual[1:])] if self.channels != 3 else others
+        others.append((3, *usual[1:]))
         # Large images would take longer than the usual ones.
         if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
             yield self.known
@@ -49,38 +48,40 @@ class ImageShapes:
         yield from others if likely is None else [likely, *others]
 
 
-def blank_batch(shape: ImageShape) -> Tuple[Tensor, List[BaseDataElement]]:
-    """One blank image, (1, C, H, W), and its data sample."""
-    size = tuple(shape[1:])
+def blank_batch(shape: ImageShape, number: int = 1) -> Tuple[Tensor, List[BaseDataElement]]:
+    """Blank images, (number, C, H, W), and their data samples."""
     keys = ('img_shape', 'ori_shape', 'pad_shape', 'batch_input_shape')
-    metainfo = dict(dict.fromkeys(keys, size), scale_factor=(1.0, 1.0))
-    return torch.zeros(1, *shape), [BaseDataElement(metainfo=metainfo)]
+    metainfo = dict(dict.fromkeys(keys, tuple(shape[1:])), scale_factor=(1.0, 1.0))
+    samples = [BaseDataElement(metainfo=metainfo) for _ in range(number)]
+    return torch.zeros(number, *shape), samples
 
 
 def random_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
     """The same images of noise every time, (number, C, H, W), and their data samples."""
-    generator = torch.Generator().manual_seed(0)
-    samples = [blank_batch(shape)[1][0] for _ in range(number)]
-    return torch.randn(number, *shape, generator=generator), samples
+    images, samples = blank_batch(shape, number)
+    return images.normal_(generator=torch.Generator().manual_seed(0)), samples
 
 
-def annotated_batch(shape: ImageShape, number: int) -> Tuple[Tensor, List[BaseDataElement]]:
-    """:func:`random_batch` with labels for classification and segmentation, all of class 0."""
-    images, samples = random_batch(shape, number)
-    for sample in samples:
-        sample.gt_label = torch.zeros(1, dtype=torch.long)
-        sample.gt_sem_seg = PixelData(data=torch.zeros(1, *shape[1:], dtype=torch.long))
-    return images, samples
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore the random states of Python, NumPy and PyTorch afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
 
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; modes and random state are restored afterwards."""
+    """Evaluation mode without gradients; modes and random states are restored afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices):
+        with torch.no_grad(), random_state_kept():
             yield
     finally:
         for module, training in modes:
@@ -95,10 +96,8 @@ def blaming(where: str, image: Tensor) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        size = '{}x{}'.format(*image.shape[-2:])
-        raise ConfigError(
-            f'{where}: the dry forward of a blank {size} image failed: {describe(error)}'
-        ) from error
+        problem = 'the dry forward of a blank {}x{} image failed'.format(*image.shape[-2:])
+        raise ConfigError(f'{where}: {problem}: {describe(error)}') from error
 
 
 def blank_features(
@@ -113,14 +112,11 @@ def blank_features(
 
 
 def first_accepted(shapes: Iterable[ImageShape], run: Callable[[ImageShape], Any]) -> Any:
-    """The result of ``run`` for the first shape that raises no :class:`ConfigError`.
-
-    If all shapes raise, the first error is raised.
-    """
-    errors = []
+    """The result of ``run`` for the first shape without a ConfigError, or else the first error."""
+    first = None
     for shape in shapes:
         try:
             return run(shape)
         except ConfigError as error:
-            errors.append(error)
-    raise errors[0]
+            first = first or error
+    raise first

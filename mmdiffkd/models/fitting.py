@@ -79,7 +79,7 @@ def fit_pairs(
             numbers = calls[0][pair.student_path], calls[1][pair.teacher_path]
             check_levels(pair, maps, shape[1], numbers)
             pair.build_heads(*maps, teacher.model)
-            check_classes(pair.name, pair.cfg, pair.loss, maps, classes, teacher)
+            check_classes(pair, maps, classes, teacher)
             with undisturbed(pair):
                 check_teaches(pair, features, targets[pair.name], image)
         sizes = [', '.join('x'.join(map(str, m.shape[1:])) for m in part) for part in maps]

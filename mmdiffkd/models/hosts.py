@@ -1,10 +1,11 @@
-"""Building and running models of the host libraries."""
+"""Building models of the host libraries, running them, and copying weights between them."""
 
 import copy
 import inspect
 from pickle import UnpicklingError
-from typing import Any, Dict, Iterable, Optional, Sequence
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Union
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
@@ -17,67 +18,50 @@ from mmdiffkd.registry import MODELS
 def check_keys(cfg: Any, accepted: Iterable[str], required: Iterable[str], where: str) -> None:
     """Raise :class:`ConfigError` unless ``cfg`` is a dict with valid keys.
 
-    Args:
-        cfg: The value to check.
-        accepted: Names of all valid keys.
-        required: Names of the keys that must have a value other than None.
-        where: The config key of the dict, for errors.
+    All keys must be ``accepted``, and the ``required`` ones must have a value other than None.
+    ``where`` is the config key of the dict.
     """
     accepted = list(accepted)
+    names = ', '.join(accepted)
     if not isinstance(cfg, dict):
-        raise ConfigError(
-            f'{where} must be a dict with the keys {", ".join(accepted)}; got '
-            f'{shortened(repr(cfg))}'
-        )
+        got = shortened(repr(cfg))
+        raise ConfigError(f'{where} must be a dict with the keys {names}; got {got}')
     for key in cfg:
         if key not in accepted:
-            raise ConfigError(
-                f'{where}: unknown key {key!r}{suggest(key, accepted)} '
-                f'(accepted: {", ".join(accepted)})'
-            )
+            hint = suggest(key, accepted)
+            raise ConfigError(f'{where}: unknown key {key!r}{hint} (accepted: {names})')
     for key in required:
         if cfg.get(key) is None:
             raise ConfigError(f'{where}: {key!r} is required')
 
 
 def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
-    """Build a head or a loss.
+    """Build a head or a loss of ``cfg``, a dict with ``type`` and the arguments of the class.
 
-    A type without a scope means a class of mmdiffkd, whatever the config's default scope is.
-
-    Args:
-        cfg: Dict with ``type`` and the arguments of the class.
-        where: The config key of the dict, for errors.
-        filled_in: Arguments that the distiller supplies; the class gets those that it takes.
-
-    Raises:
-        ConfigError: If the type is unknown, or the class does not accept the arguments.
+    A type without a scope means a class of mmdiffkd. The class gets those of the arguments
+    ``filled_in`` that it takes. ``where`` is the config key of the dict.
     """
-    if not isinstance(cfg, dict) or 'type' not in cfg:
-        raise ConfigError(f"{where} must be a dict with a 'type', got {shortened(repr(cfg))}")
-    cfg = copy.deepcopy(dict(cfg))
-    kind = cfg.pop('type')
+    kind = cfg.get('type') if isinstance(cfg, dict) else None
     if not inspect.isclass(kind) and not isinstance(kind, str):
-        raise ConfigError(f"{where}: 'type' must be a name, got {kind!r}")
+        raise ConfigError(f"{where} must be a dict with a 'type', got {shortened(repr(cfg))}")
     cls = kind if inspect.isclass(kind) else MODELS.get(kind)
     if cls is None:
         MODELS.import_from_location()
         known = sorted(MODELS.module_dict)
         raise ConfigError(
             f'{where}: no {kind!r} in the registry{suggest(kind, known)} '
-            f'(mmdiffkd has {", ".join(known)}; name those of other libraries as '
-            f"'mmdet.L1Loss')"
+            f"(mmdiffkd has {', '.join(known)}; name those of other libraries as 'mmdet.L1Loss')"
         )
+    cfg = {key: copy.deepcopy(value) for key, value in cfg.items() if key != 'type'}
     # The constructor of nn.Module declares any arguments and accepts none.
     inherited = cls.__init__ is nn.Module.__init__
     parameters = {} if inherited else inspect.signature(cls).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if not takes_any:
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        filled_in = {key: value for key, value in filled_in.items() if key in parameters}
         accepted = [name for name in parameters if name not in filled_in]
         check_keys(cfg, accepted, (), f'{where} ({cls.__name__})')
-    arguments = {k: v for k, v in filled_in.items() if takes_any or k in parameters}
     try:
-        return cls(**{**arguments, **cfg})
+        return cls(**{**filled_in, **cfg})
     except (ValueError, TypeError) as error:
         raise ConfigError(f'{where} ({cls.__name__}): {error}') from error
 
@@ -85,14 +69,9 @@ def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
 def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:
     """Build a model without initialising or loading weights.
 
-    Args:
-        config: A model dict, a path or a ``library::name``.
-        where: The config key that holds it, for errors.
-        data_preprocessor: Config that is used if the model's own has none. A plain module gets the
-            data preprocessor as an attribute.
-
-    Raises:
-        ConfigError: If the model cannot be built; the host's error is the cause.
+    An error of a host is the cause of a :class:`ConfigError` with the config key ``where``. The
+    config ``data_preprocessor`` is used if that of the model has none; a plain module gets the data
+    preprocessor as an attribute.
     """
     model = model_config(config, where)
     if data_preprocessor is not None:
@@ -126,18 +105,11 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
 
 
 def run_for_features(
-    model: nn.Module,
-    paths: Iterable[str],
-    inputs: Tensor,
-    data_samples: Optional[Sequence] = None,
+    model: nn.Module, paths: Iterable[str], inputs: Tensor, data_samples: Any = None
 ) -> None:
-    """Run a model only as far as the captured modules need.
+    """Run a model on images (N, C, H, W) only as far as the captured modules at ``paths`` need.
 
-    Args:
-        model: A detector, segmentor or classifier, or a plain module that takes images alone.
-        paths: Paths of the captured modules. ``extract_feat`` is enough for backbone and neck.
-        inputs: Prepared images, (N, C, H, W).
-        data_samples: Annotations of the images, as the host's forward takes them.
+    ``data_samples`` are the annotations, as the host's forward takes them.
     """
     parts = {FeaturePath.parse(path).module.partition('.')[0] for path in paths}
     if hasattr(model, 'extract_feat') and not is_plain(model) and parts <= {'backbone', 'neck'}:
@@ -146,9 +118,7 @@ def run_for_features(
         run_completely(model, inputs, data_samples)
 
 
-def run_completely(
-    model: nn.Module, inputs: Tensor, data_samples: Optional[Sequence] = None
-) -> None:
+def run_completely(model: nn.Module, inputs: Tensor, data_samples: Any = None) -> None:
     """Run a model up to its raw outputs; for the arguments see :func:`run_for_features`."""
     head = getattr(model, 'decode_head', None)
     if is_plain(model):
@@ -162,7 +132,39 @@ def run_completely(
 
 def is_plain(model: nn.Module) -> bool:
     """Whether a model takes images alone, as a backbone does, instead of being a host's model."""
-    return (
-        not isinstance(model, BaseModel)
-        and 'mode' not in inspect.signature(model.forward).parameters
-    )
+    takes_mode = 'mode' in inspect.signature(model.forward).parameters
+    return not isinstance(model, BaseModel) and not takes_mode
+
+
+def inherited_modules(
+    names: Union[Sequence[str], Dict[str, str]], student: nn.Module, teacher: nn.Module
+) -> Dict[str, str]:
+    """Check ``init_from_teacher`` and return it as a dict from student to teacher names."""
+    if not isinstance(names, (list, tuple, dict)):
+        raise ConfigError(f'init_from_teacher must be a list or a dict, got {names!r}')
+    pairs = dict(names) if isinstance(names, dict) else {name: name for name in names}
+    for ours, theirs in pairs.items():
+        shapes = []
+        for role, model, name in (('student', student, ours), ('teacher', teacher, theirs)):
+            module = dict(model.named_modules()).get(name)
+            if module is None:
+                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}')
+            shapes.append({(key, x.shape) for key, x in module.state_dict().items()})
+        differing = sorted({key for key, _ in shapes[0] ^ shapes[1]})
+        if not shapes[0]:
+            raise ConfigError(f'init_from_teacher: {ours!r} has no weights')
+        if differing:
+            raise ConfigError(
+                f'init_from_teacher: {ours!r} of the student and {theirs!r} of the teacher differ '
+                f'in {len(differing)} weights: {", ".join(differing[:5])}'
+            )
+    return pairs
+
+
+def inherit(
+    modules: Dict[str, str], student: nn.Module, weights: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Copy state dicts of teacher modules, by name in ``weights``, into student modules."""
+    for name, source in modules.items():
+        student.get_submodule(name).load_state_dict(weights[source])
+        print_log(f"student.{name} starts with the weights of the teacher's {source}", 'current')

@@ -11,15 +11,11 @@ from mmdiffkd.registry import MODELS
 class DropoutAveragePooling(nn.Module):
     """Global average pooling and dropout: what stands before the classifier in recipes of timm.
 
-    mmpretrain's ``GlobalAveragePooling`` and ``LinearClsHead`` leave no room for dropout between
-    them. This neck has no weights and is plain pooling in evaluation, so what was trained with it
-    loads into the host's own model.
+    It has no weights and is plain pooling in evaluation, so what was trained with it loads into a
+    model of mmpretrain with ``GlobalAveragePooling``.
 
     Args:
-        drop_rate: Probability for each pooled channel to be zeroed in training, 0 to 1.
-
-    Raises:
-        ValueError: If ``drop_rate`` is no probability.
+        drop_rate: Probability, 0 to 1, for each pooled channel to be zeroed in training.
     """
 
     def __init__(self, drop_rate: float) -> None:

@@ -20,7 +20,7 @@ from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.hosts import build_component
 from mmdiffkd.models.pair_checks import check_gradient
 from mmdiffkd.models.pair_config import input_replacements
-from mmdiffkd.models.shapes import TokenLayout, maps_of, resize_like
+from mmdiffkd.models.shapes import TokenLayout, resize_like, to_map
 
 
 class DistillPair(nn.Module):
@@ -120,7 +120,7 @@ class DistillPair(nn.Module):
         The arguments are those of :meth:`forward`.
         """
         sides = [
-            maps_of(tensors, tuple(inputs.shape[-2:]), self.layouts.get(role, ()))
+            [to_map(x, inputs.shape[-2:], self.layouts.get(role, ())) for x in tensors]
             for role, tensors in (('student', features[self.student_path]), ('teacher', target))
         ]
         for mine, other in zip(*sides):

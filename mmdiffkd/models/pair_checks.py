@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
-from mmdiffkd.models.levels import better_cut, cut_to, octaves_of_both
-from mmdiffkd.models.shapes import layouts_of, strides_of
+from mmdiffkd.models.shapes import better_cut, cut_to, layouts_of, octaves_of_both, strides_of
 
 # Sides in pixels of a second image, whose number of tokens tells patches from other tokens.
 OTHER_SIDES = (256, 448, 96)

@@ -9,24 +9,17 @@ from torch import Tensor, nn
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.hosts import check_keys
 
-EXTENT = 'unpadded_shape'
-"""Key of a data sample's meta information: height and width of its image before padding, and the
-different ``img_shape`` that the sample had then."""
-
+# Key of a data sample's meta information: height and width of its image before padding.
+_EXTENT = 'unpadded_shape'
 # Largest difference of formats that count as equal, relative to the spread of a model's input.
 _SAME = 1e-3
-# Least range of plain pixels in a batch. Normalised pixels have a smaller one.
-_LEAST_SPREAD = 5
 
 
 class InputFormat(NamedTuple):
     """How pixels from 0 to 255 become a model's input.
 
-    Attributes:
-        mean: Subtrahend, (C, 1, 1), in the order of the input's channels.
-        std: Divisor, same shape.
-        rgb: Whether the channels of the input are in RGB order, not BGR.
-        pad_value: Value of padding in the input.
+    ``mean`` is subtracted and the rest divided by ``std``, both (C, 1, 1) and in the order of the
+    input's channels: RGB if ``rgb``, else BGR. Padding of the input has the ``pad_value``.
     """
 
     mean: Tensor
@@ -39,28 +32,28 @@ class InputFormat(NamedTuple):
         cls, mean: Sequence[float], std: Sequence[float], rgb: bool, pad_value: float = 0.0
     ) -> 'InputFormat':
         """A format from one number per channel."""
-        mean, std = (torch.tensor(x).float().view(-1, 1, 1) for x in (list(mean), list(std)))
-        return cls(mean, std, rgb, pad_value)
+        mean, std = (torch.tensor([*x]).float().view(-1, 1, 1) for x in (mean, std))
+        return cls(mean, std, rgb, float(pad_value))
 
     @classmethod
-    def from_config(cls, cfg: Any, where: str, pad_value: float = 0.0) -> 'InputFormat':
-        """A format from ``dict(mean=[...], std=[...], rgb=...)`` at the config key ``where``."""
+    def from_config(cls, cfg: Any, where: str, preprocessor: Any = None) -> 'InputFormat':
+        """A format from ``dict(mean=[...], std=[...], rgb=...)`` at the config key ``where``.
+
+        The value of padding is that of the data preprocessor.
+        """
         check_keys(cfg, ('mean', 'std', 'rgb'), ('mean', 'std', 'rgb'), where)
         try:
-            numbers = torch.tensor([cfg['mean'], cfg['std']]).float()
+            mean, std = torch.tensor([cfg['mean'], cfg['std']]).float().unbind()
+            valid = mean.dim() == 1 and (mean + std).isfinite().all() and std.min() >= 1
         except (TypeError, ValueError):
-            numbers = torch.tensor(torch.nan)
-        if numbers.dim() != 2 or not numbers.isfinite().all() or not isinstance(cfg['rgb'], bool):
+            valid = False
+        if not valid or not isinstance(cfg['rgb'], bool):
             raise ConfigError(
-                f'{where}: mean and std must be lists of one finite number per channel, and rgb '
-                f'True or False, got {dict(cfg)}'
+                f'{where}: mean and std must be lists of one finite number per channel, those of '
+                f'pixels from 0 to 255 (std at least 1; multiply numbers of pixels from 0 to 1 by '
+                f'255), and rgb must be True or False, got {dict(cfg)}'
             )
-        if numbers[1].min() < 1:
-            raise ConfigError(
-                f'{where}: std must be that of pixels from 0 to 255, at least 1, got '
-                f'{min(cfg["std"])}; multiply mean and std of pixels from 0 to 1 by 255'
-            )
-        return cls.from_numbers(cfg['mean'], cfg['std'], cfg['rgb'], pad_value)
+        return cls.from_numbers(**cfg, pad_value=getattr(preprocessor, 'pad_value', 0))
 
     @property
     def normalises(self) -> bool:
@@ -68,61 +61,38 @@ class InputFormat(NamedTuple):
         return not bool((self.mean.abs() < _SAME).all() and ((self.std - 1).abs() < _SAME).all())
 
     def __str__(self) -> str:
-        order = 'RGB' if self.rgb else 'BGR'
-        if not self.normalises:
-            return f'{order} pixels'
-        mean, std = (' '.join(f'{x:.4g}' for x in part.flatten()) for part in (self.mean, self.std))
-        return f'{order} pixels less {mean}, divided by {std}'
+        mean, std = (' '.join(f'{x:.4g}' for x in part.flatten()) for part in self[:2])
+        return f'{"RGB" if self.rgb else "BGR"} pixels less {mean}, divided by {std}'
 
 
 class InputConverter(nn.Module):
-    """Converts batches from one model's input format to another's.
-
-    Batch augmentations such as mixup stay valid, because normalisation is linear.
-
-    Args:
-        source: Format of the batch.
-        target: Format wanted.
-    """
+    """Converts batches from one input format to another, also after mixup, because it is linear."""
 
     def __init__(self, source: InputFormat, target: InputFormat) -> None:
         super().__init__()
         self.flip = source.rgb != target.rgb
         mean, std = (x.flip(0) if self.flip else x for x in (source.mean, source.std))
         self.source, self.pad_value = source, target.pad_value
-        scale, shift = std / target.std, (mean - target.mean) / target.std
-        self.register_buffer('scale', scale, persistent=False)
-        self.register_buffer('shift', shift, persistent=False)
-        self.is_identity = (
-            not self.flip
-            and source.pad_value == target.pad_value
-            and bool(((scale - 1).abs() < _SAME).all() and (shift.abs() < _SAME).all())
-        )
+        self.register_buffer('scale', std / target.std, persistent=False)
+        self.register_buffer('shift', (mean - target.mean) / target.std, persistent=False)
+        same = ((self.scale - 1).abs() < _SAME).all() and (self.shift.abs() < _SAME).all()
+        self.is_identity = not self.flip and source.pad_value == self.pad_value and bool(same)
 
     def check(self, inputs: Tensor) -> None:
         """Raise :class:`ConfigError` if a training batch (N, C, H, W) contradicts its format."""
         if self.is_identity:
             return
         spread = float(((inputs.amax() - inputs.amin()) * self.source.std.max()).abs())
-        if 0 < spread < _LEAST_SPREAD:
+        # Normalised pixels have such a small range.
+        if 0 < spread < 5:
             raise ConfigError(
                 f"student_input: the student's pictures cannot be {self.source}: their pixels "
-                f'would be {spread:.3g} apart at most. Give their format with '
-                f'student_input=dict(mean=[...], std=[...], rgb=True), or set '
-                f"teacher.input='student' if the teacher takes the same"
+                f'would be {spread:.3g} apart at most. Give student_input=dict(mean=[...], '
+                f"std=[...], rgb=True), or teacher.input='student' if the teacher takes the same"
             )
 
     def forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
-        """Convert a batch.
-
-        Args:
-            inputs: Batch (N, C, H, W) in the source format; it is not changed.
-            data_samples: List of one data sample per image, which tells where padding begins.
-                Anything else means that there is no padding.
-
-        Returns:
-            (N, C, H, W) in the target format.
-        """
+        """Convert a batch (N, C, H, W); a list of one data sample per image tells its padding."""
         if self.is_identity:
             return inputs
         converted = (inputs.flip(1) if self.flip else inputs) * self.scale + self.shift
@@ -134,36 +104,19 @@ class InputConverter(nn.Module):
         return converted
 
 
-def pad_value_of(preprocessor: Optional[nn.Module]) -> float:
-    """The value with which a data preprocessor pads normalised images."""
-    return float(getattr(preprocessor, 'pad_value', 0))
-
-
 def extent_of(sample: Any) -> Optional[Sequence[int]]:
     """Height and width of a data sample's image without its padding, or None if unknown."""
     metainfo = sample.metainfo if isinstance(sample, BaseDataElement) else {}
-    shape = tuple(metainfo.get('img_shape') or ())[:2] or None
-    size, stated = metainfo.get(EXTENT, (shape, None))
-    if stated is None or shape in (size, stated):
-        return size
-    # The batch was resized since, together with img_shape.
-    return [round(a * b / c) for a, b, c in zip(size, shape, stated)]
+    return metainfo.get(_EXTENT) or tuple(metainfo.get('img_shape') or ())[:2] or None
 
 
-class ExtentRecorder:
-    """A forward pre-hook of a data preprocessor that records the sizes of images before padding.
+def record_extents(preprocessor: nn.Module, args: Sequence) -> None:
+    """Forward pre-hook of a preprocessor that records sizes of images for :func:`extent_of`.
 
-    Many transforms change the size of an image but not its ``img_shape``. Where the two differ, the
-    data sample gets the size as meta information under :data:`EXTENT`.
+    Many transforms change the size of an image but not its ``img_shape``.
     """
-
-    def __call__(self, preprocessor: nn.Module, args: Sequence) -> None:
-        """Record the sizes of the ``inputs`` in the ``data_samples`` of a batch."""
-        batch = args[0] if args and isinstance(args[0], dict) else {}
-        inputs, samples = batch.get('inputs'), batch.get('data_samples')
-        if not isinstance(inputs, (list, tuple, Tensor)) or not isinstance(samples, (list, tuple)):
-            return
-        for image, sample in zip(inputs, samples):
-            stated = extent_of(sample)
-            if isinstance(image, Tensor) and stated and tuple(stated) != image.shape[-2:]:
-                sample.set_metainfo({EXTENT: (tuple(image.shape[-2:]), tuple(stated))})
+    batch = args[0] if args and isinstance(args[0], dict) else {}
+    samples = batch.get('data_samples')
+    for image, sample in zip(batch.get('inputs', ()), samples if isinstance(samples, list) else ()):
+        if isinstance(image, Tensor) and extent_of(sample) not in (None, image.shape[-2:]):
+            sample.set_metainfo({_EXTENT: tuple(image.shape[-2:])})

@@ -1,36 +1,31 @@
 """Finds out what data transforms and a data preprocessor do to pixels, by giving them images.
 
-Images of one colour stay so whatever a transform does to their shape. From what becomes of a few
-colours follows how pixels are normalised, whichever part does it.
+Images of one colour stay so whatever a transform does to their shape, so that a few colours tell
+how pixels are normalised, whichever part does it.
 """
 
 import copy
-import logging
-import random
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS, FUNCTIONS, TRANSFORMS
+from mmengine.registry import DATASETS, TRANSFORMS
+from mmengine.runner import set_random_seed
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from mmdiffkd.models.dry_run import ImageShape
-from mmdiffkd.models.preprocessing import InputFormat, pad_value_of
+from mmdiffkd.models.dry_run import ImageShape, random_state_kept
+from mmdiffkd.models.preprocessing import InputFormat
 
 # Far enough apart for rounding to whole numbers, and in an order that tells BGR from RGB.
 _COLOURS = ((50, 100, 200), (100, 200, 50), (200, 50, 100))
 # Height and width of the images, and of one more that shows whether all get the same size.
 _SIZE, _OTHER_SIZE = (96, 128), (128, 96)
-# A transform whose colours depend on these seeds is an augmentation.
-_SEEDS = range(4)
-# Number of pixels that is enough to see the colour of an image.
-_MOST_PIXELS = 10_000
 # Largest error of a colour, out of 255, by rounding.
 _ROUNDING = 1.0
 
@@ -38,24 +33,17 @@ _ROUNDING = 1.0
 class Probe(NamedTuple):
     """The batches that a model gets.
 
-    Attributes:
-        format: How pixels become input, or None if that is no linear function of them.
-        shape: Channels, height and width of the input, or None if they depend on the image's.
-        channels: Number of channels of the input, or None if a sample is no single image.
-        knows_pipeline: Whether the data transforms were known.
-        rgb: Whether the pixels of the data set are in RGB order.
+    The ``format`` says how pixels become input, if that is a linear function. It ``is_known`` if
+    the data transforms are known, or if the preprocessor normalises, so that it gets plain pixels.
+    ``shape`` (channels, height, width) is None if the size varies, and ``channels`` if a sample is
+    no single image. ``rgb`` says whether the data set's pixels are in RGB order.
     """
 
     format: Optional[InputFormat]
+    is_known: bool
     shape: Optional[ImageShape]
     channels: Optional[int]
-    knows_pipeline: bool
     rgb: bool
-
-    @property
-    def is_known(self) -> bool:
-        """Whether ``format`` is reliable: a preprocessor that normalises gets plain pixels."""
-        return self.format is not None and (self.knows_pipeline or self.format.normalises)
 
 
 def pipeline_of(dataset: Any) -> Optional[List[Dict]]:
@@ -63,9 +51,8 @@ def pipeline_of(dataset: Any) -> Optional[List[Dict]]:
     if not isinstance(dataset, dict):
         return None
     inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
-    parts = [pipeline_of(inner), dataset.get('pipeline')]
-    known = [part for part in parts if part is not None]
-    return [transform for part in known for transform in part] if known else None
+    known = [part for part in (pipeline_of(inner), dataset.get('pipeline')) if part is not None]
+    return sum(map(list, known), []) if known else None
 
 
 def probe(
@@ -74,69 +61,59 @@ def probe(
     channels: int,
     rgb: bool = False,
 ) -> Probe:
-    """Find out what becomes of images.
+    """Find out what data transforms and the data preprocessor of a model make of images.
 
-    Args:
-        pipeline: Configs of data transforms, or None if they are not known.
-        preprocessor: Data preprocessor of a model, or None.
-        channels: Number of channels of the images.
-        rgb: Whether the data set's pixels are in RGB order, used if ``pipeline`` is None.
+    ``pipeline`` and ``preprocessor`` are None if there is none, or if it is not known. Without a
+    pipeline, ``rgb`` says whether the pixels of the data set are in RGB order.
     """
+    try:
+        transforms = [TRANSFORMS.build(transform) for transform in pipeline or ()]
+    except Exception as error:
+        # The data set itself will raise if the run uses these transforms.
+        print_log(f'The data transforms cannot be built: {error}', 'current')
+        pipeline, transforms = None, []
     colours = np.array([np.resize(colour, channels) for colour in _COLOURS], np.float64)
-    transforms = None if pipeline is None else _built(pipeline)
     with random_state_kept(), tempfile.TemporaryDirectory() as folder:
-        images = [_image(Path(folder), colour, _SIZE) for colour in colours]
-        images.append(_image(Path(folder), colours[0], _OTHER_SIZE))
+        kinds = [*((colour, _SIZE) for colour in colours), (colours[0], _OTHER_SIZE)]
+        images = [_image(Path(folder), *kind) for kind in kinds]
         if transforms:
-            # Data sets that hold their pixels, as CIFAR, have them in RGB order; files are read as
-            # BGR.
+            # Data sets that hold their pixels, as CIFAR, have them in RGB; files are read as BGR.
             rgb = channels == 3 and not any(_loads(t, images[0]) for t in transforms)
         if rgb:
             images = [dict(image, img=image['img'][..., ::-1]) for image in images]
-        for transform in transforms or ():
+        for transform in transforms:
             images = _transformed(images, transform)
-        batches = [_prepared(image, preprocessor) for image in images]
-    if not all(isinstance(x, Tensor) and x.dim() == 3 for x in batches):
-        return Probe(None, None, None, transforms is not None, rgb)
-    found = _colours(batches[: len(colours)])
-    form = None if found is None else _fit(colours, found, pad_value_of(preprocessor))
-    first, *_, other = [tuple(x.shape) for x in batches]
-    return Probe(form, first if first == other else None, first[0], transforms is not None, rgb)
+        inputs = [_pixels(image) for image in images]
+        if preprocessor is not None and all(isinstance(x, Tensor) for x in inputs):
+            # Some preprocessors write into the data samples of images that they pad.
+            samples = [image.get('data_samples', BaseDataElement()) for image in images]
+            batches = [dict(inputs=[x], data_samples=[s]) for x, s in zip(inputs, samples)]
+            inputs = [preprocessor(batch, False)['inputs'][0] for batch in batches]
+    if not all(isinstance(x, Tensor) and x.dim() == 3 for x in inputs):
+        return Probe(None, False, None, None, rgb)
+    found = _colours(inputs[:-1])
+    pad_value = getattr(preprocessor, 'pad_value', 0)
+    form = None if found is None else _fit(colours, found, pad_value)
+    is_known = form is not None and (pipeline is not None or form.normalises)
+    first, *_, other = [tuple(x.shape) for x in inputs]
+    return Probe(form, is_known, first if first == other else None, first[0], rgb)
 
 
-def sample_shape(data: Dict, preprocessor: nn.Module) -> Optional[ImageShape]:
-    """Shape of the first image of a ``train_dataloader`` after the data preprocessor, or None."""
-    dataset = data['dataset']
-    with random_state_kept():
-        dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        collate = dict(data.get('collate_fn') or dict(type='pseudo_collate'))
-        kind = collate.pop('type')
-        function = FUNCTIONS.get(kind) if isinstance(kind, str) else kind
-        batch = preprocessor(function([dataset[0]], **collate), False)
-    inputs = batch['inputs'] if isinstance(batch, dict) else batch[0]
-    return tuple(inputs[0].shape) if inputs[0].dim() == 3 else None
-
-
-@contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Restore the random states of Python, NumPy and PyTorch afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-
-
-def _built(pipeline: Sequence[Dict]) -> Optional[List[Callable]]:
-    try:
-        return [TRANSFORMS.build(transform) for transform in pipeline]
-    except Exception as error:
-        # The data set itself will raise if the run uses these transforms.
-        print_log(f'The data transforms cannot be built: {error}', 'current', logging.WARNING)
+def sample_shape(data: Optional[Dict], preprocessor: nn.Module) -> Optional[ImageShape]:
+    """Shape of the first image of a data loader's config after the data preprocessor, or None."""
+    dataset = (data or {}).get('dataset')
+    if not dataset:
         return None
+    try:
+        with random_state_kept():
+            dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+            batch = preprocessor(pseudo_collate([dataset[0]]), False)
+    except Exception as error:
+        # The data loader will raise if files are missing.
+        print_log(f'No image size could be read off the training data: {error!r}', 'current')
+        return None
+    image = (batch['inputs'] if isinstance(batch, dict) else batch[0])[0]
+    return tuple(image.shape) if image.dim() == 3 else None
 
 
 def _loads(transform: Callable, image: Dict) -> bool:
@@ -151,42 +128,41 @@ def _image(folder: Path, colour: np.ndarray, size: Tuple[int, int]) -> Dict:
     """An image as data sets of the hosts describe it, with one object that fills it."""
     height, width = size
     image = np.broadcast_to(colour.astype(np.uint8), (*size, len(colour))).copy()
-    name = f'{height}x{width}_{int(colour[0])}'
-    labels, path = folder / f'{name}_labels.png', folder / f'{name}.png'
-    cv2.imwrite(str(labels), np.zeros(size, np.uint8))
-    # Images with other numbers of channels come from other kinds of files.
-    file = image if len(colour) in (1, 3, 4) else image[..., np.resize(range(len(colour)), 3)]
-    cv2.imwrite(str(path), file)
+    labels, path = (str(folder / f'{kind}{height}_{colour[0]:.0f}.png') for kind in 'li')
+    cv2.imwrite(labels, np.zeros(size, np.uint8))
+    if len(colour) in (1, 3, 4):
+        cv2.imwrite(path, image)
     outline = [[0, 0, width, 0, width, height, 0, height]]
     instance = dict(bbox=[0, 0, width, height], bbox_label=0, ignore_flag=0, mask=outline)
     return dict(
-        img=image, img_path=str(path), img_shape=size, ori_shape=size, height=height, width=width,
+        img=image, img_path=path, img_shape=size, ori_shape=size, height=height, width=width,
         img_id=0, sample_idx=0, instances=[instance], gt_label=0, seg_fields=[],
-        seg_map_path=str(labels), label_map=None, reduce_zero_label=False,
+        seg_map_path=labels, label_map=None, reduce_zero_label=False,
     )  # fmt: skip
 
 
 def _transformed(images: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
     """The images after a transform; unchanged if it augments colours or fails on single images."""
+    outcomes, colours = [], []
     try:
-        outcomes = [[_seeded(transform, image, seed) for image in images] for seed in _SEEDS]
-        pixels = [[_pixels(image) for image in outcome[:2]] for outcome in outcomes]
-        if not isinstance(pixels[0][0], Tensor):
-            return outcomes[0]
-        colours = [_colours(pair) for pair in pixels]
+        # A transform whose colours depend on the seed is an augmentation.
+        for seed in range(4):
+            outcome = []
+            for image in images:
+                set_random_seed(seed)
+                outcome.append(transform(copy.deepcopy(image)))
+            pixels = [_pixels(image) for image in outcome[:2]]
+            if not isinstance(pixels[0], Tensor):
+                return outcome
+            found = _colours(pixels)
+            if found is not None:
+                outcomes.append(outcome)
+                colours.append(found)
     except Exception:
         # A mosaic, for one, needs several images. Transforms that normalise do not.
         return images
-    seen = [index for index, found in enumerate(colours) if found is not None]
-    same = seen and all(np.array_equal(colours[index], colours[seen[0]]) for index in seen)
-    return outcomes[seen[0]] if same else images
-
-
-def _seeded(transform: Callable, image: Dict, seed: int) -> Dict:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    return transform(copy.deepcopy(image))
+    same = all(np.array_equal(found, colours[0]) for found in colours)
+    return outcomes[0] if outcomes and same else images
 
 
 def _pixels(image: Dict) -> Any:
@@ -197,25 +173,13 @@ def _pixels(image: Dict) -> Any:
     return torch.from_numpy(np.atleast_3d(np.asarray(value)).transpose(2, 0, 1).copy())
 
 
-def _prepared(image: Dict, preprocessor: Optional[nn.Module]) -> Any:
-    """An image as the model gets it, (C, H, W), or the several images in its place."""
-    pixels = _pixels(image)
-    if not isinstance(pixels, Tensor) or preprocessor is None:
-        return pixels
-    # Some preprocessors write into the data samples of images that they pad.
-    batch = dict(inputs=[pixels], data_samples=[image.get('data_samples', BaseDataElement())])
-    return preprocessor(batch, False)['inputs'][0]
-
-
 def _colours(images: Sequence[Tensor]) -> Optional[np.ndarray]:
-    """The colours of images (C, H, W) outside the padding, (images, C).
-
-    None if there is nothing but padding, or if the images differ in size.
-    """
+    """The colours of images (C, H, W) of one size outside the padding, (images, C), or None."""
     if len({image.shape for image in images}) > 1:
         return None
     pixels = torch.stack([image.flatten(1).cpu() for image in images])
-    pixels = pixels[..., :: 1 + pixels.shape[-1] // _MOST_PIXELS].double()
+    # Some ten thousand pixels are enough to see a colour.
+    pixels = pixels[..., :: 1 + pixels.shape[-1] // 10_000].double()
     # Padding is the same in all images, and at the same place because of the same seed.
     inside = (pixels[0] != pixels[1]).all(0)
     return pixels[..., inside].median(2).values.numpy() if inside.any() else None
@@ -225,14 +189,12 @@ def _fit(colours: np.ndarray, found: np.ndarray, pad_value: float) -> Optional[I
     """The linear function from ``colours`` to ``found``, both (images, C), if there is one."""
     # A loader may have left out channels, such as transparency.
     colours = colours[:, : found.shape[1]]
-    for rgb in (False, True):
+    for rgb in (False, True) if found.shape[1] == 3 else (False,):
         given = colours[:, ::-1] if rgb else colours
-        if given.shape != found.shape or (rgb and found.shape[1] != 3):
+        if given.shape != found.shape or not (found[1] - found[0]).all():
             continue
-        slope = (found[1] - found[0]) / (given[1] - given[0])
-        if not (slope != 0).all():
-            continue
-        mean = given[0] - found[0] / slope
-        if (np.abs((given - mean) - found / slope) <= _ROUNDING).all():
-            return InputFormat.from_numbers(mean, 1 / slope, rgb, pad_value)
+        std = (given[1] - given[0]) / (found[1] - found[0])
+        mean = given[0] - found[0] * std
+        if (np.abs(given - mean - found * std) <= _ROUNDING).all():
+            return InputFormat.from_numbers(mean, std, rgb, pad_value)
     return None

@@ -1,36 +1,33 @@
-"""Conversion of captured features to maps, (N, C, H, W), which heads and losses work on."""
+"""Features as maps (N, C, H, W), on which heads and losses work, and levels of their pyramids."""
 
-from itertools import product
-from typing import Collection, List, NamedTuple, Optional, Sequence, Set, Tuple
+import difflib
+import math
+from typing import Collection, List, NamedTuple, NoReturn, Optional, Sequence, Set, Tuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A class token and DeiT's distillation token.
-_MAX_EXTRA_TOKENS = 2
-# With register tokens, which only images of two sizes tell from patches.
-_MAX_EXTRA_TOKENS_OF_TWO_SIZES = 9
+# A class token and DeiT's distillation token; with the register tokens, which only images of two
+# sizes tell from patches.
+_MOST_EXTRA, _MOST_EXTRA_OF_TWO_SIZES = 2, 9
 
 Size = Tuple[int, int]
 """Height and width of a model's input in pixels."""
 
+MapShape = Tuple[int, int, int]
+"""Channels, height and width; a vector's height and width are 1."""
+
 
 class TokenLayout(NamedTuple):
-    """How the tokens of a module are placed in an image.
-
-    Attributes:
-        patch: Side in pixels of the square patch of a token.
-        extra: Number of leading tokens that are no patches: class, distillation, registers.
-    """
+    """Side in pixels of the patches of tokens, and number of leading tokens that are no patches."""
 
     patch: int
     extra: int
 
     def grid(self, num_tokens: int, image_size: Size) -> Optional[Tuple[int, int]]:
         """Height and width of the grid of patches, or None if the number does not fit."""
-        height, width = image_size
-        cropped = height // self.patch, width // self.patch
-        padded = -(-height // self.patch), -(-width // self.patch)
+        cropped = tuple(side // self.patch for side in image_size)
+        padded = tuple(-(-side // self.patch) for side in image_size)
         grids = (grid for grid in (cropped, padded) if grid[0] * grid[1] + self.extra == num_tokens)
         return next(grids, None)
 
@@ -38,32 +35,29 @@ class TokenLayout(NamedTuple):
 def token_layout(
     seen: Sequence[Tuple[int, Size]], strides: Optional[Collection[int]] = None
 ) -> Optional[TokenLayout]:
-    """Find the layout that explains a module's numbers of tokens.
+    """The layout that explains a module's numbers of tokens, or None, as for queries.
 
-    Args:
-        seen: Number of tokens and image size, for one image or for two of different sizes.
-        strides: Result of :func:`strides_of`. Patches that are products of these are preferred;
-            with a single image only these are accepted. None accepts any patch.
-
-    Returns:
-        None if there is no such layout, as for queries, whose number is independent of the size.
+    ``seen`` are numbers of tokens and image sizes, of one image or of two sizes. Patches made of
+    prime factors of ``strides``, see :func:`strides_of`, are preferred, and with a single image
+    only these are accepted. None accepts any patch.
     """
     several = len(seen) > 1
     if several and len({number for number, _ in seen}) == 1:
         return None
     sides = [side for _, size in seen for side in size]
-    patches = range(1, max(sides) + 1)
-    own = [patch for patch in patches if strides is None or _is_product(patch, strides)]
-    extras = range(1 + (_MAX_EXTRA_TOKENS_OF_TWO_SIZES if several else _MAX_EXTRA_TOKENS))
-    for candidates in (own, patches) if several else (own,):
+    most = _MOST_EXTRA_OF_TWO_SIZES if several else _MOST_EXTRA
+    fitting = []
+    for patch in range(1, max(sides) + 1):
+        # A stride of 2 may come from slicing or reshaping, which no module shows.
+        own = strides is None or (2 * math.prod(strides)) ** 10 % patch == 0
         # An odd patch size may explain few tokens too: patches that divide the image come first.
-        dividing = [patch for patch in candidates if all(side % patch == 0 for side in sides)]
-        for extra, patch in [*product(extras, dividing), *product(extras, candidates)]:
+        divides = all(side % patch == 0 for side in sides)
+        for extra in range(most + 1) if own or several else ():
             layout = TokenLayout(patch, extra)
             # A single patch cannot be told from a class token.
             if all(layout.grid(*one) not in (None, (1, 1)) for one in seen):
-                return layout
-    return None
+                fitting.append((not own, not divides, extra, patch, layout))
+    return min(fitting)[-1] if fitting else None
 
 
 def strides_of(model: nn.Module) -> Set[int]:
@@ -74,86 +68,94 @@ def strides_of(model: nn.Module) -> Set[int]:
     return {side for side in sides if isinstance(side, int) and side > 1}
 
 
-def _is_product(patch: int, strides: Collection[int]) -> bool:
-    # A stride of 2 may come from slicing or reshaping, which no module shows.
-    for stride in sorted({2, *strides}, reverse=True):
-        while patch % stride == 0:
-            patch //= stride
-    return patch == 1
-
-
 def layouts_of(
     sizes: Sequence[Tuple[Sequence[Tensor], Size]], strides: Collection[int]
 ) -> List[TokenLayout]:
-    """The layouts of those features of a module that are tokens.
+    """The layouts of those features of a module that are tokens of patches.
 
-    Args:
-        sizes: Features of the module and size of the image, for one image or two.
-        strides: Result of :func:`strides_of`.
-
-    Raises:
-        ValueError: If no layout explains a number of tokens.
+    ``sizes`` has the features and the image size, for one image or two; see :func:`token_layout`.
     """
     layouts = []
     for features in zip(*(features for features, _ in sizes)):
         if features[0].ndim == 3:
             seen = [(feature.shape[1], size) for feature, (_, size) in zip(features, sizes)]
-            layout = token_layout(seen, strides)
-            if layout is None:
-                raise ValueError(_no_grid(*seen[0]))
-            layouts.append(layout)
+            layouts.append(token_layout(seen, strides) or _refuse_tokens(*seen[0]))
     return layouts
+
+
+def _refuse_tokens(number: int, image_size: Size) -> NoReturn:
+    raise ValueError(
+        f'{number} tokens fit no patch grid of a {image_size[0]}x{image_size[1]} image '
+        f'(queries, a class token alone, several scales in a row); choose another module'
+    )
 
 
 def to_map(feature: Tensor, image_size: Size, layouts: Sequence[TokenLayout] = ()) -> Tensor:
     """Convert a feature to a map, (N, C, H, W).
 
-    Args:
-        feature: A map (N, C, H, W), a vector (N, C), which becomes a 1x1 map, or tokens (N, L, C)
-            in row order, whose leading extra tokens are dropped.
-        image_size: Height and width of the model's input in pixels; used for tokens only.
-        layouts: Possible layouts of tokens.
-
-    Raises:
-        ValueError: If the feature is none of these.
+    A vector (N, C) becomes a 1x1 map. Tokens (N, L, C) are put in the first of the ``layouts`` that
+    fits the size of the model's input, without the leading extra tokens. A map stays as it is. Any
+    other feature raises a ValueError.
     """
-    if feature.ndim == 4:
-        return feature
-    if feature.ndim == 2:
-        return feature[:, :, None, None]
-    if feature.ndim == 3:
-        for layout in layouts:
-            grid = layout.grid(feature.shape[1], image_size)
-            if grid:
-                return feature[:, layout.extra :].transpose(1, 2).unflatten(2, grid)
-        raise ValueError(_no_grid(feature.shape[1], image_size))
-    raise ValueError(
-        f'a feature must be a map (N, C, H, W), tokens (N, L, C) or a vector (N, C), got shape '
-        f'{tuple(feature.shape)}'
-    )
-
-
-def maps_of(
-    features: Sequence[Tensor], image_size: Size, layouts: Sequence[TokenLayout] = ()
-) -> List[Tensor]:
-    """All features as maps, see :func:`to_map`."""
-    return [to_map(feature, image_size, layouts) for feature in features]
-
-
-def _no_grid(num_tokens: int, image_size: Size) -> str:
-    return (
-        f'{num_tokens} tokens fit no patch grid of a {image_size[0]}x{image_size[1]} image '
-        f'(queries, a class token alone, several scales in a row); choose another module'
-    )
+    if feature.ndim in (2, 4):
+        return feature if feature.ndim == 4 else feature[:, :, None, None]
+    if feature.ndim != 3:
+        raise ValueError(
+            f'a feature must be a map (N, C, H, W), tokens (N, L, C) or a vector (N, C), got shape '
+            f'{tuple(feature.shape)}'
+        )
+    for layout in layouts:
+        grid = layout.grid(feature.shape[1], image_size)
+        if grid:
+            return feature[:, layout.extra :].transpose(1, 2).unflatten(2, grid)
+    _refuse_tokens(feature.shape[1], image_size)
 
 
 def resize_like(feature: Tensor, reference: Tensor) -> Tensor:
-    """``feature`` (N, C, h, w) resized bilinearly to the height and width of ``reference``.
-
-    The mean is taken for a 1x1 reference, of which bilinear interpolation would use the centre.
-    """
+    """``feature`` (N, C, h, w) resized bilinearly to the height and width of ``reference``."""
     if feature.shape[-2:] == reference.shape[-2:]:
         return feature
     if reference.shape[-2:] == (1, 1):
+        # Bilinear interpolation would use the centre alone.
         return feature.mean((2, 3), keepdim=True)
     return F.interpolate(feature, reference.shape[-2:], mode='bilinear', align_corners=False)
+
+
+def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
+    """Rounded base-2 logarithms of the strides of maps of an image ``side`` pixels high."""
+    return [round(math.log2(side / height)) for _, height, _ in maps]
+
+
+def octaves_of_both(
+    student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
+) -> Tuple[List[int], List[int]]:
+    """The :func:`octaves` of two models; where one has a vector, which has no stride, the same."""
+    ours, theirs = octaves(student, side), octaves(teacher, side)
+    if len(ours) == len(theirs):
+        single = [(1, 1) in (s[1:], t[1:]) for s, t in zip(student, teacher)]
+        ours = [t if one else s for s, t, one in zip(ours, theirs, single)]
+    return ours, theirs
+
+
+def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Tuple[slice, slice]]:
+    """The longest run of equal octaves, or None if as many agree in their order as it is."""
+    matcher = difflib.SequenceMatcher(None, student, teacher)
+    match = matcher.find_longest_match(0, len(student), 0, len(teacher))
+    same_number = len(student) == len(teacher)
+    if match.size <= (sum(s == t for s, t in zip(student, teacher)) if same_number else 0):
+        return None
+    return slice(match.a, match.a + match.size), slice(match.b, match.b + match.size)
+
+
+def cut_to(paths: Sequence[str], levels: Sequence[slice], numbers: Sequence[int]) -> Tuple:
+    """The paths of modules with an index for these levels out of the numbers of maps they yield."""
+    cut = []
+    for path, part, number in zip(paths, levels, numbers):
+        module, colon, argument = path.partition(':input')
+        stop = part.stop if part.stop < number else ''
+        index = f'[{part.start or ""}:{stop}]'
+        if part.stop - part.start == 1:
+            index = f'[{part.start}]' if stop else '[-1]'
+        whole = part.stop - part.start == number
+        cut.append(path if whole else f'{module}{index}{colon}{argument}')
+    return tuple(cut)

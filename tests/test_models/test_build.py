@@ -1,11 +1,8 @@
 """From configs to model dicts, and what is said about those that do not work."""
 
-import copy
-
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from torch import nn
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import FeatureCapture
@@ -16,19 +13,16 @@ PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
 
 
 @pytest.mark.contract(12, 'errors')
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('model = dict(', r"student: '.*config.py' cannot be read: .* was never closed"),
-        ("raise OSError('no disk')", r"student: '.*config.py' cannot be read: .*no disk"),
-        ('optimizer = dict()', r"student: '.*config.py' has no 'model'"),
-    ],
-)
-def test_config_files_that_do_not_work(text, message, tmp_path):
+@pytest.mark.contract(12, 'errors')
+def test_config_files_that_do_not_work(tmp_path):
     path = tmp_path / 'config.py'
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        model_config(str(path), 'student')
+    for text, message in (
+        ('model = dict(', "student: '.*config.py' cannot be read: .* was never closed"),
+        ('optimizer = dict()', "student: '.*config.py' has no 'model'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            model_config(str(path), 'student')
 
 
 def test_preprocessing_beside_the_model_is_taken_along(tmp_path):
@@ -37,13 +31,10 @@ def test_preprocessing_beside_the_model_is_taken_along(tmp_path):
     path.write_text(f"model = dict(type='A')\ndata_preprocessor = {PREPROCESSOR}")
     model = model_config(path, 'student')
     assert model == dict(type='A', data_preprocessor=PREPROCESSOR)
-    distiller = dict(type='mmdiffkd.DiffKDDistiller', student=dict(type='A'))
-    assert student_config(distiller) == dict(type='A')
-    distiller['data_preprocessor'] = PREPROCESSOR
+    distiller = dict(student=dict(type='A'), data_preprocessor=PREPROCESSOR)
     assert student_config(distiller) == model
     distiller['student']['data_preprocessor'] = 'own'
     assert student_config(distiller) == dict(type='A', data_preprocessor='own')
-    assert student_config(dict(type='A')) == dict(type='A')
 
 
 def test_no_weights_are_left_to_load():
@@ -57,22 +48,15 @@ def test_no_weights_are_left_to_load():
         text=dict(init_cfg=dict(type='Pretrained_Part', checkpoint='x.pth')),
         heads=[dict(init_cfg=[normal, pretrained]), dict(init_cfg=(pretrained,))],
         neck=dict(init_cfg=normal, checkpoint=True),
-        # Configs of mmpretrain leave the file to the user.
-        todo=dict(init_cfg=dict(type='Pretrained', prefix='backbone.')),
         teacher_ckpt='x.pth',
-        other=dict(checkpoint_path='x.bin'),
     )
-    rest = copy.deepcopy(model['neck'])
-    forget_weights(model)
-    assert model == dict(
+    assert forget_weights(model) == dict(
         pretrained=None,
         backbone=dict(init_cfg=None, timm=dict(pretrained=False)),
         text=dict(init_cfg=None),
         heads=[dict(init_cfg=[normal]), dict(init_cfg=None)],
-        neck=rest,
-        todo=dict(init_cfg=None),
+        neck=dict(init_cfg=normal, checkpoint=True),
         teacher_ckpt=None,
-        other=dict(checkpoint_path=None),
     )
 
 
@@ -82,12 +66,11 @@ PIXELS = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb=True)
 
 @pytest.fixture
 def written(tmp_path):
-    """Write a config file; returns its path."""
+    """A function that writes a config file and returns its path."""
 
     def write(**content):
-        path = tmp_path / 'config.py'
-        path.write_text('\n'.join(f'{key} = {value!r}' for key, value in content.items()))
-        return str(path)
+        (tmp_path / 'config.py').write_text('\n'.join(f'{k} = {v!r}' for k, v in content.items()))
+        return str(tmp_path / 'config.py')
 
     return write
 
@@ -133,23 +116,3 @@ def test_a_plain_module_is_run_on_images_alone(written):
         with FeatureCapture(model, ['layer4']) as features:
             run_for_features(model, features, images)
         assert features['layer4'][0].shape == (1, 512, 1, 1)
-
-
-def test_a_plain_module_teaches(toy_config):
-    """But cannot be validated."""
-    toy_config['teacher'] = dict(config=dict(type=ToyBackbone), checkpoint='random')
-    toy_config['pairs'] = dict(stem=dict(toy_config['pairs']['stem'], teacher='conv'))
-    distiller = MODELS.build(toy_config)
-    losses = distiller(torch.ones(2, 3, 16, 16), mode='loss')
-    assert losses['loss_kd_stem'].requires_grad
-    with pytest.raises(ConfigError, match='ToyBackbone yields features and no predictions'):
-        distiller.teacher.predict({})
-
-
-class ToyBackbone(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 6, 3, padding=1)
-
-    def forward(self, x):
-        return (self.conv(x),)

@@ -8,6 +8,7 @@ from mmengine.registry import DATASETS, MODELS
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.classes import class_difference, classes_of_config, classes_of_data
+from tests.conftest import ToyModel
 
 NAMES = ('ant', 'bee', 'cat')
 OTHERS = ('bee', 'ant', 'cat')
@@ -53,13 +54,12 @@ def test_where_a_data_set_names_its_classes(tmp_path):
 
 
 def test_differences():
-    """Spaces and case matter only where they tell classes apart."""
+    """Spaces, punctuation and case do not matter."""
     assert class_difference(NAMES, None) is None
     assert class_difference(('Traffic_Light', 'b'), ('traffic light', 'B ')) is None
     order = class_difference(NAMES, OTHERS)
-    assert order.endswith("in another order (number 0: 'ant' and 'bee')")
-    assert 'in another order' in class_difference(('a', 'A'), ('A', 'a'))
-    assert class_difference(NAMES, NAMES[:2]).endswith("not the same (number 2: 'cat' and nothing)")
+    assert order.endswith('in another order (number 0: ant, bee)')
+    assert class_difference(NAMES, NAMES[:2]).endswith('not the same (number 2: cat, nothing)')
 
 
 @pytest.mark.parametrize('meta', [dict(dataset_meta=dict(classes=OTHERS)), dict(CLASSES=OTHERS)])
@@ -70,69 +70,47 @@ def test_scores_of_other_classes_are_refused(toy_config, meta):
     MODELS.build(toy_config)
     MODELS.build(dict(toy_config, data=data(classes=OTHERS)))
     toy_config['data'] = data()
-    with pytest.raises(ConfigError, match='pairs.logits: .* classes .* in another order') as caught:
+    with pytest.raises(ConfigError, match='pairs.logits: .* classes .* in another order'):
         MODELS.build(toy_config)
-    assert len(str(caught.value)) <= 400
     toy_config['teacher']['classes'] = NAMES
     MODELS.build(toy_config)
 
 
+@MODELS.register_module()
+class ToyDetector(ToyModel):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.bbox_head = torch.nn.ModuleDict(dict(cls=self.head.cls, out=self.head.cls))
+
+
 @pytest.mark.parametrize(
-    ('student', 'loss', 'number', 'refused'),
+    ('path', 'loss', 'number', 'refused'),
     [
-        ('head.cls', 'KLDivLoss', 3, True),
-        ('head.cls', 'DISTLoss', 3, True),
-        ('head.cls', 'MSELoss', 3, True),
-        ('head.cls:input', 'MSELoss', 3, False),
+        ('head.cls', 'KLDivLoss', 6, True),
+        ('head.cls', 'MSELoss', 6, True),
+        ('head.cls:input', 'MSELoss', 6, False),
         # Features, whatever their width.
         ('neck', 'MSELoss', 8, False),
-        ('backbone', 'L1Loss', 8, False),
         ('neck', 'KLDivLoss', 2, False),
+        # Heads of detectors score several boxes and a background; their boxes are no scores.
+        ('bbox_head.out', 'KLDivLoss', 3, True),
+        ('bbox_head.out', 'KLDivLoss', 5, True),
+        ('bbox_head.out', 'L1Loss', 6, False),
+        ('bbox_head.cls', 'L1Loss', 6, True),
     ],
 )
-def test_what_counts_as_scores(toy_teacher, student, loss, number, refused):
-    toy_teacher.update(config=dict(type='ToyModel'), checkpoint='random')
-    toy_teacher['classes'] = [f'{i}' for i in range(number)]
+def test_what_counts_as_scores(path, loss, number, refused):
+    model = dict(type='ToyDetector', num_classes=6)
+    names = [f'{i}' for i in range(number)]
     config = dict(
         type='mmdiffkd.DiffKDDistiller',
-        student=dict(type='ToyModel'),
-        teacher=toy_teacher,
-        pairs=dict(pair=dict(student=student, teacher=student, loss=dict(type=loss))),
-        data=data(classes=toy_teacher['classes'][::-1]),
+        student=model,
+        teacher=dict(config=model, checkpoint='random', classes=names),
+        pairs=dict(pair=dict(student=path, teacher=path, loss=dict(type=loss))),
+        data=data(classes=names[::-1]),
     )
     if refused:
         with pytest.raises(ConfigError, match='scores of classes'):
             MODELS.build(config)
     else:
         MODELS.build(config)
-
-
-def test_heads_of_detectors_score_several_boxes(toy_teacher):
-    """And a background; their boxes are no scores."""
-    config = dict(type='ToyDetector', num_classes=6)
-    for path, loss, classes, refused in (
-        ('bbox_head.out', 'KLDivLoss', 3, True),
-        ('bbox_head.out', 'KLDivLoss', 5, True),
-        ('bbox_head.out', 'L1Loss', 6, False),
-        ('bbox_head.cls', 'L1Loss', 6, True),
-    ):
-        names = [f'{i}' for i in range(classes)]
-        build = dict(
-            type='mmdiffkd.DiffKDDistiller',
-            student=config,
-            teacher=dict(config=config, checkpoint='random', classes=names),
-            pairs=dict(pair=dict(student=path, teacher=path, loss=dict(type=loss))),
-            data=data(classes=names[::-1]),
-        )
-        if refused:
-            with pytest.raises(ConfigError, match='scores of classes'):
-                MODELS.build(build)
-        else:
-            MODELS.build(build)
-
-
-@MODELS.register_module()
-class ToyDetector(MODELS.get('ToyModel')):
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.bbox_head = torch.nn.ModuleDict(dict(cls=self.head.cls, out=self.head.cls))

@@ -10,7 +10,7 @@ from mmengine.runner.amp import autocast
 
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.probing import random_state_kept
+from mmdiffkd.models.dry_run import random_state_kept
 from mmdiffkd.registry import HOOKS
 
 

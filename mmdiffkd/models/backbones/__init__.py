@@ -19,18 +19,15 @@ ShuffleNetV2 ``CIFARShuffleNetV2()``                                1024 x 4 x 4
 ============ ====================================================== ============ ==========
 
 The literature's ResNet-50 for CIFAR (23,705,252) is mmpretrain's ``dict(type='ResNet_CIFAR',
-depth=50, zero_init_residual=False)``, 2048 x 4 x 4.
-
-Every backbone maps (N, 3, H, W) to a tuple of maps; ``out_indices`` chooses which. A map that is
-not returned can still be distilled: the stages are the modules ``stages.0``, ``stages.1``, ...
+depth=50, zero_init_residual=False)``, 2048 x 4 x 4. For each backbone, ``out_indices`` chooses the
+stages whose maps are returned, ``init_cfg`` the weight initialisation. A map that is not returned
+can still be distilled: the stages are the modules ``stages.0``, ``stages.1``, ...
 """
 
 from mmdiffkd.models.backbones.mobilenet_v2 import CIFARMobileNetV2
-from mmdiffkd.models.backbones.resnet import CIFARResNet
-from mmdiffkd.models.backbones.shufflenet_v1 import CIFARShuffleNetV1
-from mmdiffkd.models.backbones.shufflenet_v2 import CIFARShuffleNetV2
+from mmdiffkd.models.backbones.resnet import CIFARResNet, CIFARWideResNet
+from mmdiffkd.models.backbones.shufflenet import CIFARShuffleNetV1, CIFARShuffleNetV2
 from mmdiffkd.models.backbones.staged import StagedBackbone
-from mmdiffkd.models.backbones.wide_resnet import CIFARWideResNet
 
 __all__ = [
     'CIFARMobileNetV2',

@@ -4,20 +4,20 @@ from typing import Sequence
 
 from torch import Tensor, nn
 
-from mmdiffkd.models.backbones.layers import conv_bn, conv_bn_relu
-from mmdiffkd.models.backbones.staged import KAIMING_INIT, InitCfg, StagedBackbone
+from mmdiffkd.models.backbones.staged import (
+    KAIMING_INIT,
+    InitCfg,
+    StagedBackbone,
+    conv_bn,
+    conv_bn_relu,
+)
 from mmdiffkd.registry import MODELS
 
 # Expansion, channels at full width, blocks, stride of the first block.
 STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 1),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
+    (1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
     (6, 320, 1, 1),
-)
+)  # fmt: skip
 
 
 class InvertedResidual(nn.Module):
@@ -54,8 +54,6 @@ class CIFARMobileNetV2(StagedBackbone):
 
     Args:
         widen_factor: Width multiplier w; 0.5 in the literature.
-        out_indices: Stages whose maps are returned.
-        init_cfg: Weight initialisation.
     """
 
     def __init__(
@@ -68,12 +66,9 @@ class CIFARMobileNetV2(StagedBackbone):
         stages = []
         for expansion, full_width, blocks, stride in STAGES:
             width = int(full_width * widen_factor)
-            stages.append(
-                nn.Sequential(
-                    InvertedResidual(width_in, width, expansion, stride),
-                    *(InvertedResidual(width, width, expansion, 1) for _ in range(blocks - 1)),
-                )
-            )
+            first = InvertedResidual(width_in, width, expansion, stride)
+            rest = [InvertedResidual(width, width, expansion, 1) for _ in range(blocks - 1)]
+            stages.append(nn.Sequential(first, *rest))
             width_in = width
         stages.append(conv_bn_relu(width_in, int(1280 * max(1.0, widen_factor))))
         super().__init__(conv_bn_relu(3, stem_width, 3, stride=2), stages, out_indices, init_cfg)

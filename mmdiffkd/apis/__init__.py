@@ -16,26 +16,3 @@ from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, trai
 from mmdiffkd.autopair.make_config import list_modules
 from mmdiffkd.engine.runner import complete_model
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-__all__ = [
-    'ArgumentParser',
-    'KeyValueAction',
-    'LostProcessError',
-    'TESTING_KEYS',
-    'TRAINING_KEYS',
-    'add_config_arguments',
-    'add_debug_argument',
-    'add_distill_arguments',
-    'add_train_arguments',
-    'apply_train_arguments',
-    'build_runner',
-    'check_complete',
-    'complete_model',
-    'distill',
-    'list_modules',
-    'load_config',
-    'merge_options',
-    'one_line_errors',
-    'process_group',
-    'train',
-]

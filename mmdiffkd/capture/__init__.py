@@ -3,12 +3,3 @@
 from mmdiffkd.capture.features import FeatureCapture, wrapped_forward
 from mmdiffkd.capture.path import FeaturePath, argument_name, resolve_path
 from mmdiffkd.capture.replacement import replaced_input
-
-__all__ = [
-    'FeatureCapture',
-    'FeaturePath',
-    'argument_name',
-    'replaced_input',
-    'resolve_path',
-    'wrapped_forward',
-]

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.optim import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import load_from_http, load_from_local
 from safetensors import SafetensorError
@@ -22,7 +23,7 @@ OPT_OUT = 'give --trust-checkpoint, or set trust_checkpoint=True in the config'
 """How the user of a run says that its checkpoints are trusted."""
 
 # The names of model zoos, such as 'open-mmlab://...', are read by mmengine itself: as weights only,
-# but OneDL's mmengine 0.11 lets them name attributes (its safe globals contain `getattr`).
+# but the OneDL builds let them name attributes (their safe globals contain `getattr`).
 _SCHEMES = {'': load_from_local, 'http://': load_from_http, 'https://': load_from_http}
 _DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, SafetensorError)
 
@@ -36,10 +37,17 @@ class _History(HistoryBuffer):
         self.__init__(logs, counts, int(state['max_length']))
 
 
-def _method(owner: Any, name: str) -> None:
+class _OneCycle:
+    """Stands in for ``OneCycleParamScheduler``, whose state refers to its annealing functions."""
+
+
+def _method(owner: Any, name: str) -> Any:
     """Stand in for ``getattr`` in a pickle, from which real attributes lead to all of Python."""
+    if owner is _OneCycle and name in ('_annealing_cos', '_annealing_linear'):
+        return getattr(OneCycleParamScheduler, name)
     if owner is not _History:
         raise pickle.UnpicklingError(f'attribute {name!r} of {owner!r}')
+    return None
 
 
 def _allowed_globals() -> List[Tuple[Callable, str]]:
@@ -50,8 +58,9 @@ def _allowed_globals() -> List[Tuple[Callable, str]]:
     for function in (np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]):
         for core in ('core', '_core'):
             allowed.append((function, f'numpy.{core}.multiarray.{function.__name__}'))
-    history = (_History, f'{HistoryBuffer.__module__}.HistoryBuffer')
-    return [*allowed, history, (_method, 'builtins.getattr')]
+    for stand_in, cls in ((_History, HistoryBuffer), (_OneCycle, OneCycleParamScheduler)):
+        allowed.append((stand_in, f'{cls.__module__}.{cls.__name__}'))
+    return [*allowed, (_method, 'builtins.getattr')]
 
 
 @contextmanager

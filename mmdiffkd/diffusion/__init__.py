@@ -13,18 +13,3 @@ from mmdiffkd.diffusion.denoiser import Denoiser
 from mmdiffkd.diffusion.head import AlignHead, DiffKDHead
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
 from mmdiffkd.diffusion.output import HeadOutput
-
-__all__ = [
-    'AlignHead',
-    'DDIMStep',
-    'Denoiser',
-    'DiffKDHead',
-    'HeadOutput',
-    'LinearAutoencoder',
-    'NoiseAdapter',
-    'add_noise',
-    'ddim_denoise',
-    'ddim_steps',
-    'linear_alphas_cumprod',
-    'sampling_timesteps',
-]

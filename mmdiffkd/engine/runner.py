@@ -2,18 +2,22 @@
 
 import functools
 from contextlib import ExitStack
-from typing import Any, Callable, Dict, Optional, Union
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.errors import CheckpointError
+from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import MODELS, RUNNERS
+
+# Hooks of the hosts that take the student and the teacher of a model for others than they are here.
+_UNSERVED = {'MeanTeacherHook', 'PrepareProtoBeforeValLoopHook'}
 
 
 def complete_model(cfg: Config) -> Dict:
@@ -79,3 +83,13 @@ class DistillRunner(Runner):
             what = f'checkpoint {filename!r} has none of the weights of {type(model).__name__}'
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
+
+    def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
+        """Register hooks, except those that do not work with a distiller."""
+        super().register_custom_hooks(hooks)
+        kinds = {base.__name__ for hook in self.hooks for base in type(hook).__mro__}
+        for name in kinds & _UNSERVED if isinstance(model_of(self), DiffKDDistiller) else ():
+            raise ConfigError(
+                f'custom_hooks: {name} cannot be used with a distiller; take it out (to average '
+                f'the weights of the student, use EMAHook)'
+            )

@@ -3,15 +3,3 @@
 from mmdiffkd.losses.dist import DISTLoss, dist
 from mmdiffkd.losses.kl_div import KLDivLoss, sigmoid_kl, softmax_kl
 from mmdiffkd.losses.regression import L1Loss, MSELoss, SmoothL1Loss, WeightedDistance
-
-__all__ = [
-    'DISTLoss',
-    'KLDivLoss',
-    'L1Loss',
-    'MSELoss',
-    'SmoothL1Loss',
-    'WeightedDistance',
-    'dist',
-    'sigmoid_kl',
-    'softmax_kl',
-]

@@ -11,11 +11,3 @@ from mmdiffkd.registry import MODELS
 # Heads and losses need torch alone, so they are registered here.
 for component in (AlignHead, DiffKDHead, DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss):
     MODELS.register_module(module=component)
-
-__all__ = [
-    'DiffKDDistiller',
-    'DistillPair',
-    'FeatureCapture',
-    'FeaturePath',
-    'FrozenTeacher',
-]

@@ -2,5 +2,3 @@
 
 from mmdiffkd.testing.mini_dataset import MINI_DATA_SETS, build_once, make_mini_dataset
 from mmdiffkd.testing.smoke import make_smoke_config
-
-__all__ = ['MINI_DATA_SETS', 'build_once', 'make_mini_dataset', 'make_smoke_config']

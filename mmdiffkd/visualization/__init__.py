@@ -5,6 +5,3 @@ from mmdiffkd.visualization.curves import curves_figure
 from mmdiffkd.visualization.features import Level, pair_figure
 from mmdiffkd.visualization.noise_sweep import NoiseSweep, noise_sweep_figure, sweep_noise
 from mmdiffkd.visualization.run_log import RunLog, read_run
-
-__all__ = ['Level', 'NoiseSweep', 'RunLog', 'curves_figure', 'noise_sweep_figure', 'pair_figure']
-__all__ += ['read_run', 'sweep_noise', 'to_image']

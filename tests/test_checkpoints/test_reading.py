@@ -220,3 +220,13 @@ def test_files_that_are_no_checkpoints(content, tmp_path):
         load_file(path)
     with pytest.raises(CheckpointError, match='checkpoint: no file'):
         load_file(tmp_path / 'nothing.pth')
+
+
+def test_own_checkpoints_resume_without_opt_out(toy_config, tmp_path):
+    """With averaged weights, the log's history and a scheduler that keeps a function."""
+    scheduler = dict(type='OneCycleLR', eta_max=0.1, total_steps=8, by_epoch=False)
+    changes = dict(custom_hooks=[dict(type='EMAHook')], param_scheduler=[scheduler])
+    train(toy_run(toy_config, tmp_path / 'run', **changes))
+    changes['train_cfg'] = dict(by_epoch=True, max_epochs=2)
+    runner = train(toy_run(toy_config, tmp_path / 'run', resume=True, **changes))
+    assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 4

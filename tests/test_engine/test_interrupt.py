@@ -1,7 +1,9 @@
 """Signals during a training; tests/test_tools/test_train.py sends one to a real process."""
 
+import gc
 import os
 import signal
+import weakref
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,12 @@ def test_data_loading_workers_survive_ctrl_c_and_can_be_ended():
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGTERM and not hook.requested
     hook.after_train(None)
     assert handlers() == before
+
+
+def test_model_is_gone_after_training(toy_config, tmp_path):
+    """A sweep in one process keeps one model at a time."""
+    runner = train(toy_run(toy_config, tmp_path, custom_hooks=[dict(type='EMAHook')]))
+    model = weakref.ref(runner.model)
+    del runner
+    gc.collect()
+    assert model() is None

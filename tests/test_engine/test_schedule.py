@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.registry import HOOKS
 
 from mmdiffkd.errors import ConfigError
@@ -203,3 +204,27 @@ def test_settings_that_do_not_fit_the_run(make_runner):
         trained(make_runner, dict(pairs=dict(fnp=dict(begin=1))))
     with pytest.raises(ConfigError, match='by_epoch must be False'):
         trained(make_runner, dict(begin=1), train_cfg=BY_ITERATION, name='iterations')
+
+
+def test_several_optimizers(make_runner):
+    runner = scheduled(make_runner, IN_BETWEEN, changes := Changes(), train_cfg=BY_ITERATION)
+    parts = dict(student=runner.model.student, heads=runner.model.pairs)
+    settings = dict(lr=0.01, momentum=0.9, weight_decay=0.1)
+    runner.optim_wrapper = OptimWrapperDict(
+        **{k: OptimWrapper(torch.optim.SGD(v.parameters(), **settings)) for k, v in parts.items()}
+    )
+
+    def step_both(data, optim_wrapper):
+        """As a model does that has several optimizers."""
+        inputs = runner.model.data_preprocessor(data, True)
+        loss, log = runner.model.parse_losses(runner.model(**inputs, mode='loss'))
+        for wrapper in optim_wrapper.values():
+            wrapper.zero_grad()
+        loss.backward()
+        for wrapper in optim_wrapper.values():
+            wrapper.step()
+        return log
+
+    runner.model.train_step = step_both
+    runner.train()
+    assert changes.heads == [2 <= index < 5 for index in range(8)]

@@ -28,12 +28,3 @@ from mmdiffkd.models.backbones.mobilenet_v2 import CIFARMobileNetV2
 from mmdiffkd.models.backbones.resnet import CIFARResNet, CIFARWideResNet
 from mmdiffkd.models.backbones.shufflenet import CIFARShuffleNetV1, CIFARShuffleNetV2
 from mmdiffkd.models.backbones.staged import StagedBackbone
-
-__all__ = [
-    'CIFARMobileNetV2',
-    'CIFARResNet',
-    'CIFARShuffleNetV1',
-    'CIFARShuffleNetV2',
-    'CIFARWideResNet',
-    'StagedBackbone',
-]

@@ -202,6 +202,3 @@ def pytest_configure(config):
     config.addinivalue_line(
         'markers', 'slow: not needed daily; left out by `bash tools/run_tests.sh --fast`'
     )
-    config.addinivalue_line(
-        'markers', 'contract(number, name): the test holds this contract of docs/contracts.md'
-    )

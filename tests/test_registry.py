@@ -22,7 +22,6 @@ def test_named_from_any_config():
 
 
 @pytest.mark.slow
-@pytest.mark.contract(11, 'no host imported')
 def test_importing_the_package_imports_no_host():
     """Nor does any module of it, but for the data sets, which only configs name."""
     code = (

@@ -64,7 +64,8 @@ def teacher_converter(
     if not isinstance(config, dict):
         found = _probe_file(config, preprocessor, student.shapes.channels) or alone
     if given == 'student' or (given is None and _takes_students(config, found, alone, student)):
-        print_log(f"The teacher's input is the student's ({student.format})", 'current')
+        what = f' ({student.format})' if student.format is not None else ''
+        print_log(f"The teacher gets the student's pictures as they are{what}", 'current')
         pixels = InputFormat.from_numbers([0], [1], rgb=False)
         return InputConverter(pixels, pixels)
     wanted = found.format if found.is_known else None

@@ -127,7 +127,6 @@ FINITE = {'train_dataloader.sampler.type': 'DefaultSampler'}
 SCHEDULE = dict(type='mmdiffkd.DistillationScheduleHook', begin=0.4, warmup=dict(length=1))
 
 
-@pytest.mark.contract(4, 'student checkpoints')
 @pytest.mark.parametrize(
     ('kills', 'changes', 'workers'),
     [

@@ -9,8 +9,6 @@ from torch import nn
 from mmdiffkd.capture import replaced_input
 from mmdiffkd.models import FeatureCapture, FeaturePath
 
-pytestmark = pytest.mark.contract(5, 'capture')
-
 
 class Model(nn.Module):
     def __init__(self):

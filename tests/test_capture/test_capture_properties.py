@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from mmdiffkd.models import FeatureCapture, FeaturePath
 
-pytestmark = pytest.mark.contract(5, 'capture')
-
 names = st.from_regex(r'[a-z_][a-z_0-9]{0,5}', fullmatch=True) | st.integers(0, 12).map(str)
 modules = st.lists(names, min_size=1, max_size=4).map('.'.join)
 numbers = st.integers(-4, 4)

@@ -1,6 +1,5 @@
 """Heads of any widths on maps of any size, against the head written the naive way."""
 
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -69,8 +68,6 @@ LAYOUTS = dict(
 )
 
 
-@pytest.mark.contract(6, 'shapes')
-@pytest.mark.contract(8, 'gradients')
 @settings(max_examples=60)
 @given(cases(), seeds, st.sampled_from(sorted(LAYOUTS)), st.booleans(), st.booleans())
 def test_shapes_dtypes_and_gradients(case, seed, layout, double, checkpoint):
@@ -96,7 +93,6 @@ def test_shapes_dtypes_and_gradients(case, seed, layout, double, checkpoint):
     assert teacher.grad is None
 
 
-@pytest.mark.contract(9, 'precision')
 @settings(max_examples=20)
 @given(cases(), seeds, st.sampled_from([torch.float16, torch.bfloat16]), st.booleans())
 def test_half_precision_maps_under_autocast(case, seed, dtype, checkpoint):

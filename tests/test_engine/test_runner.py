@@ -22,6 +22,6 @@ class DelayedMeanTeacherHook(MeanTeacherHook):
 def test_hooks_that_ask_for_another_teacher_are_refused(toy_config, tmp_path):
     hooks = [dict(type='DelayedMeanTeacherHook')]
     build_runner(toy_run(toy_config['student'], tmp_path, custom_hooks=hooks))
-    message = 'custom_hooks: DelayedMeanTeacherHook cannot be used with a distiller'
+    message = 'custom_hooks: MeanTeacherHook cannot be used with a distiller'
     with pytest.raises(ConfigError, match=message):
         build_runner(toy_run(toy_config, tmp_path, custom_hooks=hooks))

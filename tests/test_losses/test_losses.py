@@ -97,7 +97,6 @@ def test_gradient_goes_to_the_student_only(cls):
     assert refined.grad.abs().sum() > 0 and target.grad is None
 
 
-@pytest.mark.contract(9, 'precision')
 @pytest.mark.parametrize('cls', LOSSES)
 def test_half_precision_is_computed_in_float32(cls):
     refined, target = (x.half() for x in pair(4, 5, 2, 3))

@@ -12,8 +12,6 @@ from mmdiffkd.models.hosts import build_model, run_for_features
 PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
 
 
-@pytest.mark.contract(12, 'errors')
-@pytest.mark.contract(12, 'errors')
 def test_config_files_that_do_not_work(tmp_path):
     path = tmp_path / 'config.py'
     for text, message in (

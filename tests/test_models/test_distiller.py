@@ -66,7 +66,6 @@ def test_student_s_losses_are_untouched(toy_distiller, images):
     assert torch.equal(toy_distiller(images, mode='loss')['loss_task'], expected)
 
 
-@pytest.mark.contract(7, 'channels')
 def test_one_head_per_map_with_the_right_channels(toy_distiller):
     """No channel count stands in the config."""
     heads = toy_distiller.pairs['fpn'].heads
@@ -76,8 +75,6 @@ def test_one_head_per_map_with_the_right_channels(toy_distiller):
         assert head.autoencoder.decoder.weight.shape[:2] == (12, 6)
 
 
-@pytest.mark.contract(10, 'randomness')
-@pytest.mark.contract(7, 'channels')
 def test_building_disturbs_nothing(toy_config):
     """Weights, BN statistics, modes and random states are as without a dry forward."""
     torch.manual_seed(0)
@@ -103,7 +100,6 @@ def test_building_disturbs_nothing(toy_config):
     assert torch.equal(after_build, torch.get_rng_state())
 
 
-@pytest.mark.contract(7, 'channels')
 def test_dry_forward_keeps_no_graph_and_no_statistics(toy_config, monkeypatch):
     """Nor do the pairs, which are tried once on what it yielded."""
     grad_enabled, extract_feat = [], MODELS.get('ToyModel').extract_feat
@@ -137,7 +133,6 @@ def test_data_preprocessor_is_the_student_s(toy_config):
     assert sum(m is distiller.data_preprocessor for m in distiller.modules()) == 1
 
 
-@pytest.mark.contract(6, 'shapes')
 @pytest.mark.parametrize('batch', [1, 3])
 @pytest.mark.parametrize('size', [(8, 8), (17, 40)])
 def test_batch_and_image_sizes(toy_distiller, batch, size):
@@ -146,7 +141,6 @@ def test_batch_and_image_sizes(toy_distiller, batch, size):
     assert loss.isfinite()
 
 
-@pytest.mark.contract(6, 'shapes')
 def test_maps_of_other_sizes_are_resized(toy_config, images):
     toy_config['pairs'] = dict(
         mixed=dict(
@@ -165,7 +159,6 @@ def test_maps_of_other_sizes_are_resized(toy_config, images):
     assert seen == [[(2, 12, 4, 6), (2, 12, 4, 6)]]
 
 
-@pytest.mark.contract(4, 'student checkpoints')
 class TestCheckpoint:
     def test_copies_have_the_same_names(self, toy_distiller):
         clone = copy.deepcopy(toy_distiller)
@@ -302,7 +295,6 @@ def test_other_number_of_entries_than_images_is_refused(toy_distiller, images):
         toy_distiller(images, mode='loss')
 
 
-@pytest.mark.contract(9, 'precision')
 def test_losses_of_other_libraries_get_float32(toy_config, images):
     """Also without a head."""
     toy_config['pairs'] = dict(logits=toy_config['pairs']['logits'])
@@ -316,9 +308,6 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
     assert set(seen) == {torch.float32}
 
 
-@pytest.mark.contract(2, 'teacher weights')
-@pytest.mark.contract(5, 'capture')
-@pytest.mark.contract(12, 'errors')
 @pytest.mark.parametrize(
     ('path', 'value', 'message'),
     [

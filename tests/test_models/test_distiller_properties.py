@@ -32,9 +32,6 @@ def distiller_config(student, teacher, pair):
     )
 
 
-@pytest.mark.contract(6, 'shapes')
-@pytest.mark.contract(7, 'channels')
-@pytest.mark.contract(8, 'gradients')
 @settings(max_examples=12)
 @given(
     st.integers(1, 4),
@@ -70,7 +67,6 @@ def test_one_head_per_level(levels, channels, ae_channels, batch, checkpoint):
     assert [name for name, p in distiller.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.contract(12, 'errors')
 @settings(max_examples=8)
 @given(st.integers(1, 4), st.integers(1, 4), st.tuples(widths, widths))
 def test_levels_and_widths_that_do_not_match_are_refused(student_levels, teacher_levels, channels):
@@ -90,7 +86,6 @@ def test_levels_and_widths_that_do_not_match_are_refused(student_levels, teacher
         MODELS.build(cfg)
 
 
-@pytest.mark.contract(12, 'errors')
 @settings(max_examples=30)
 @given(
     st.sampled_from(['teacher', 'pairs.fpn', 'pairs.fpn.head', 'pairs.fpn.loss']),

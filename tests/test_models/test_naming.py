@@ -18,8 +18,6 @@ from mmdiffkd.models.naming import checkpoint_name
 
 from ..conftest import ToyModel, make_toy_config
 
-pytestmark = pytest.mark.contract(4, 'student checkpoints')
-
 words = st.sampled_from(['a', 'backbone', 'student', 'distill', 'pairs', 'module', '0'])
 names = st.lists(words, min_size=1, max_size=4).map('.'.join)
 # A student with a part called `distill` could not be told from what is ours.

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from mmdiffkd.models.shapes import TokenLayout, resize_like, to_map, token_layout
 
-pytestmark = pytest.mark.contract(6, 'shapes')
-
 
 def test_features_become_maps():
     x = torch.randn(2, 3, 4, 5)

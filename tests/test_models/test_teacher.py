@@ -34,7 +34,6 @@ def step(distiller, images):
     optimizer.step()
 
 
-@pytest.mark.contract(1, 'frozen teacher')
 def test_never_trained(toy_distiller, images):
     teacher = toy_distiller.teacher.model
     before = bytes_of(teacher)
@@ -49,7 +48,6 @@ def test_never_trained(toy_distiller, images):
     assert not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
 
 
-@pytest.mark.contract(1, 'frozen teacher')
 def test_features_are_those_of_eval_mode(toy_distiller, images):
     """The teacher has dropout of 0.5; two forwards agree only without it."""
     first, second = (features_of(toy_distiller.teacher, images)['backbone'] for _ in range(2))
@@ -57,7 +55,6 @@ def test_features_are_those_of_eval_mode(toy_distiller, images):
     assert not first[0].requires_grad
 
 
-@pytest.mark.contract(1, 'frozen teacher')
 def test_never_saved_and_never_optimised(toy_distiller):
     """DDP reduces what is in `parameters` and sends around what is in `buffers`."""
     model = toy_distiller.teacher.model
@@ -77,7 +74,6 @@ def test_never_saved_and_never_optimised(toy_distiller):
     assert not [key for key in student if 'teacher' in key]
 
 
-@pytest.mark.contract(1, 'frozen teacher')
 def test_moves_and_casts_with_the_distiller(toy_distiller):
     dtype = lambda: next(toy_distiller.teacher.model.parameters()).dtype  # noqa: E731
     toy_distiller.double()
@@ -90,7 +86,6 @@ def test_moves_and_casts_with_the_distiller(toy_distiller):
     assert next(toy_distiller.teacher.model.parameters()).is_meta
 
 
-@pytest.mark.contract(1, 'frozen teacher')
 def test_ema_shares_the_teacher(toy_distiller, images):
     ema = ExponentialMovingAverage(toy_distiller, momentum=0.5)
     assert ema.module.teacher is toy_distiller.teacher
@@ -134,7 +129,6 @@ def test_copy_captures_from_its_own_student(toy_distiller, images):
     assert clone.student.backbone[0].weight.grad is not None
 
 
-@pytest.mark.contract(3, 'teacher runs no further than needed')
 @pytest.mark.parametrize(
     ('paths', 'modes'),
     [
@@ -150,14 +144,12 @@ def test_runs_no_further_than_needed(toy_teacher, images, paths, modes):
     assert teacher.model.modes == modes
 
 
-@pytest.mark.contract(3, 'teacher runs no further than needed')
 def test_never_in_loss_mode(toy_distiller, images):
     toy_distiller(images, mode='loss')
     assert 'loss' not in toy_distiller.teacher.model.modes
     assert 'loss' in toy_distiller.student.modes
 
 
-@pytest.mark.contract(3, 'teacher runs no further than needed')
 @pytest.mark.parametrize('mode', ['predict', 'tensor'])
 def test_is_not_run_at_inference(toy_distiller, images, mode):
     toy_distiller.teacher.model.modes.clear()
@@ -167,14 +159,12 @@ def test_is_not_run_at_inference(toy_distiller, images, mode):
     assert toy_distiller.teacher.model.modes == []
 
 
-@pytest.mark.contract(2, 'teacher weights')
 def test_weights_are_the_checkpoint_s(toy_teacher):
     saved = torch.load(toy_teacher['checkpoint'])['state_dict']
     loaded = FrozenTeacher(**toy_teacher).model.state_dict()
     assert all(torch.equal(saved[key], loaded[key]) for key in saved)
 
 
-@pytest.mark.contract(2, 'teacher weights')
 @pytest.mark.parametrize('kind', ['dict', 'path', 'name'])
 def test_config_is_a_dict_a_path_or_a_name(kind, tmp_path):
     if kind == 'name':
@@ -190,7 +180,6 @@ def test_config_is_a_dict_a_path_or_a_name(kind, tmp_path):
     assert FrozenTeacher(config, 'random').model.backbone[0].out_channels == 5
 
 
-@pytest.mark.contract(2, 'teacher weights')
 @pytest.mark.parametrize('checkpoint', ['https://host/model.pth', 'zoo'])
 def test_weights_are_fetched(toy_teacher, monkeypatch, checkpoint):
     """From a URL, or from the one that the library publishes for the config."""
@@ -246,7 +235,6 @@ def test_a_distiller_s_checkpoint_can_be_a_teacher(toy_distiller, tmp_path):
     assert all(torch.equal(v, expected[k]) for k, v in teacher.model.state_dict().items())
 
 
-@pytest.mark.contract(2, 'teacher weights')
 def test_random_warns(toy_teacher, monkeypatch):
     messages = []
     monkeypatch.setattr(
@@ -258,7 +246,6 @@ def test_random_warns(toy_teacher, monkeypatch):
     assert 'random weights' in text and level == logging.WARNING
 
 
-@pytest.mark.contract(2, 'teacher weights')
 class TestWrongWeights:
     def refused(self, toy_teacher, message, **changes):
         with pytest.raises((CheckpointError, ConfigError)) as caught:
@@ -339,7 +326,6 @@ class TestWrongWeights:
 
 
 @pytest.mark.slow
-@pytest.mark.contract(2, 'teacher weights')
 def test_zoo_weights_of_the_shipped_configs(monkeypatch):
     """Each teacher of the configs has a published weight; what would be fetched is looked at."""
     for host in ('mmdet', 'mmseg', 'mmpretrain'):

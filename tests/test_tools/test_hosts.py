@@ -51,7 +51,6 @@ def load_in_mmpretrain(config, checkpoint):
 LOADERS = dict(mmseg=load_in_mmseg, mmpretrain=load_in_mmpretrain)
 
 
-@pytest.mark.contract(4, 'student checkpoints')
 @pytest.mark.parametrize('name', STUDENTS)
 def test_host_loads_every_checkpoint_and_the_export(name, distilled, run_here, tmp_path):
     host = STUDENTS[name].partition('::')[0]

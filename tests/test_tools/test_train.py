@@ -61,7 +61,6 @@ def test_log_and_dumped_config(trained):
         assert re.search(rf' {name}: \d', output), name
 
 
-@pytest.mark.contract(4, 'student checkpoints')
 def test_every_checkpoint_is_a_student_s(trained, student_config):
     _, work_dir, _ = trained
     paths = list(work_dir.glob('*.pth'))
@@ -77,7 +76,6 @@ def test_every_checkpoint_is_a_student_s(trained, student_config):
 
 
 @pytest.mark.slow
-@pytest.mark.contract(4, 'student checkpoints')
 def test_mmdet_s_own_test_script(trained, student_config, run, tmp_path):
     _, work_dir, _ = trained
     package = Path(importlib.util.find_spec('mmdet').origin).parent
@@ -92,7 +90,6 @@ def test_mmdet_s_own_test_script(trained, student_config, run, tmp_path):
     assert all(key.startswith('distill.') for key in unexpected.split(', '))
 
 
-@pytest.mark.contract(4, 'student checkpoints')
 def test_exported_student_loads_strictly_and_predicts_the_same(
     trained, student_config, run_here, tmp_path
 ):
@@ -132,7 +129,6 @@ def wait_for(log, pattern, process):
 
 
 @pytest.mark.slow
-@pytest.mark.contract(4, 'student checkpoints')
 def test_interrupted_run_leaves_a_checkpoint(
     write_config, student_config, environment, run, tmp_path
 ):

@@ -155,7 +155,7 @@ def test_command_lists_its_tools(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['mmdiffkd'])
     command.main()
     assert re.search(
-        r'^  train +Train a student as a config', capsys.readouterr().out, re.MULTILINE
+        r'^  train +Train a model with a config', capsys.readouterr().out, re.MULTILINE
     )
     monkeypatch.setattr(sys, 'argv', ['mmdiffkd', 'trian'])
     with pytest.raises(SystemExit, match="no tool 'trian'; it has .*train"):

@@ -69,8 +69,8 @@ class DISTLoss(WeightedDistance):
     def __init__(
         self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0
     ) -> None:
-        super().__init__(loss_weight, tau=tau)
-        self.beta, self.gamma = beta, gamma
+        super().__init__(loss_weight)
+        self.beta, self.gamma, self.tau = beta, gamma, self.positive('tau', tau)
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         return dist(refined, target, self.beta, self.gamma, self.tau)

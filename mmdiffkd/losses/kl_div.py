@@ -58,7 +58,8 @@ class KLDivLoss(WeightedDistance):
     def __init__(
         self, tau: float = 1.0, use_sigmoid: bool = False, loss_weight: float = 1.0
     ) -> None:
-        super().__init__(loss_weight, tau=tau)
+        super().__init__(loss_weight)
+        self.tau = self.positive('tau', tau)
         self.divergence = sigmoid_kl if use_sigmoid else softmax_kl
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:

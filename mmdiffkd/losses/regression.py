@@ -15,22 +15,23 @@ class WeightedDistance(nn.Module):
 
     Args:
         loss_weight: Factor of the distance (lambda 3 of DiffKD), from 0.
-        **positive: Arguments of a subclass that have to be finite and above 0; they become
-            attributes.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    def __init__(self, loss_weight: float = 1.0, **positive: float) -> None:
+    def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
         if not 0 <= loss_weight < math.inf:
             raise ValueError(f'loss_weight must be a finite number from 0, got {loss_weight!r}')
         self.loss_weight = loss_weight
-        for name, value in positive.items():
-            if not 0 < value < math.inf:
-                raise ValueError(f'{name} must be a finite number above 0, got {value!r}')
-            setattr(self, name, value)
+
+    @staticmethod
+    def positive(name: str, value: float) -> float:
+        """Return an argument of a subclass, or raise unless it is finite and above 0."""
+        if not 0 < value < math.inf:
+            raise ValueError(f'{name} must be a finite number above 0, got {value!r}')
+        return value
 
     def forward(self, refined: Tensor, target: Tensor) -> Tensor:
         """Weighted distance, a scalar.
@@ -70,7 +71,8 @@ class SmoothL1Loss(WeightedDistance):
     """
 
     def __init__(self, beta: float = 1.0, loss_weight: float = 1.0) -> None:
-        super().__init__(loss_weight, beta=beta)
+        super().__init__(loss_weight)
+        self.beta = self.positive('beta', beta)
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         return F.smooth_l1_loss(refined, target, beta=self.beta)

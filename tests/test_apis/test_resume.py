@@ -212,7 +212,7 @@ def test_choice_of_a_checkpoint(make_config, tmp_path):
     for path in folder.glob('epoch_*.pth'):
         path.write_bytes(b'')
     best.unlink()
-    with pytest.raises(CheckpointError, match='none of the 3 checkpoints in .* can be used'):
+    with pytest.raises(CheckpointError, match='none of 3 files can be'):
         choose_checkpoint(make_config('run', resume='auto'))
 
 

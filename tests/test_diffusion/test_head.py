@@ -127,6 +127,7 @@ def test_needs_torch_alone():
         'import sys\n'
         "hosts = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')\n"
         'sys.modules.update(dict.fromkeys(hosts))\n'
+        'import mmdiffkd.capture, mmdiffkd.losses\n'
         'from mmdiffkd.diffusion import DiffKDHead\n'
         'import torch\n'
         'DiffKDHead(2, 3)(torch.zeros(2, 2, 4, 4), torch.zeros(2, 3, 4, 4))\n'

@@ -231,7 +231,10 @@ class DiffKDHead(nn.Module):
 
 def normal_like(x: Tensor, generator: Optional[torch.Generator]) -> Tensor:
     """Standard normal noise of the shape, dtype, device and memory format of ``x``."""
-    return torch.empty_like(x).normal_(generator=generator)
+    # Drawn in the default format: the noise does not depend on the format of the map, and a CPU
+    # draws it about eight times faster than into a channels-last tensor.
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return torch.empty_like(x).copy_(noise)
 
 
 def check(minimum: float, kind: type, **values: float) -> None:

@@ -10,9 +10,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmengine.config import Config
 from mmengine.evaluator import DumpResults
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from mmdiffkd.apis import (
     TESTING_KEYS,
@@ -25,8 +23,9 @@ from mmdiffkd.apis import (
 from mmdiffkd.checkpoints.download import fetch
 from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import load_strictly, weights_of
+from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-from mmdiffkd.models.configs import student_config
+from mmdiffkd.models.configs import student_config, type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,7 +56,7 @@ def build_student_runner(cfg: Config, checkpoint: str) -> Runner:
     runner = build_runner(cfg)
     trust = cfg.get('trust_checkpoint', False)
     weights = weights_of(load_file(fetch(checkpoint), trust, 'give --trust-checkpoint'))
-    load_strictly(unwrapped(runner), weights, f'checkpoint {checkpoint!r}')
+    load_strictly(model_of(runner), weights, f'checkpoint {checkpoint!r}')
     return runner
 
 
@@ -72,14 +71,9 @@ def build_teacher_runner(cfg: Config, checkpoint: Optional[str]) -> Runner:
     if cfg.get('trust_checkpoint', False):
         cfg.model.teacher.trust_checkpoint = True
     runner = build_runner(cfg)
-    distiller = unwrapped(runner)
+    distiller = model_of(runner)
     distiller.test_step = distiller.predict_with_teacher
     return runner
-
-
-def unwrapped(runner: Runner) -> nn.Module:
-    """The runner's model without DDP around it."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -90,9 +84,7 @@ def evaluate(args: argparse.Namespace) -> None:
     cfg.load_from, cfg.resume = None, False
     # The checkpoint's weights are the averaged ones already.
     cfg.custom_hooks = [
-        hook
-        for hook in cfg.get('custom_hooks') or ()
-        if not getattr(hook['type'], '__name__', hook['type']).endswith('EMAHook')
+        hook for hook in cfg.get('custom_hooks') or () if not type_name(hook).endswith('EMAHook')
     ]
     if args.show or args.show_dir:
         if (cfg.get('default_hooks') or {}).get('visualization') is None:

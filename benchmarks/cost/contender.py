@@ -16,13 +16,13 @@ class Contender:
 
     Args:
         model: Student or distiller.
-        cfg: Its ``optim_wrapper`` is used.
-        batch: What a data loader yields.
+        cfg: Config whose ``optim_wrapper`` is used.
+        batch: Batch as a data loader yields it.
         device: ``'cpu'`` or ``'cuda'``.
-        amp: Run the forward in bfloat16 autocast.
+        amp: Whether the forward runs in bfloat16 autocast.
 
     Attributes:
-        rounds: Of each step the milliseconds by part, and of the whole ``'step'``.
+        rounds: For each step the milliseconds of its parts and of the whole, ``'step'``.
         peak_bytes: Most GPU memory that a step allocated beyond what was there before it; None on
             a CPU.
     """
@@ -123,7 +123,7 @@ class Contender:
         }
 
     def _teacher_flops(self) -> int:
-        """Of the teacher's forward in one step, on whatever the student feeds it."""
+        """The operations of the teacher's forward in one step."""
         counts = []
 
         def counting(features: Callable) -> Callable:

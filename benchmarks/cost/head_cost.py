@@ -49,7 +49,7 @@ def pyramid(height: int, width: int) -> List[Tuple[int, int]]:
 
 
 def head_builders(with_compile: bool = False) -> Dict[str, Callable[..., nn.Module]]:
-    """Name to what builds a head from student and teacher channels."""
+    """The function that builds each kind of head from the student's and teacher's widths."""
     builders: Dict[str, Callable[..., nn.Module]] = {}
     if find_spec('diffusers') is not None:
         from naive_head import NaiveDiffKDHead

@@ -28,7 +28,7 @@ from naive_distiller import build_naive_distiller, has_diffusion_head
 from torch import nn
 
 from mmdiffkd.apis import TRAINING_KEYS, KeyValueAction, check_complete, complete_model
-from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
+from mmdiffkd.errors import ArgumentParser, ConfigError, add_debug_argument, one_line_errors
 from mmdiffkd.models.configs import load_config, student_config
 from mmdiffkd.testing import make_smoke_config
 
@@ -112,7 +112,7 @@ def _models(cfg: ConfigDict, switches: Sequence[Dict[str, Any]]) -> Dict[str, nn
 
 
 def _batch(cfg: Config, batch_size: int) -> Any:
-    """So many images of the training data, repeated if there are fewer."""
+    """A batch of ``batch_size`` training images, repeated if there are fewer."""
     loader = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     images = [loader.dataset[index % len(loader.dataset)] for index in range(batch_size)]
     return loader.collate_fn(images)
@@ -122,7 +122,7 @@ def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
     """A copy of a distiller's model dict with other settings of teacher and heads.
 
     Args:
-        model: Not changed.
+        model: Model dict of a distiller; it is not changed.
         settings: Keys are ``'teacher.<argument>'`` and ``'head.<argument>'``; the latter hold
             for the diffusion heads of all pairs.
     """
@@ -134,11 +134,11 @@ def switched(model: ConfigDict, settings: Dict[str, Any]) -> ConfigDict:
         elif where == 'head' and argument:
             pairs = [pair for pair in model.pairs.values() if has_diffusion_head(pair)]
             if not pairs:
-                raise ValueError(f'--switches {key}: no pair has a DiffKDHead')
+                raise ConfigError(f'--switches {key}: no pair has a DiffKDHead')
             for pair in pairs:
                 pair.head[argument] = value
         else:
-            raise ValueError(f'--switches takes teacher.NAME and head.NAME, got {key!r}')
+            raise ConfigError(f'--switches takes teacher.NAME and head.NAME, got {key!r}')
     return model
 
 
@@ -211,7 +211,7 @@ class SwitchesAction(KeyValueAction):
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument('config', help='path of a distillation config')
-    parser.add_argument('--pairs', nargs='+', metavar='NAME', help='of the config; default: all')
+    parser.add_argument('--pairs', nargs='+', metavar='NAME', help='pairs (default: all)')
     parser.add_argument(
         '--size', type=int, nargs=2, default=(320, 320), metavar=('W', 'H'),
         help='image size in pixels (default: 320 320)',
@@ -238,7 +238,7 @@ def run(args: argparse.Namespace) -> None:
     cfg = load_config(args.config, 'config')
     check_complete(cfg, TRAINING_KEYS)
     if 'pairs' not in cfg.model:
-        raise ValueError(f'{args.config} is no distillation config')
+        raise ConfigError(f'{args.config} is no distillation config')
     if args.pairs:
         unknown = set(args.pairs) - set(cfg.model.pairs)
         if unknown:

@@ -27,6 +27,7 @@ from mmengine.config import Config
 
 from mmdiffkd import __version__
 from mmdiffkd.apis import ArgumentParser, KeyValueAction, build_runner
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.testing import build_once
 
 CONFIGS = ROOT / 'configs/digits'
@@ -49,8 +50,8 @@ class Run(NamedTuple):
 
     Attributes:
         method: Row of the table.
-        seed: Of everything random in it.
-        work_dir: Of the experiment.
+        seed: Seed of everything random in the training.
+        work_dir: Work directory of the experiment.
         data: Root of the data set.
         options: Overrides of the config.
     """
@@ -81,7 +82,7 @@ class Run(NamedTuple):
         return cfg
 
     def fingerprint(self) -> str:
-        """Tells all that determines the result, but for the machine."""
+        """A hash of all that determines the result, except the machine."""
         content = [__version__, SPLIT, self.config().to_dict()]
         if 'teacher' in self.config().model:
             content.append(self._replace(method=TEACHER).fingerprint())
@@ -149,7 +150,7 @@ def _write_digits(root: Path) -> None:
 
 
 def finish(run: Run) -> Dict[str, Any]:
-    """Train and test, unless that has been done; returns its result.
+    """Train and test a run, unless that has been done.
 
     Returns:
         ``method``, ``seed``, ``fingerprint``, ``val`` and ``test`` accuracy in percent,
@@ -276,7 +277,7 @@ def main() -> None:
         )
     except KeyboardInterrupt:
         sys.exit('\ninterrupted; the next run goes on with what is unfinished')
-    except FileExistsError as error:
+    except ConfigError as error:
         sys.exit(f'error: {error}')
     summary = summarise(results)
     table = markdown(summary)

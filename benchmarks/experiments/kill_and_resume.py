@@ -102,7 +102,10 @@ def write_config(kind: str, data: Path, path: Path) -> None:
 
 
 def survive(config: Path, folder: Path, moments: List[float]) -> List[float]:
-    """Kill a run at these moments, in seconds, until it has ended; those at which it was killed."""
+    """Start a run until it ends, and kill it at these moments, in seconds after each start.
+
+    Returns the moments at which it was killed.
+    """
     command = [sys.executable, ROOT / 'tools/train.py', config, '--work-dir', folder]
     command = [*map(str, command), '--resume', '--exact-resume']
     log = config.with_suffix('.txt')

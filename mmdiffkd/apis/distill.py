@@ -75,6 +75,7 @@ def distill(
     args = argparse.Namespace(**{**known, **train_arguments, 'work_dir': folder})
     args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
     launch.check_complete(load_config(student, 'student'), launch.TRAINING_KEYS)
+    launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
     text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)

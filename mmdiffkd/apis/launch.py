@@ -23,8 +23,9 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 
 # Keys that mmengine and the hosts read beside the arguments of mmengine's runner.
 _OTHER_KEYS = (
-    'cudnn_benchmark', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg',
-    'runner_type', 'sync_bn', 'training_policy', 'tta_model', 'tta_pipeline', 'vis_backends',
+    'activation_checkpointing', 'compile', 'cudnn_benchmark', 'custom_imports',
+    'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
+    'sync_bn', 'training_policy', 'trust_checkpoint', 'tta_model', 'tta_pipeline', 'vis_backends',
 )  # fmt: skip
 
 
@@ -91,10 +92,15 @@ def _check_work_dir(cfg: Config) -> None:
     if is_own and config.read_text() != Config.fromfile(config).pretty_text:
         what = f'{cfg.work_dir!r} holds the config {cfg.filename!r}, which the run would overwrite'
         raise ConfigError(f'work_dir: {what}; choose another folder with --work-dir')
+    make_work_dir(folder)
+
+
+def make_work_dir(folder: Path) -> None:
+    """Make a work directory unless it exists; raise :class:`ConfigError` if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f'work_dir: {cfg.work_dir!r} cannot be made: {error}') from error
+        raise ConfigError(f'work_dir: {str(folder)!r} cannot be made: {error}') from error
 
 
 def check_complete(cfg: Config, keys: Sequence[str]) -> None:
@@ -106,7 +112,8 @@ def check_complete(cfg: Config, keys: Sequence[str]) -> None:
 
 def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
     """Write the arguments of :func:`add_run_arguments` into the config."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(args.local_rank))
+    os.environ.setdefault('LOCAL_RANK', local_rank)
     cfg.launcher = args.launcher
     if args.cfg_options is not None:
         merge_options(cfg, args.cfg_options)
@@ -136,12 +143,14 @@ def build_runner(cfg: Config) -> Runner:
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # A base named 'library::config' gives each type a scope. mmengine takes it out wherever it
         # builds something, except here, where the function would get it as an argument.
-        ((cfg.get(key) or {}).get('collate_fn') or {}).pop('_scope_', None)
+        collate = (cfg.get(key) or {}).get('collate_fn')
+        if isinstance(collate, dict):
+            collate.pop('_scope_', None)
     return RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
 
 
 def warn_of_a_student_from_scratch(cfg: Config) -> None:
-    """Warn of a student that starts from random weights, as when a path was lost."""
+    """Warn if the student starts from random weights, as when a path was forgotten."""
     model = cfg.get('model') or {}
     # A random teacher, as of a smoke run, has a warning of its own.
     if 'student' not in model or model.teacher.get('checkpoint') == 'random':

@@ -3,7 +3,8 @@
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
+
+from mmdiffkd.models.configs import type_name
 
 TRAINING_HOOKS = ('mmdiffkd.NonFiniteLossHook', 'mmdiffkd.InterruptHook')
 """Hooks that every training gets, also in configs/_base_/distillation_run.py."""
@@ -23,7 +24,7 @@ def apply_training_policy(cfg: Config) -> None:
         add_hook(cfg, kind)
     hooks = cfg.get('default_hooks') or {}
     hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
-    if hook is not None and hook['type'] in ('CheckpointHook', CheckpointHook):
+    if hook is not None and type_name(hook) == 'CheckpointHook':
         cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type='mmdiffkd.SafeCheckpointHook'))
     if cfg.launcher != 'none':
         cfg.randomness = {**dict(seed=None, diff_rank_seed=True), **(cfg.get('randomness') or {})}
@@ -32,11 +33,5 @@ def apply_training_policy(cfg: Config) -> None:
 def add_hook(cfg: Config, kind: str, **settings: Any) -> None:
     """Add a hook to ``custom_hooks`` of a config, unless there is one of this type."""
     hooks = list(cfg.get('custom_hooks') or ())
-    if not any(_name(hook) == kind.rpartition('.')[2] for hook in hooks):
+    if not any(type_name(hook) == kind.rpartition('.')[2] for hook in hooks):
         cfg.custom_hooks = [*hooks, dict(type=kind, **settings)]
-
-
-def _name(hook: Any) -> str:
-    """The class's name of a hook, given as its config or as an object."""
-    kind = hook.get('type') if isinstance(hook, dict) else type(hook)
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__

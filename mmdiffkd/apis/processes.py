@@ -25,7 +25,8 @@ def process_group(cfg: Config) -> Iterator[None]:
     For processes on CPUs ``model_wrapper_cfg`` and ``sync_bn`` of the config change.
 
     Raises:
-        ConfigError: If no launcher has started the process, or not one for CPUs.
+        ConfigError: If torchrun has not started the process though ``pytorch`` is the launcher, or
+            if another launcher is given and there is no GPU.
         LostProcessError: If another process ended or did not answer in time. gloo, whose errors
             have no type of their own, raises a ``RuntimeError`` instead.
     """

@@ -11,6 +11,7 @@ from mmdiffkd.apis.policy import add_hook, apply_training_policy
 from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.engine.hooks import InterruptHook
+from mmdiffkd.errors import ConfigError, describe
 from mmdiffkd.testing import make_smoke_config
 
 
@@ -51,20 +52,20 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
     """Write the arguments of :func:`add_train_arguments`, except ``--smoke``, into the config."""
     if args.amp:
         if not torch.cuda.is_available():
-            raise SystemExit('--amp needs a GPU: mmengine trains in mixed precision on none else')
+            raise ConfigError('--amp needs a GPU: mmengine trains in mixed precision on none else')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
-        if cfg.get('auto_scale_lr', {}).get('base_batch_size') is None:
-            raise SystemExit('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
+        if (cfg.get('auto_scale_lr') or {}).get('base_batch_size') is None:
+            raise ConfigError('--auto-scale-lr needs auto_scale_lr.base_batch_size in the config')
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.check_teacher:
         if 'teacher' not in cfg.model:
-            raise SystemExit(f'--check-teacher: {cfg.filename} is no distillation config')
+            raise ConfigError(f'--check-teacher: {cfg.filename} is no distillation config')
         if cfg.get('val_cfg') is None:
-            raise SystemExit('--check-teacher needs a validation in the config: val_cfg, ...')
+            raise ConfigError('--check-teacher needs a validation in the config: val_cfg, ...')
         add_hook(cfg, 'mmdiffkd.TeacherCheckHook')
     if args.exact_resume:
         add_hook(cfg, 'mmdiffkd.ExactResumeHook')
@@ -96,11 +97,14 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         interrupts = [hook for hook in runner.hooks if isinstance(hook, InterruptHook)]
         try:
             runner.train()
-        except (KeyboardInterrupt, RuntimeError) as error:
-            # What fails after a signal fails because of it: another process has left, for example.
-            if isinstance(error, KeyboardInterrupt) or any(hook.requested for hook in interrupts):
-                raise SystemExit(130) from None
-            raise
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        except RuntimeError as error:
+            if not any(hook.requested for hook in interrupts):
+                raise
+            # After a signal the first process to leave makes the others fail.
+            runner.logger.error(f'After the signal the run failed: {describe(error)}')
+            raise SystemExit(130) from None
         finally:
             for hook in interrupts:
                 hook.after_train(runner)

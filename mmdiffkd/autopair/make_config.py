@@ -69,7 +69,9 @@ def make_config(
     comments: Dict[str, str] = {}
     if not isinstance(pairs, dict):
         models = [_build(student, 'student'), _build(teacher, 'teacher')]
-        pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint)
+        # The student's data may be read for the size of its images.
+        with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
+            pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint)
     text = _TEMPLATE.format(
         names=f'{Path(teacher).stem} teaches {Path(student).stem}',
         teacher=_located(teacher),
@@ -110,8 +112,7 @@ def _pairs(
     cfg: Config, models: List[nn.Module], named: Optional[Pairs], teacher: str, checkpoint: str
 ) -> Tuple[Dict[str, Dict], Dict[str, str]]:
     """The pairs that a user named, or those that suit the models, and comments on them."""
-    with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-        student_input = find_student_input(models[0], cfg.train_dataloader)
+    student_input = find_student_input(models[0], cfg.train_dataloader)
     shapes, role = student_input.shapes, 'teacher'
     if named is not None:
         chosen = rules.parse_pairs(named)

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import sys
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -27,7 +28,7 @@ def fetch(location: str) -> Path:
         CheckpointError: In all processes, if one of them cannot have the file.
     """
     if not location.startswith(('http://', 'https://')):
-        return Path(location)
+        return Path(location).expanduser()
     path, problem = cached_path(location), None
     if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not path.is_file():
         print_log(f'Downloading {location} to {path}', 'current')
@@ -37,7 +38,7 @@ def fetch(location: str) -> Path:
             torch.hub.download_url_to_file(
                 location, str(path), known and known[1], progress=sys.stderr.isatty()
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
             problem = str(error)
     for error in filter(None, all_gather_object(problem)):
         what = f'checkpoint {location} cannot be downloaded: {error}'
@@ -46,7 +47,7 @@ def fetch(location: str) -> Path:
 
 
 def cached_path(url: str) -> Path:
-    """The path of a URL's download; ``model.pth`` and other names without hash have a folder."""
+    """The path of a URL's download. A name without a hash gets a folder named after the URL."""
     name = PurePosixPath(urlsplit(url).path).name or 'checkpoint'
     folder = Path(torch.hub.get_dir(), 'checkpoints')
     if not _HASH.search(name):

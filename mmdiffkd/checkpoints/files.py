@@ -30,7 +30,8 @@ def remove_partial_files(folder: Union[str, Path]) -> None:
 class AtomicBackend(LocalBackend):
     """mmengine's local files, written with :func:`replace_bytes` and on request removed late."""
 
-    # Of all instances together: mmengine makes one for every file that it writes.
+    # Paths to remove at the end of the block. The class holds them, because mmengine makes an
+    # instance for every file that it writes.
     _outdated: ClassVar[Optional[List[str]]] = None
 
     def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
@@ -41,7 +42,7 @@ class AtomicBackend(LocalBackend):
             self._outdated.remove(str(filepath))
 
     def remove(self, filepath: Union[str, Path]) -> None:
-        """Remove a file, inside :meth:`removing_last` at the end of the block."""
+        """Remove a file at once, or inside :meth:`removing_last` at the end of the block."""
         if self._outdated is None:
             super().remove(filepath)
         else:

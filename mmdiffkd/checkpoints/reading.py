@@ -87,7 +87,8 @@ def weights_only(trust: bool = False) -> Iterator[None]:
     """
 
     def load_from_checked(filename: str, map_location: Any = None) -> Dict:
-        checkpoint = load_file(fetch(filename), trust, map_location=map_location)
+        # Read to the CPU; load_state_dict copies to the devices of a model and an optimizer.
+        checkpoint = load_file(fetch(filename), trust)
         if not trust and isinstance(checkpoint.get('meta'), dict):
             # mmengine would run this text as Python on resuming. It writes `cfg` instead.
             checkpoint['meta'].pop('config', None)
@@ -105,13 +106,11 @@ def weights_only(trust: bool = False) -> Iterator[None]:
             CheckpointLoader.register_scheme(scheme, loader, force=True)
 
 
-def load_file(
-    path: Union[str, Path], trust: bool = False, opt_out: str = OPT_OUT, map_location: Any = 'cpu'
-) -> Dict:
+def load_file(path: Union[str, Path], trust: bool = False, opt_out: str = OPT_OUT) -> Dict:
     """Read a local checkpoint of torch, or a ``.safetensors`` file, without running code from it.
 
-    With ``trust`` the file may run code; ``opt_out`` tells in the error how to set it.
-    ``map_location`` is the device of the tensors, as in ``torch.load``.
+    With ``trust`` the file may run code; ``opt_out`` tells in the error how to set it. Tensors
+    are on the CPU.
 
     Raises:
         CheckpointError: If there is no such file, it is damaged or no checkpoint, or it holds
@@ -124,8 +123,8 @@ def load_file(
     with _torch_load_set(trust):
         try:
             if path.suffix == '.safetensors':
-                return load_safetensors(path, str(map_location or 'cpu'))
-            checkpoint = torch.load(path, map_location, weights_only=not trust)
+                return load_safetensors(path)
+            checkpoint = torch.load(path, 'cpu', weights_only=not trust)
         except pickle.UnpicklingError as error:
             raise CheckpointError(_refusal(name, path, opt_out)) from error
         except _DAMAGED as error:

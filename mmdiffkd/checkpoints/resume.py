@@ -9,7 +9,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmdiffkd.checkpoints.download import fetch
 from mmdiffkd.checkpoints.reading import load_file
-from mmdiffkd.errors import CheckpointError
+from mmdiffkd.errors import CheckpointError, describe
 
 
 def choose_checkpoint(cfg: Config) -> Sequence[str]:
@@ -33,11 +33,12 @@ def choose_checkpoint(cfg: Config) -> Sequence[str]:
         files = [named] if named else _newest_first(cfg.work_dir)
         try:
             choices = [_first_whole(files, cfg.get('trust_checkpoint') is True)]
-        except CheckpointError as error:
+        except Exception as error:
+            # The other processes are waiting for the choice, and end with the same error.
             choices = [error]
     broadcast_object_list(choices)
     (choice,) = choices
-    if isinstance(choice, CheckpointError):
+    if isinstance(choice, Exception):
         raise choice
     if choice is None:
         cfg.resume = False
@@ -79,7 +80,11 @@ def _first_whole(files: List[Path], trust: bool) -> Optional[Tuple]:
 def _read_whole(path: Path, trust: bool) -> Dict[str, Any]:
     """Read a checkpoint of a training, whose bytes are compared with their checksums."""
     # torch reads tensors without looking at the checksums.
-    damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
+    try:
+        damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None
+    except Exception as error:
+        # zipfile does not say which errors a damaged directory of the archive causes.
+        damaged = describe(error)
     if damaged is not None:
         raise CheckpointError(f'checkpoint {str(path)!r} is damaged (in its part {damaged!r})')
     checkpoint = load_file(path, trust)

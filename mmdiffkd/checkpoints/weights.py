@@ -14,10 +14,11 @@ DISTILL_PREFIX = 'distill.'
 
 
 def weights_of(checkpoint: Dict, prefix: str = '') -> Dict[str, Tensor]:
-    """The weights in a checkpoint, by name, without ``module.`` prefixes and a distiller's own.
+    """The weights of the student or model in a checkpoint, by name.
 
-    They are under ``state_dict`` or ``model``, or are the checkpoint itself. ``prefix`` is the
-    start of the wanted names, or a key of the file, or both; it is cut off.
+    They are under ``state_dict`` or ``model``, or are the checkpoint itself. ``module.`` is cut off
+    and what a distiller adds is left out. ``prefix`` is the start of the wanted names, or a key of
+    the file, or both; it is cut off.
     """
     found = checkpoint
     for key in ('state_dict', 'model'):

@@ -34,6 +34,8 @@ def _with_data(model: Any, data: Any) -> Any:
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
     if not isinstance(cls, type) or not issubclass(cls, DiffKDDistiller):
         return model
+    if 'student' not in model:
+        raise ConfigError("model: 'student' is required")
     return {'data': data, **model, 'student': _with_data(model['student'], data)}
 
 
@@ -79,7 +81,8 @@ class DistillRunner(Runner):
         """Load weights into the model; a file that has none of them is an error."""
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         model = model_of(self)
-        if not model.state_dict().keys() & weights_of(checkpoint).keys():
+        renamed = kwargs.get('revise_keys')
+        if not renamed and not model.state_dict().keys() & weights_of(checkpoint).keys():
             what = f'checkpoint {filename!r} has none of the weights of {type(model).__name__}'
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint

@@ -87,6 +87,12 @@ def dicts_in(value: Any) -> Iterator[Dict]:
             yield from dicts_in(item)
 
 
+def type_name(part: Any) -> str:
+    """The name of the class, without its library, of an object or a dict with a ``type``."""
+    kind = part.get('type') if isinstance(part, dict) else type(part)
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
 def forget_weights(model: Dict) -> Dict:
     """Remove all references to pretrained weights from a model dict, in place, and return it."""
 

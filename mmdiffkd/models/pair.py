@@ -188,20 +188,23 @@ class DistillPair(nn.Module):
             )
         if self.training and torch.is_grad_enabled():
             check_gradient(self, student_maps)
-        outputs, distance = [], self._zero(inputs, student_maps)
+        outputs, distance = {}, self._zero(inputs, student_maps)
         for level, (ours, theirs) in enumerate(zip(student_maps, teacher_maps)):
             if ours.numel():
                 context = PairContext.of_map(inputs, data_samples, level, theirs)
                 output = self._refine(level, resize_like(ours, theirs), theirs, context)
                 distance = distance + call(self.loss, output.refined, output.target, context)
-                outputs.append(output)
+                outputs[level] = output
         if not outputs:
             return self.idle(*student_maps)
         if self._output_hooks:
-            detached = [output.detach() for output in outputs]
+            detached = {level: output.detach() for level, output in outputs.items()}
             for hook in self._output_hooks.values():
                 hook(detached)
-        return {f'loss_kd_{self.name}': self.kd_weight * distance, **self._entries(outputs)}
+        return {
+            f'loss_kd_{self.name}': self.kd_weight * distance,
+            **self._entries(list(outputs.values())),
+        }
 
     def _refine(
         self, level: int, student_map: Tensor, teacher_map: Tensor, context: PairContext

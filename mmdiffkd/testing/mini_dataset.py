@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, Tuple, Union
 
 from mmengine.registry import DATASETS
 
+from mmdiffkd.compat import is_installed
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.testing import formats
 from mmdiffkd.testing.drawing import MIN_SIDE
@@ -16,7 +17,8 @@ _MARKER = 'mini_dataset.json'
 # Number of the first validation picture; that of the first training picture is 1.
 _FIRST_OF_VAL = 500_001
 
-# Its format, and what the libraries' own configs say of it, its training and validation data.
+# The function that writes a split; the settings that the libraries' configs have for both splits,
+# for training and for validation.
 _DATA_SETS = dict(
     coco=(
         formats.write_boxes,
@@ -87,6 +89,9 @@ def make_mini_dataset(
     if name not in MINI_DATA_SETS:
         raise ConfigError(f'name must be one of {", ".join(MINI_DATA_SETS)}, got {name!r}')
     write_split, common, *splits = _DATA_SETS[name]
+    library = common['type'].partition('.')[0]
+    if not is_installed(library):
+        raise ConfigError(f'{name} needs {library}, which is not installed')
 
     def write(directory: Path) -> None:
         for split, first, count in zip(splits, (1, _FIRST_OF_VAL), (num_train, num_val)):

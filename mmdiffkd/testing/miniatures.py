@@ -27,7 +27,7 @@ _OF_WORKERS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'num_bat
 
 
 class DataFormat(NamedTuple):
-    """A function that writes a split, the data set's settings of where, and what it is for."""
+    """The function that writes a split, the settings that say where it lies, and its task."""
 
     write: Callable[[BaseDataset, formats.Pictures], None]
     layout: Dict
@@ -88,10 +88,11 @@ def format_of(cls: type) -> Optional[DataFormat]:
 
 
 def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
-    """Put a miniature in the place of each data set of a config; whether it is a classifier's.
+    """Put a miniature in the place of each data set of a config.
 
     The main process writes the data, of pictures of at most ``image_size`` (width and height in
     pixels), below ``cfg.work_dir``. A data set that has no miniature is a :class:`ConfigError`.
+    Returns whether the data is for classification.
     """
     classification = False
     for key in LOADERS:
@@ -168,7 +169,7 @@ def _read_annotations(evaluator: Any, datasets: Sequence[ConfigDict]) -> None:
 
 
 def _shrink_loader(loader: ConfigDict, batch_size: int) -> int:
-    """Load a few images at a time in the training process itself; returns how many."""
+    """Load few images at a time in the training process itself. Returns the batch size."""
     loader.update(num_workers=0, persistent_workers=False)
     for name in _OF_WORKERS:
         loader.pop(name, None)

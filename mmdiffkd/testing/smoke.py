@@ -1,12 +1,12 @@
 """Turn any config into one that shows in about a minute, offline, whether it runs."""
 
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.models.configs import dicts_in, forget_weights, model_config
+from mmdiffkd.models.configs import dicts_in, forget_weights, model_config, type_name
 from mmdiffkd.testing.miniatures import ITERATIONS, LOADERS, use_miniature_data
 
 # mmengine's parameter schedulers take this for infinity.
@@ -14,22 +14,29 @@ _NO_END = int(1e9)
 # Width and height in pixels: enough for the 900 places from which DINO and other detectors choose
 # their queries.
 _IMAGE_SIZE = (256, 192)
-# Keys of sizes in pixels, in transforms and in preprocessors that pad.
+# Segmentors compute on large maps, which takes long on a CPU.
+_IMAGE_SIZE_OF_SEGMENTORS = (128, 96)
+# Keys of sizes in pixels: of models, and of transforms and preprocessors that pad.
+_MODEL_SIZE_KEYS = ('input_size', 'img_size')
 _SIZE_KEYS = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
 
 
-def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) -> Config:
+def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None) -> Config:
     """A copy of a config that trains two iterations, validates once and saves one checkpoint.
 
     Miniature data of the config's own kind is written below the work directory, images shrink to
-    ``image_size`` (width and height in pixels; not those of classifiers), weights are random, and
-    the batch size is 2 (4 for classifiers). Model, losses, optimizer, hooks and evaluation stay,
-    except that mixed precision is left out without a GPU. The copy's work directory is ``smoke``
-    below the one given. A data set that has no miniature is a :class:`ConfigError`.
+    ``image_size`` (width and height in pixels; not those of classifiers; 256x192 by default,
+    128x96 for segmentors), weights are random, and the batch size is 2 (4 for classifiers). Model,
+    losses, optimizer, hooks and evaluation stay, except that mixed precision is left out without a
+    GPU. The copy's work directory is ``smoke`` below the one given. A data set that has no
+    miniature is a :class:`ConfigError`.
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
     _forget_weights(cfg)
+    if image_size is None:
+        is_segmentor = cfg.get('default_scope') == 'mmseg'
+        image_size = _IMAGE_SIZE_OF_SEGMENTORS if is_segmentor else _IMAGE_SIZE
     is_classifier = use_miniature_data(cfg, image_size)
     # Many classifiers work at their own size only.
     if not is_classifier:
@@ -43,7 +50,7 @@ def make_smoke_config(cfg: Config, image_size: Tuple[int, int] = _IMAGE_SIZE) ->
 
 def _forget_weights(cfg: Config) -> None:
     """Use random weights everywhere, so that nothing is downloaded."""
-    cfg.load_from = None
+    cfg.load_from, cfg.resume = None, False
     model = cfg.model
     while 'student' in model:
         model.teacher.checkpoint = 'random'
@@ -55,9 +62,11 @@ def _forget_weights(cfg: Config) -> None:
 
 def _shrink_sizes(cfg: Config, longest_side: int) -> None:
     """Cap all sizes in pixels, of the pipelines and of the padding of batches."""
-    # SSD has layers for which a smaller image is too small.
-    needed = [part.get('input_size', 0) for part in dicts_in(cfg.model)]
-    longest_side = max(longest_side, *(size for size in needed if isinstance(size, int)))
+    # SSD has layers for which a smaller image is too small, BEiT works at one size only.
+    needed = [part.get(key, 0) for part in dicts_in(cfg.model) for key in _MODEL_SIZE_KEYS]
+    sizes = [size if isinstance(size, (list, tuple)) else [size] for size in needed]
+    sides = [side for size in sizes for side in size if isinstance(side, int)]
+    longest_side = max(longest_side, *sides)
     parts = [cfg[key].dataset for key in LOADERS if cfg.get(key) is not None]
     models = [cfg.model, cfg.model.get('student', {})]
     parts += [model.get('data_preprocessor') for model in models]
@@ -108,7 +117,7 @@ def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:
 def _distil_from_the_start(cfg: Config) -> None:
     """Remove the ``begin`` of the distillation, which is later than the smoke run ends."""
     for hook in cfg.get('custom_hooks') or ():
-        if _type_name(hook) == 'DistillationScheduleHook':
+        if type_name(hook) == 'DistillationScheduleHook':
             for part in (hook, *(hook.get('pairs') or {}).values()):
                 part.pop('begin', None)
 
@@ -116,13 +125,7 @@ def _distil_from_the_start(cfg: Config) -> None:
 def _leave_mixed_precision(cfg: Config) -> None:
     """Train in single precision: mmengine trains in mixed precision on a GPU only."""
     wrapper = cfg.optim_wrapper
-    if _type_name(wrapper) == 'AmpOptimWrapper':
+    if type_name(wrapper) == 'AmpOptimWrapper':
         wrapper.type = 'OptimWrapper'
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
-
-
-def _type_name(part: Dict) -> str:
-    """The ``type`` in a config, a class or a name, without its library."""
-    kind = part.get('type')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[-1]

@@ -48,6 +48,8 @@ def colouring(target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     Args:
         target: The reference feature, (N, D, H, W).
     """
+    # A feature that is not finite would end the run that draws it.
+    target = np.nan_to_num(target, posinf=0, neginf=0)
     pixels = np.moveaxis(target, 1, -1).reshape(-1, target.shape[1])
     mean = pixels.mean(0)
     # A thousand pixels suffice for three directions, and keep the SVD of wide features fast.

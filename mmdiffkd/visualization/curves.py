@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.visualization.canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
 from mmdiffkd.visualization.run_log import RunLog, Series
 
@@ -38,7 +39,7 @@ def curves_figure(runs: Sequence[RunLog]) -> Figure:
         runs: Logs of at most seven runs, which is the number of distinct colours.
     """
     if len(runs) > len(COLOURS):
-        raise ValueError(f'at most {len(COLOURS)} runs can be compared, got {len(runs)}')
+        raise ConfigError(f'at most {len(COLOURS)} runs can be compared, got {len(runs)}')
     sections = {
         'Losses, and what each of them trains': _loss_panels(runs),
         'Denoising': _denoising_panels(runs),

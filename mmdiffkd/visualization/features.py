@@ -1,7 +1,6 @@
 """Figures of the features in which student and teacher are compared."""
 
-import itertools
-from typing import Callable, NamedTuple, Optional, Sequence
+from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,7 +36,9 @@ class Level(NamedTuple):
     gamma: Optional[np.ndarray] = None
 
 
-def pair_figure(title: str, levels: Sequence[Level], images: Optional[np.ndarray] = None) -> Figure:
+def pair_figure(
+    title: str, levels: Mapping[int, Level], images: Optional[np.ndarray] = None
+) -> Figure:
     """A row per image and level: the image, the features, and their distances to the teacher's.
 
     Maps are coloured by the principal components of the teacher's feature, vectors are drawn as
@@ -45,15 +46,16 @@ def pair_figure(title: str, levels: Sequence[Level], images: Optional[np.ndarray
 
     Args:
         title: Title of the figure.
-        levels: Levels of the pair, all with the same N images.
+        levels: Levels of the pair by their number. Behind proposals N may differ.
         images: Pixels of the images, (N, H, W, 3), uint8; None leaves their column out.
     """
-    denoised = any(level.gamma is not None for level in levels)
+    denoised = any(level.gamma is not None for level in levels.values())
     headers = [] if images is None else ['image']
     headers += _DENOISED if denoised else ['student', 'teacher', 'distance to teacher']
-    rows = list(itertools.product(range(len(levels[0].target)), range(len(levels))))
+    entries = [(i, number) for number, level in levels.items() for i in range(len(level.target))]
+    rows, first = sorted(entries), next(iter(levels.values()))
     # A cell has the proportions of the image, within limits.
-    height, width = levels[0].target.shape[2:] if images is None else images.shape[1:3]
+    height, width = first.target.shape[2:] if images is None else images.shape[1:3]
     height = (_CELL * np.clip(height / width, 0.4, 1.6) + 0.2) * len(rows) + 1.6
     figure = new_figure(title, _CELL * len(headers) + 1.6, height)
     # The last column is for the colour bars.
@@ -63,8 +65,10 @@ def pair_figure(title: str, levels: Sequence[Level], images: Optional[np.ndarray
         above = dict(xycoords='axes fraction', xytext=(0, 15), textcoords='offset points')
         cell.annotate(header, (0.5, 1), ha='center', va='bottom', fontsize=11, **above)
     # Vectors, such as logits, have no colours.
-    is_map = [level.target.shape[2:] != (1, 1) for level in levels]
-    colourings = [colouring(level.target) if m else None for level, m in zip(levels, is_map)]
+    colourings = {
+        number: colouring(level.target) if level.target.shape[2:] != (1, 1) else None
+        for number, level in levels.items()
+    }
     for cells, (index, number) in zip(grid.tolist(), rows):
         level = levels[number]
         _label(cells[0], level, f'{"entry" if images is None else "image"} {index + 1}', number)
@@ -74,7 +78,7 @@ def pair_figure(title: str, levels: Sequence[Level], images: Optional[np.ndarray
             cells.pop(0).imshow(images[index], aspect='auto')
         names = ('aligned', 'refined') if denoised else ('refined',)
         _draw_row(cells, level, index, names, colourings[number])
-    legend = [_SHARE] * denoised + [_MAPS if all(is_map) else _BARS]
+    legend = [_SHARE] * denoised + [_MAPS if all(colourings.values()) else _BARS]
     figure.supxlabel('\n'.join(legend), fontsize=9, color=GREY, x=0.01, ha='left')
     return figure
 

@@ -67,13 +67,14 @@ def execute(blocks, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('block', named(CONFIGS))
-def test_config_runs(block, run, tmp_path):
+def test_config_runs(block, run_here, tmp_path):
     for name, text in {**READERS_FILES, block.file_name: block.text}.items():
         (tmp_path / name).write_text(text)
-    output = run(ROOT / 'tools' / 'train.py', block.file_name, '--smoke', cwd=tmp_path)
+    output = run_here('tools/train.py', block.file_name, '--smoke', cwd=tmp_path)
     assert 'loss_kd_' in output and re.search(r'(Epoch|Iter)\(val\)', output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('block', named(SNIPPETS))
 def test_snippet_runs(block, readers_folder):
     execute([block], readers_folder)

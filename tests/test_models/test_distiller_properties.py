@@ -50,7 +50,7 @@ def test_one_head_per_level(levels, channels, ae_channels, batch, checkpoint):
     assert [tuple(h.align.weight.shape[:2]) for h in heads] == [(width, channels[0])] * levels
 
     outputs = []
-    distiller.pairs['fpn'].register_output_hook(outputs.extend)
+    distiller.pairs['fpn'].register_output_hook(lambda seen: outputs.extend(seen.values()))
     num, *size = batch
     losses = distiller(torch.randn(num, 3, *size), mode='loss')
     assert len(outputs) == levels

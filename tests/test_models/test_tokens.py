@@ -49,7 +49,7 @@ def test_queries_and_class_tokens_are_no_map(path):
 def test_tokens_of_patches_are_maps_of_every_size(patch, extra):
     distiller = MODELS.build(tokens_config('encoder', patch=patch, extra=extra))
     seen = []
-    distiller.pairs['tokens'].register_output_hook(lambda outputs: seen.extend(outputs))
+    distiller.pairs['tokens'].register_output_hook(lambda outputs: seen.extend(outputs.values()))
     for height, width in ((96, 160), (224, 96)):
         distiller(torch.randn(2, 3, height, width), mode='loss')
         assert seen.pop().refined.shape == (2, 8, height // patch, width // patch)

@@ -116,11 +116,18 @@ def run_here():
     return run_tool_here
 
 
+def subclasses(cls):
+    for derived in cls.__subclasses__():
+        yield derived
+        yield from subclasses(derived)
+
+
 def run_tool_here(tool, *arguments, expect=0, cwd=ROOT):
     output, status = io.StringIO(), 0
     # Loggers and message hubs are named by the second and would be those of the run before.
     for kind in (MMLogger, MessageHub, DefaultScope, Visualizer):
-        kind._instance_dict.clear()
+        for cls in (kind, *subclasses(kind)):
+            cls._instance_dict.clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, 'argv', [str(ROOT / tool), *map(str, arguments)])

@@ -43,6 +43,7 @@ def test_curves_of_one_run_and_of_two(trained, run, tmp_path):
     assert f'error: {tmp_path}: no entry of a training' in output and 'Traceback' not in output
 
 
+@pytest.mark.slow
 def test_noise_sweep(trained, run, tmp_path):
     config, work_dir = trained
     picture, student = tmp_path / 'sweep.png', tmp_path / 'student.pth'

@@ -71,6 +71,7 @@ def test_step_cost_counts(measured):
     assert lean['bytes of gradients'] == ours['bytes of gradients'] > student['bytes of gradients']
 
 
+@pytest.mark.slow
 def test_step_cost_from_the_command_line(run, tmp_path):
     pytest.importorskip('mmdet')
     out = tmp_path / 'cost.json'
@@ -83,6 +84,7 @@ def test_step_cost_from_the_command_line(run, tmp_path):
     assert list(json.loads(out.read_text())['contenders'])[-1] == 'teacher.fold_bn=False'
 
 
+@pytest.mark.slow
 def test_head_cost_from_the_command_line(run, tmp_path):
     out = tmp_path / 'cost.json'
     command = [

@@ -9,6 +9,7 @@ TEACHER = ROOT / 'configs' / 'quickstart' / 'retinanet_teacher_mini-coco.py'
 NAME = 'retinanet_student_mini-coco_from_retinanet_teacher_mini-coco.py'
 
 
+@pytest.mark.slow
 def test_a_detector_runs_and_its_config_is_there_to_go_on_from(run_here, tmp_path):
     pytest.importorskip('mmdet')
     output = run_here(

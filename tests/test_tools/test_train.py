@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmdiffkd.apis import add_train_arguments, apply_train_arguments
 from mmdiffkd.apis.policy import apply_training_policy
+from mmdiffkd.errors import ConfigError
 
 from .conftest import ROOT
 
@@ -192,7 +193,7 @@ def with_flags(write_config, kind, *flags):
 )
 def test_flags_that_cannot_be_used(write_config, monkeypatch, kind, flags, message):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ConfigError, match=message):
         with_flags(write_config, kind, *flags)
 
 

@@ -42,7 +42,8 @@ def test_few_and_many_channels(channels, random):
 
 def test_rows_and_columns(random):
     images = random.integers(0, 255, size=(2, 32, 48, 3)).astype(np.uint8)
-    figure = pair_figure('fpn', [level_of(random), level_of(random, size=(3, 4))], images)
+    levels = {0: level_of(random), 1: level_of(random, size=(3, 4))}
+    figure = pair_figure('fpn', levels, images)
     shown = [axes for axes in figure.axes if axes.images]
     sizes = [axes.images[0].get_array().shape[:2] for axes in shown]
     assert sizes == 2 * [(32, 48), *[(6, 9)] * 5, (32, 48), *[(3, 4)] * 5]
@@ -54,7 +55,7 @@ def test_rows_and_columns(random):
 
 def test_distances_share_a_scale(random):
     level = level_of(random, number=1)
-    figure = pair_figure('fpn', [level])
+    figure = pair_figure('fpn', {0: level})
     before, after = [axes for axes in figure.axes if 'mean square' in axes.get_title()]
     root = np.sqrt(((level.aligned - level.target) ** 2).mean(1))[0]
     np.testing.assert_allclose(before.images[0].get_array(), root)
@@ -64,7 +65,7 @@ def test_distances_share_a_scale(random):
 
 
 def test_pairs_without_denoising_have_no_column_for_it(random):
-    figure = pair_figure('stem', [level_of(random, gamma=False)])
+    figure = pair_figure('stem', {0: level_of(random, gamma=False)})
     headers = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert headers == ['student', 'teacher', 'distance to teacher']
 
@@ -72,7 +73,7 @@ def test_pairs_without_denoising_have_no_column_for_it(random):
 @pytest.mark.parametrize('channels, shown', [(10, 10), (1000, 40)])
 def test_vectors_are_bars(channels, shown, random):
     level = level_of(random, channels=channels, size=(1, 1), number=1)
-    figure = pair_figure('logits', [level])
+    figure = pair_figure('logits', {0: level})
     bars = {axes: [bar.get_height() for bar in axes.patches] for axes in figure.axes[:5]}
     assert {len(heights) for heights in bars.values()} == {shown}
     largest = np.sort(level.target.ravel())[::-1][:shown]
@@ -82,4 +83,4 @@ def test_vectors_are_bars(channels, shown, random):
 
 @pytest.mark.parametrize('features', [np.ones((1, 4, 3, 3)), np.zeros((1, 4, 1, 1))])
 def test_equal_features(features):
-    assert to_image(pair_figure('Pair', [Level(features, features, features)])).std() > 0
+    assert to_image(pair_figure('Pair', {0: Level(features, features, features)})).std() > 0

@@ -12,34 +12,32 @@ Example:
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Mapping, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor
+
+from mmdiffkd.apis import (
+    TRAINING_KEYS,
+    KeyValueAction,
+    check_complete,
+    complete_model,
+    merge_options,
+)
+from mmdiffkd.checkpoints.download import fetch
+from mmdiffkd.checkpoints.reading import load_file, weights_only
+from mmdiffkd.checkpoints.weights import load_strictly
+from mmdiffkd.diffusion import DiffKDHead, HeadOutput
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    import numpy as np
-    import torch
-    from mmengine.config import Config
-    from mmengine.registry import MODELS, init_default_scope
-    from mmengine.runner import Runner, set_random_seed
-    from torch import Tensor
-
-    from mmdiffkd.apis import (
-        TRAINING_KEYS,
-        KeyValueAction,
-        check_complete,
-        complete_model,
-        merge_options,
-    )
-    from mmdiffkd.checkpoints.download import fetch
-    from mmdiffkd.checkpoints.reading import load_file, weights_only
-    from mmdiffkd.diffusion import DiffKDHead, HeadOutput
-    from mmdiffkd.models import DiffKDDistiller, DistillPair
-    from mmdiffkd.models.configs import load_config
-    from mmdiffkd.visualization import noise_sweep_figure, sweep_noise
+from mmdiffkd.models import DiffKDDistiller, DistillPair
+from mmdiffkd.models.configs import load_config
+from mmdiffkd.visualization import noise_sweep_figure, sweep_noise
 
 NUM_LEVELS = 20
 
@@ -66,7 +64,7 @@ def parse_args() -> argparse.Namespace:
 def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
     """The distiller of a config with the weights of a distillation's checkpoint."""
     file = load_file(fetch(checkpoint), trust, 'give --trust-checkpoint')
-    weights = file.get('state_dict') if isinstance(file, dict) else None
+    weights = file.get('state_dict')
     weights = weights if isinstance(weights, dict) else {}
     if not any(key.startswith('distill.') for key in weights):
         raise SystemExit(
@@ -77,7 +75,7 @@ def build_trained(cfg: Config, checkpoint: str, trust: bool) -> DiffKDDistiller:
         model = MODELS.build(complete_model(cfg))
     if not isinstance(model, DiffKDDistiller):
         raise SystemExit(f'error: the model of {cfg.filename} is no DiffKDDistiller')
-    model.load_state_dict(weights)
+    load_strictly(model, weights, f'checkpoint {checkpoint!r}')
     return model.to('cuda' if torch.cuda.is_available() else 'cpu').train()
 
 
@@ -102,11 +100,11 @@ def choose_pair(distiller: DiffKDDistiller, name: Optional[str]) -> DistillPair:
 @torch.no_grad()
 def targets(distiller: DiffKDDistiller, pair: DistillPair, cfg: Config, seed: int) -> List[Tensor]:
     """The teacher's features that a pair gets to see in one batch of training, one per level."""
-    seen: List[Sequence[HeadOutput]] = []
+    seen: List[Mapping[int, HeadOutput]] = []
     batch = next(iter(Runner.build_dataloader(cfg.train_dataloader, seed=seed)))
     with pair.register_output_hook(seen.append):
         distiller(**distiller.data_preprocessor(batch, True), mode='loss')
-    return [output.target for output in seen[0]]
+    return [output.target for output in seen[0].values()]
 
 
 def draw(args: argparse.Namespace) -> None:

@@ -17,10 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-
-# A library that is missing is one line, too.
-with one_line_errors('--debug' in sys.argv):
-    from mmdiffkd.visualization import curves_figure, read_run
+from mmdiffkd.visualization import curves_figure, read_run
 
 
 def parse_args() -> argparse.Namespace:

@@ -28,7 +28,7 @@ class SafeCheckpointHook(CheckpointHook):
         """Choose how files are written, and remove what a killed process left unfinished."""
         folder = self.out_dir or runner.work_dir
         custom = self.backend_args is not None or self.file_client_args is not None
-        if not custom and ':' not in str(folder):
+        if not custom and '://' not in str(folder):
             self.backend_args = dict(backend=ATOMIC)
         super().before_train(runner)
         if is_main_process() and Path(self.out_dir).is_dir():

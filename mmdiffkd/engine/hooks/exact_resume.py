@@ -68,7 +68,11 @@ class ExactResumeHook(Hook):
 
 
 class _Skipped:
-    """Batches for a loop that skips those it was trained on, where they are skipped already."""
+    """Iterator of an ``IterBasedTrainLoop`` that is resumed.
+
+    The loop drops the batches that it was trained on. The data loader leaves them out already, so
+    the loop gets None in the place of each.
+    """
 
     def __init__(self, loop: IterBasedTrainLoop) -> None:
         # Newer versions of mmengine can be told not to skip.

@@ -1,6 +1,6 @@
 """Pictures of the student's features before and after denoising."""
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from mmengine.runner import Runner
@@ -33,7 +33,7 @@ class FeaturePictureHook(ObservingHook):
         super().__init__(interval)
         self.num_images = num_images
         self._inputs: Optional[Tensor] = None
-        self._levels: Dict[str, List[Level]] = {}
+        self._levels: Dict[str, Dict[int, Level]] = {}
         self._entries: Dict[str, int] = {}
 
     def watch(self, distiller: DiffKDDistiller) -> List[RemovableHandle]:
@@ -44,13 +44,15 @@ class FeaturePictureHook(ObservingHook):
     def _see_images(self, module: nn.Module, args: Sequence, kwargs: Dict[str, Any]) -> None:
         self._inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]
 
-    def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
+    def see(self, pair: str, outputs: Mapping[int, HeadOutput]) -> None:
         """Copy the maps of the first images."""
-        self._entries[pair] = len(outputs[0].target)
-        maps = [map(self._first, (o.aligned, o.refined, o.target)) for o in outputs]
-        gammas = [o.stats.get('gamma') for o in outputs]
-        gammas = [None if gamma is None else self._first(gamma) for gamma in gammas]
-        self._levels[pair] = [Level(*m, gamma=gamma) for m, gamma in zip(maps, gammas)]
+        self._entries[pair] = max(len(output.target) for output in outputs.values())
+        self._levels[pair] = {level: self._level(output) for level, output in outputs.items()}
+
+    def _level(self, output: HeadOutput) -> Level:
+        maps = map(self._first, (output.aligned, output.refined, output.target))
+        gamma = output.stats.get('gamma')
+        return Level(*maps, gamma=None if gamma is None else self._first(gamma))
 
     def _first(self, tensor: Tensor) -> np.ndarray:
         return tensor[: self.num_images].float().cpu().numpy()

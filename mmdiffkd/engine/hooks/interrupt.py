@@ -51,7 +51,8 @@ class InterruptHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Restore the signal handlers that were there before."""
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # None stands for a handler that was not installed from Python.
+            signal.signal(number, handler or signal.SIG_DFL)
 
     def _on_signal(self, number: int, frame: Optional[FrameType]) -> None:
         if os.getpid() != self._process:
@@ -65,7 +66,7 @@ class InterruptHook(Hook):
         self.requested = True
         # SIGTERM for a whole process group ends the workers, too. The data loader would raise an
         # error about that in the middle of the iteration.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if is_main_process():
             print('\nSaving a checkpoint soon; repeat the signal to end the run now', flush=True)
 

@@ -1,7 +1,7 @@
 """Hooks that look at the features by which student and teacher are compared."""
 
 from functools import partial
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping
 
 import torch.nn.functional as F
 from mmengine.dist import is_main_process
@@ -21,8 +21,9 @@ class ObservingHook(Hook):
     """Base of hooks that look at the outputs of all pairs, in the main process.
 
     They look in the first iteration and every ``interval``-th one, and do not change the training.
-    Subclasses implement ``see(pair, outputs)``, called with a pair's name and one ``HeadOutput``
-    per map that must not be kept, and ``report(runner)``, called after the iteration.
+    Subclasses implement ``see(pair, outputs)``, called with a pair's name and the ``HeadOutput`` of
+    each map that has rows, by its level, and ``report(runner)``, called after the iteration. The
+    outputs must not be kept after the call.
     """
 
     priority = 'VERY_LOW'
@@ -73,9 +74,9 @@ class TelemetryHook(ObservingHook):
         super().__init__(interval)
         self._scalars: Dict[str, Tensor] = {}
 
-    def see(self, pair: str, outputs: Sequence[HeadOutput]) -> None:
+    def see(self, pair: str, outputs: Mapping[int, HeadOutput]) -> None:
         """Note the scalars, without waiting for the device."""
-        for level, output in enumerate(outputs):
+        for level, output in outputs.items():
             stats = {key: value.mean() for key, value in output.stats.items()}
             stats['dist_before'] = F.mse_loss(output.aligned, output.target)
             stats['dist_after'] = F.mse_loss(output.refined, output.target)

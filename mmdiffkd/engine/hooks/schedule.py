@@ -82,6 +82,11 @@ class DistillationScheduleHook(Hook):
             raise ConfigError(f'{_NAME}.pairs: the model has no pair {name!r}{hint}')
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ConfigError(f'{_NAME}.by_epoch must be False with IterBasedTrainLoop')
+        length = runner.max_epochs if self.by_epoch else runner.max_iters
+        for schedule in (self._default, *self._own.values()):
+            if schedule['begin'] > length:
+                what = f'begin must not be after the end of the training, {length}'
+                raise ConfigError(f'{_NAME}: {what}, got {schedule["begin"]}')
         many = isinstance(runner.optim_wrapper, OptimWrapperDict)
         self._wrappers = list(runner.optim_wrapper.values()) if many else [runner.optim_wrapper]
         # DDP gives zeros to parameters without a gradient, and weight decay would change those.

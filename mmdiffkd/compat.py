@@ -8,7 +8,7 @@ from typing import Iterable, Iterator, Optional, Tuple
 
 
 def is_installed(library: str) -> bool:
-    """Whether a library can be imported; it is not imported for that."""
+    """Whether a top-level library can be imported. It is not imported for that."""
     with suppress(ImportError):
         return find_spec(library) is not None
     return False

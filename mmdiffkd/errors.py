@@ -5,6 +5,7 @@ This module needs the standard library alone.
 
 import argparse
 import difflib
+import math
 import re
 import sys
 from contextlib import contextmanager
@@ -30,6 +31,19 @@ def suggest(name: str, accepted: Iterable[str]) -> str:
     """``'; did you mean ...?'`` if an accepted name is spelled like ``name``, else empty."""
     close = difflib.get_close_matches(str(name), [str(item) for item in accepted], n=3)
     return f'; did you mean {" or ".join(map(repr, close))}?' if close else ''
+
+
+def check_numbers(minimum: float, kind: type, above: bool = False, **values: float) -> None:
+    """Raise :class:`ValueError` unless values are finite numbers of a kind, from a minimum on.
+
+    ``kind`` is ``int`` or ``float``; with ``above`` the minimum itself is not allowed.
+    """
+    for name, value in values.items():
+        in_range = isinstance(value, (int, kind)) and minimum <= value < math.inf
+        if not in_range or (above and value == minimum):
+            text = 'a finite number' if kind is float else 'an integer'
+            first = 'above' if above else 'from'
+            raise ValueError(f'{name} must be {text} {first} {minimum}, got {value!r}')
 
 
 def shortened(text: str, longest: int = _LONGEST_MESSAGE) -> str:

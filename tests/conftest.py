@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd.compat)
 
-# The naive head and what measures bytes are scripts' modules, not the package's.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'benchmarks' / 'cost'))
+# Modules that belong to scripts and not to the package.
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT / 'benchmarks' / 'cost'), str(ROOT / 'tools' / 'analysis')]
 
 # The same examples in every run, however long one takes, and none of them kept on disk.
 settings.register_profile('mmdiffkd', derandomize=True, deadline=None, database=None)

@@ -106,7 +106,10 @@ class FeatureCapture:
         return f'{self.role} path {text!r} yielded nothing: {reason}'
 
     def _tap(self, name: str, paths: Tuple[FeaturePath, ...], forward: Callable) -> 'Tap':
-        """What stands in for a module's ``forward``, always the same object for the same one."""
+        """The :class:`Tap` that stands in for a module's ``forward``.
+
+        It is the same object in every forward, or torch.compile would compile the model again.
+        """
         tap = self._taps.get((name, paths))
         if tap is None or tap.forward != forward:
             tap = self._taps[name, paths] = Tap(paths, forward)

@@ -16,8 +16,9 @@ class Denoiser(nn.Module):
         channels: Number D of channels of the features.
         kernel_size: 3 for feature maps (two bottlenecks), 1 for vectors held as 1x1 maps, such as
             the logits of a classifier (a two-block MLP of width 4 D).
-        reduction: Reduction of the bottlenecks; unused with ``kernel_size=1``.
-        num_embeddings: Number of rows of the timestep embedding, at least that of the timesteps.
+        reduction: Divisor of ``channels`` that gives the inner width of the bottlenecks. It has no
+            effect with ``kernel_size=1``.
+        num_embeddings: Number of timesteps that have an embedding, at least T.
         compile: Whether the network runs through ``torch.compile``.
     """
 

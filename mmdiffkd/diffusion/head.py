@@ -1,6 +1,5 @@
 """Heads: what turns a student and a teacher feature into the two tensors that are compared."""
 
-import math
 from typing import Any, Optional, Tuple
 
 import torch
@@ -21,6 +20,7 @@ from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
 from mmdiffkd.diffusion.output import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.diffusion.recompute import recomputed
+from mmdiffkd.errors import check_numbers as check
 
 
 class AlignHead(nn.Module):
@@ -96,10 +96,11 @@ class DiffKDHead(nn.Module):
             raise ValueError(f'kernel_size must be 3 (maps) or 1 (vectors), got {kernel_size!r}')
         width = teacher_channels if ae_channels is None else ae_channels
         check(0, float, diffusion_weight=diffusion_weight, ae_weight=ae_weight)
-        check(1, int, ae_channels=width, num_train_timesteps=num_train_timesteps)
+        check(1, int, ae_channels=width)
+        check(2, int, num_train_timesteps=num_train_timesteps)
         check(1, int, num_steps=num_steps, reduction=reduction, adapter_reduction=adapter_reduction)
         self.diffusion_weight, self.ae_weight = diffusion_weight, ae_weight
-        self.checkpoint = checkpoint
+        self.checkpoint, self.kernel_size = checkpoint, kernel_size
 
         self.autoencoder = (
             None if ae_channels is None else LinearAutoencoder(teacher_channels, ae_channels)
@@ -146,6 +147,9 @@ class DiffKDHead(nn.Module):
         Returns:
             The tensors to compare, of width D, the losses of the head and ``gamma``.
         """
+        if self.kernel_size == 1 and teacher_feat.shape[2:] != (1, 1):
+            what = 'kernel_size=1 is for vectors (1x1 maps), use 3 for maps of'
+            raise ValueError(f'{what} {teacher_feat.shape[2]}x{teacher_feat.shape[3]}')
         teacher_feat = self._in_fast_format(teacher_feat.detach())
         ae = {}
         if self.autoencoder is None:
@@ -235,11 +239,3 @@ def normal_like(x: Tensor, generator: Optional[torch.Generator]) -> Tensor:
     # draws it about eight times faster than into a channels-last tensor.
     noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     return torch.empty_like(x).copy_(noise)
-
-
-def check(minimum: float, kind: type, **values: float) -> None:
-    """Raise :class:`ValueError` unless values are finite numbers of a kind, from a minimum on."""
-    for name, value in values.items():
-        if not isinstance(value, (int, kind)) or not minimum <= value < math.inf:
-            text = 'a finite number' if kind is float else 'an integer'
-            raise ValueError(f'{name} must be {text} from {minimum}, got {value!r}')

@@ -16,7 +16,8 @@ class NoiseAdapter(nn.Module):
     Args:
         channels: Width D of the features.
         kernel_size: 3 for feature maps; 1 for vectors held as 1x1 maps.
-        reduction: Of the bottleneck; unused with ``kernel_size=1``.
+        reduction: Divisor of ``channels`` that gives the inner width of the bottleneck. It has no
+            effect with ``kernel_size=1``.
     """
 
     def __init__(self, channels: int, kernel_size: int = 3, reduction: int = 8) -> None:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdiffkd.errors import check_numbers
 from mmdiffkd.losses.regression import WeightedDistance
 
 
@@ -13,8 +14,8 @@ def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     A constant row has no correlation; its distance is 1, without a gradient.
 
     Args:
-        x: (rows, values).
-        y: Same shape.
+        x: Values, (rows, values per row).
+        y: Values to correlate with, same shape as ``x``.
         eps: Least norm that a centred row is divided by.
 
     Returns:
@@ -70,7 +71,9 @@ class DISTLoss(WeightedDistance):
         self, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        self.beta, self.gamma, self.tau = beta, gamma, self.positive('tau', tau)
+        check_numbers(0, float, beta=beta, gamma=gamma)
+        check_numbers(0, float, above=True, tau=tau)
+        self.beta, self.gamma, self.tau = beta, gamma, tau
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         return dist(refined, target, self.beta, self.gamma, self.tau)

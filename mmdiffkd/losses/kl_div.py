@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdiffkd.errors import check_numbers
 from mmdiffkd.losses.regression import WeightedDistance
 
 
@@ -50,8 +51,9 @@ class KLDivLoss(WeightedDistance):
 
     Args:
         tau: Temperature, above 0.
-        use_sigmoid: False: one softmax over the channels of each image or pixel
-            (:func:`softmax_kl`). True: one Bernoulli per element (:func:`sigmoid_kl`).
+        use_sigmoid: Whether each element is a Bernoulli distribution of its own
+            (:func:`sigmoid_kl`); otherwise the channels of each image or pixel form one softmax
+            (:func:`softmax_kl`).
         loss_weight: Factor of the distance.
     """
 
@@ -59,7 +61,8 @@ class KLDivLoss(WeightedDistance):
         self, tau: float = 1.0, use_sigmoid: bool = False, loss_weight: float = 1.0
     ) -> None:
         super().__init__(loss_weight)
-        self.tau = self.positive('tau', tau)
+        check_numbers(0, float, above=True, tau=tau)
+        self.tau = tau
         self.divergence = sigmoid_kl if use_sigmoid else softmax_kl
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:

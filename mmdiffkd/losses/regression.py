@@ -1,11 +1,10 @@
 """Distances between refined and target features, and the element-wise ones."""
 
-import math
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.diffusion.precision import at_least_float32
+from mmdiffkd.errors import check_numbers
 
 
 class WeightedDistance(nn.Module):
@@ -22,16 +21,8 @@ class WeightedDistance(nn.Module):
 
     def __init__(self, loss_weight: float = 1.0) -> None:
         super().__init__()
-        if not 0 <= loss_weight < math.inf:
-            raise ValueError(f'loss_weight must be a finite number from 0, got {loss_weight!r}')
+        check_numbers(0, float, loss_weight=loss_weight)
         self.loss_weight = loss_weight
-
-    @staticmethod
-    def positive(name: str, value: float) -> float:
-        """Return an argument of a subclass, or raise unless it is finite and above 0."""
-        if not 0 < value < math.inf:
-            raise ValueError(f'{name} must be a finite number above 0, got {value!r}')
-        return value
 
     def forward(self, refined: Tensor, target: Tensor) -> Tensor:
         """Weighted distance, a scalar.
@@ -72,7 +63,8 @@ class SmoothL1Loss(WeightedDistance):
 
     def __init__(self, beta: float = 1.0, loss_weight: float = 1.0) -> None:
         super().__init__(loss_weight)
-        self.beta = self.positive('beta', beta)
+        check_numbers(0, float, above=True, beta=beta)
+        self.beta = beta
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         return F.smooth_l1_loss(refined, target, beta=self.beta)

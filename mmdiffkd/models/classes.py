@@ -24,6 +24,11 @@ _SCORE_MODULES = re.compile(r'(^|[._])cls(_score)?$')
 _SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')
 
 
+def is_list_of_names(value: Any) -> bool:
+    """Whether a value is a list or tuple of strings."""
+    return isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+
+
 def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Classes:
     """The class names of the data set in a data loader's config.
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
@@ -74,7 +75,9 @@ def scope_of(cfg: Config, location: Any) -> Optional[str]:
 def _scope_of_type(kind: Any) -> Optional[str]:
     """The library of a type such as ``'mmdet.RetinaNet'`` or a class; None if it has none."""
     library, dot, _ = (kind if isinstance(kind, str) else f'{kind.__module__}.').partition('.')
-    return library if dot and is_installed(f'{library}.registry') else None
+    spec = find_spec(library) if dot and is_installed(library) else None
+    folders = spec.submodule_search_locations if spec else None
+    return library if any(Path(x, 'registry.py').is_file() for x in folders or ()) else None
 
 
 def dicts_in(value: Any) -> Iterator[Dict]:

@@ -2,7 +2,7 @@
 
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture
@@ -86,7 +86,8 @@ class DiffKDDistiller(BaseModel):
         fit_pairs(
             parts, self._capture, self.teacher, self.input.shapes, lambda: classes_of_data(data)
         )
-        # From now on it may be that a host runs no module where there is nothing to run it on.
+        # During training a host may skip a captured module, such as a head on proposals when an
+        # image has none. From here on this is no error.
         self._capture.may_yield_nothing = True
         self.pairs = nn.ModuleDict({pair.name: pair for pair in parts})
 
@@ -164,8 +165,12 @@ class DiffKDDistiller(BaseModel):
         return self.teacher.predict(**self.data_preprocessor(data, False))
 
     def init_weights(self) -> None:
-        """Initialise the student as its config says, then copy what it inherits."""
+        """Initialise student, heads and losses as configured, then copy what is inherited."""
         super().init_weights()
+        for pair in self.pairs.values():
+            for part in (*pair.heads, pair.loss):
+                if isinstance(part, BaseModule):
+                    part.init_weights()
         inherit(self._inherited, self.student, self.teacher.kept_weights)
 
     def __getattr__(self, name: str) -> Any:

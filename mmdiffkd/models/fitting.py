@@ -26,7 +26,12 @@ from mmdiffkd.models.teacher_speed import Features
 
 
 def check_student(student: nn.Module, pairs: Dict[str, Dict]) -> None:
-    """Raise :class:`ConfigError` if names of the student are those of its distiller or pairs."""
+    """Raise :class:`ConfigError` if a student lacks something, or has names of the distiller."""
+    if not hasattr(student, 'data_preprocessor'):
+        raise ConfigError(
+            f'student: {type(student).__name__} has no data_preprocessor; give it one with '
+            f'model.data_preprocessor'
+        )
     inner = {module.name for module in student.modules() if isinstance(module, DistillPair)}
     for name in inner & {*pairs}:
         raise ConfigError(

@@ -62,8 +62,10 @@ def build_component(cfg: Any, where: str, **filled_in) -> nn.Module:
         check_keys(cfg, accepted, (), f'{where} ({cls.__name__})')
     try:
         return cls(**{**filled_in, **cfg})
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f'{where} ({cls.__name__}): {error}') from error
+    except Exception as error:
+        # Ours say what is wrong; constructors of the hosts raise anything.
+        text = error if isinstance(error, ValueError) else describe(error)
+        raise ConfigError(f'{where} ({cls.__name__}): {text}') from error
 
 
 def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = None) -> nn.Module:

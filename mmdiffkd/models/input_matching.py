@@ -37,6 +37,8 @@ def find_student_input(
     """
     convolutions = (module for module in student.modules() if isinstance(module, nn.Conv2d))
     channels = next((convolution.in_channels for convolution in convolutions), 3)
+    if any(type(module).__name__ == 'Focus' for module in student.modules()):
+        channels //= 4  # YOLOX puts the pixels of 2x2 squares into channels first.
     preprocessor = student.data_preprocessor
     pipeline = pipeline_of((data or {}).get('dataset'))
     found = probe(pipeline, preprocessor, channels)
@@ -79,6 +81,11 @@ def teacher_converter(
                 f"rgb=True), or teacher.input='student' if the teacher takes the student's; a "
                 f"train.py of another library needs runner_type='mmdiffkd.DistillRunner'"
             )
+    ours, theirs = len(student.format.mean), len(wanted.mean)
+    if ours != theirs:
+        raise ConfigError(
+            f"student_input: the student's pictures have {ours} channels, the teacher's {theirs}"
+        )
     converter = InputConverter(student.format, wanted)
     print_log(f"Student's pictures: {student.format}; the teacher's: {wanted}", 'current')
     return converter

@@ -25,8 +25,8 @@ def checkpoint_name(name: str) -> str:
 def save_student(module: nn.Module, state_dict: Dict, prefix: str, _: Any) -> None:
     """State-dict hook: rename what was found below ``prefix`` in a state dict of a distiller.
 
-    The student is asked for its state dict once more, because torch and mmengine do not heed what a
-    state-dict hook of a submodule returns, and call none for its own prefix.
+    The student is asked for its state dict once more: torch and mmengine ignore what a state-dict
+    hook of a submodule returns, and a hook that the student has for its own prefix would not run.
     """
     found = take_below(state_dict, prefix)
     keep_vars = any(isinstance(value, nn.Parameter) for value in found.values())

@@ -102,8 +102,10 @@ class DistillPair(nn.Module):
         """Whether a head or the loss asks for the training batch."""
         return any(takes_context(type(module)) for module in (*self.heads, self.loss))
 
-    def register_output_hook(self, hook: Callable[[Sequence[HeadOutput]], None]) -> RemovableHandle:
-        """Have ``hook`` called at the end of every forward with the detached outputs of all maps.
+    def register_output_hook(
+        self, hook: Callable[[Mapping[int, HeadOutput]], None]
+    ) -> RemovableHandle:
+        """Have ``hook`` called after every forward with the detached outputs by the maps' levels.
 
         Returns:
             A handle whose ``remove()``, or the end of a ``with`` block, takes the hook away.

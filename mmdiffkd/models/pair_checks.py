@@ -87,7 +87,7 @@ def check_levels(
 
 
 def check_gradient(pair: Any, maps: Sequence[Tensor]) -> None:
-    """Raise if nothing can be learned through the maps of the student, warn of single ones."""
+    """Raise if no map of the student carries a gradient, and warn if only some do not."""
     frozen = [str(level) for level, feature in enumerate(maps) if not feature.requires_grad]
     if len(frozen) == len(maps):
         raise ConfigError(

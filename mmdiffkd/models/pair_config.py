@@ -42,8 +42,8 @@ def input_replacements(name: str, given: Any, teacher: nn.Module) -> Dict[Featur
         Input path of the teacher -> input path of the student whose value it gets.
 
     Raises:
-        ConfigError: If an entry is no pair of input paths, or contradicts another one.
-        ValueError: If a path is malformed or names no module.
+        ConfigError: If an entry is no pair of input paths, contradicts another one, or has a path
+            that is malformed or names no module.
     """
     where = f'pairs.{name}.teacher_inputs'
     replacements: Dict[FeaturePath, str] = {}

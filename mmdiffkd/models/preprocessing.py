@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.hosts import check_keys
 
-# Key of a data sample's meta information: height and width of its image before padding.
-_EXTENT = 'unpadded_shape'
+# Key of a data sample's meta information: height and width of its image before padding, each
+# relative to `img_shape`. Batch augmentations that resize scale `img_shape`.
+_EXTENT = 'unpadded_scale'
 # Largest difference of formats that count as equal, relative to the spread of a model's input.
 _SAME = 1e-3
 
@@ -44,8 +45,10 @@ class InputFormat(NamedTuple):
         check_keys(cfg, ('mean', 'std', 'rgb'), ('mean', 'std', 'rgb'), where)
         try:
             mean, std = torch.tensor([cfg['mean'], cfg['std']]).float().unbind()
-            valid = mean.dim() == 1 and (mean + std).isfinite().all() and std.min() >= 1
-        except (TypeError, ValueError):
+            valid = (
+                mean.dim() == 1 and len(mean) and (mean + std).isfinite().all() and std.min() >= 1
+            )
+        except (TypeError, ValueError, RuntimeError):
             valid = False
         if not valid or not isinstance(cfg['rgb'], bool):
             raise ConfigError(
@@ -107,7 +110,8 @@ class InputConverter(nn.Module):
 def extent_of(sample: Any) -> Optional[Sequence[int]]:
     """Height and width of a data sample's image without its padding, or None if unknown."""
     metainfo = sample.metainfo if isinstance(sample, BaseDataElement) else {}
-    return metainfo.get(_EXTENT) or tuple(metainfo.get('img_shape') or ())[:2] or None
+    sides, scales = tuple(metainfo.get('img_shape') or ())[:2], metainfo.get(_EXTENT, (1, 1))
+    return tuple(round(side * scale) for side, scale in zip(sides, scales)) or None
 
 
 def record_extents(preprocessor: nn.Module, args: Sequence) -> None:
@@ -119,4 +123,5 @@ def record_extents(preprocessor: nn.Module, args: Sequence) -> None:
     samples = batch.get('data_samples')
     for image, sample in zip(batch.get('inputs', ()), samples if isinstance(samples, list) else ()):
         if isinstance(image, Tensor) and extent_of(sample) not in (None, image.shape[-2:]):
-            sample.set_metainfo({_EXTENT: tuple(image.shape[-2:])})
+            scales = tuple(a / b for a, b in zip(image.shape[-2:], sample.img_shape))
+            sample.set_metainfo({_EXTENT: scales})

@@ -5,6 +5,7 @@ how pixels are normalised, whichever part does it.
 """
 
 import copy
+import random
 import tempfile
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -15,7 +16,6 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, TRANSFORMS
-from mmengine.runner import set_random_seed
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
@@ -149,7 +149,7 @@ def _transformed(images: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
         for seed in range(4):
             outcome = []
             for image in images:
-                set_random_seed(seed)
+                _seed(seed)
                 outcome.append(transform(copy.deepcopy(image)))
             pixels = [_pixels(image) for image in outcome[:2]]
             if not isinstance(pixels[0], Tensor):
@@ -163,6 +163,13 @@ def _transformed(images: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
         return images
     same = all(np.array_equal(found, colours[0]) for found in colours)
     return outcomes[0] if outcomes and same else images
+
+
+def _seed(seed: int) -> None:
+    """Seed the generators that transforms use. torch.manual_seed would seed GPUs as well."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
 
 
 def _pixels(image: Dict) -> Any:

@@ -7,8 +7,8 @@ from typing import Collection, List, NamedTuple, NoReturn, Optional, Sequence, S
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# A class token and DeiT's distillation token; with the register tokens, which only images of two
-# sizes tell from patches.
+# Largest number of leading tokens that are no patches. Two: a class token and DeiT's distillation
+# token. Nine: register tokens too, which only images of two sizes tell from patches.
 _MOST_EXTRA, _MOST_EXTRA_OF_TWO_SIZES = 2, 9
 
 Size = Tuple[int, int]
@@ -129,7 +129,10 @@ def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
 def octaves_of_both(
     student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
 ) -> Tuple[List[int], List[int]]:
-    """The :func:`octaves` of two models; where one has a vector, which has no stride, the same."""
+    """The :func:`octaves` of the student's and of the teacher's maps.
+
+    A vector has no stride: where one of two matched maps is a vector, both have the teacher's.
+    """
     ours, theirs = octaves(student, side), octaves(teacher, side)
     if len(ours) == len(theirs):
         single = [(1, 1) in (s[1:], t[1:]) for s, t in zip(student, teacher)]
@@ -138,7 +141,10 @@ def octaves_of_both(
 
 
 def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Tuple[slice, slice]]:
-    """The longest run of equal octaves, or None if as many agree in their order as it is."""
+    """The longest run of levels with equal octaves in both models, as slices.
+
+    None if the levels in their order already agree in at least as many places.
+    """
     matcher = difflib.SequenceMatcher(None, student, teacher)
     match = matcher.find_longest_match(0, len(student), 0, len(teacher))
     same_number = len(student) == len(teacher)
@@ -148,7 +154,10 @@ def better_cut(student: Sequence[int], teacher: Sequence[int]) -> Optional[Tuple
 
 
 def cut_to(paths: Sequence[str], levels: Sequence[slice], numbers: Sequence[int]) -> Tuple:
-    """The paths of modules with an index for these levels out of the numbers of maps they yield."""
+    """The paths of the two models with an index that leaves only the given ``levels``.
+
+    ``numbers`` are the numbers of maps that the paths yield.
+    """
     cut = []
     for path, part, number in zip(paths, levels, numbers):
         module, colon, argument = path.partition(':input')

@@ -12,8 +12,8 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture, replaced_input
-from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.classes import Classes, classes_of_config
+from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.models.classes import Classes, classes_of_config, is_list_of_names
 from mmdiffkd.models.dry_run import undisturbed
 from mmdiffkd.models.hosts import build_model, is_plain, run_for_features
 from mmdiffkd.models.input_matching import StudentInput, teacher_converter
@@ -54,10 +54,11 @@ class FrozenTeacher:
             checkpoint, or else in the data sets of ``config``.
         fold_bn: Whether batch norms of backbone and neck become part of the convolutions before
             them. If the features of a random image change, this is taken back with a warning.
-        channels_last: Whether convolutions run on channels-last maps; taken back likewise.
-        precision: ``'bf16'`` or ``'fp16'`` computes in autocast, with the weights of convolutions
-            and linear layers held in that type; ``'fp32'`` keeps float32 also in a run with
-            ``--amp``; None computes as the run does. Features come in the type of the images.
+        channels_last: Whether convolutions run on channels-last maps. If the features of a random
+            image change, this is taken back with a warning.
+        precision: Precision of the forward. ``'bf16'`` and ``'fp16'`` use autocast and hold the
+            weights of convolutions and linear layers in that type; ``'fp32'`` stays in float32 also
+            with ``--amp``; None follows the run. Features have the type of the images.
         compile: Whether the children of the model run through ``torch.compile``, except those with
             a captured module. The first steps of every image size then take long.
         input: Pictures that the teacher was trained on, where its config does not say it:
@@ -93,6 +94,8 @@ class FrozenTeacher:
         for name, value in dict(switches, trust_checkpoint=trust_checkpoint).items():
             if not isinstance(value, bool):
                 raise ConfigError(f'teacher.{name} must be True or False, got {value!r}')
+        if classes is not None and not is_list_of_names(classes):
+            raise ConfigError(f'teacher.classes must be a list of names, got {classes!r}')
         if precision not in (None, *PRECISIONS):
             raise ConfigError(
                 f'teacher.precision must be None, {", ".join(map(repr, PRECISIONS))}, got '
@@ -114,7 +117,7 @@ class FrozenTeacher:
         self.capture: Optional[FeatureCapture] = None
         self.converter: Optional[InputConverter] = None
         self.kept_weights: Dict[str, Mapping[str, Tensor]] = {}
-        # The precision of now, and of after `optimize`.
+        # The precision that the teacher computes in now, and the one `optimize` switches to.
         self._precision, self._wanted_precision = Precision(None), Precision(precision)
         self._runs_channels_last = False
         self._counts: Dict[str, int] = {}
@@ -134,7 +137,7 @@ class FrozenTeacher:
 
     @cached_property
     def classes(self) -> Classes:
-        """The names of its classes, in the order of its scores, if they are known."""
+        """Names of the teacher's classes in the order of its scores; None if they are unknown."""
         return tuple(self._classes or ()) or classes_of_config(self.config)
 
     def keep_weights(self, names: Iterable[str]) -> None:
@@ -243,7 +246,7 @@ class FrozenTeacher:
             problem = f'its features would differ by {difference:.1e} of their largest element'
         except Exception as error:
             # A model may read attributes of a batch norm that is gone, or need contiguous maps.
-            difference, problem = float('nan'), f'it would fail: {error}'
+            difference, problem = float('nan'), f'it would fail: {describe(error)}'
         if not difference <= TOLERANCE:
             self.model, self.capture, self._runs_channels_last = before
             print_log(

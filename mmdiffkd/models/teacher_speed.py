@@ -22,9 +22,9 @@ _MMCV_LAYERS = 'mmcv.cnn.bricks.wrappers'
 
 
 def fold_batch_norms(model: nn.Module) -> None:
-    """Make batch norms part of the convolutions before them, in backbone and neck if it has them.
+    """Merge batch norms into the convolutions before them.
 
-    Nearly all of the time goes there.
+    Only backbone and neck change where the model has one, as nearly all of the time goes there.
     """
     # Not before it is needed: importing the package imports no library of the hosts.
     from mmcv.cnn import fuse_conv_bn

@@ -201,7 +201,10 @@ def test_choice_of_a_checkpoint(make_config, tmp_path):
     with pytest.raises(CheckpointError, match='no state of an optimizer'):
         choose_checkpoint(make_config('run', resume=str(best)))
     content = last.read_bytes()
-    for damaged in (content[:1000], b'', content[:5000] + b'x' + content[5001:]):
+    # The directory of the archive is at its end.
+    directory = content.rindex(b'PK\x01\x02')
+    no_entry = content[:directory] + b'xxxx' + content[directory + 4 :]
+    for damaged in (content[:1000], b'', content[:5000] + b'x' + content[5001:], no_entry):
         last.write_bytes(damaged)
         with pytest.raises(CheckpointError, match='epoch_3.pth'):
             choose_checkpoint(make_config('run', resume=str(last)))

@@ -65,6 +65,18 @@ def test_download_with_another_hash_is_removed(cache, folder):
     assert files_in(cache) == []
 
 
+@pytest.mark.parametrize('address', ['http://localhost:port/a.pth', 'http://localhost:9/a b.pth'])
+def test_address_that_cannot_be_used(cache, address):
+    """Errors of HTTP are neither those of the system nor of values."""
+    with pytest.raises(CheckpointError, match='cannot be downloaded'):
+        fetch(address)
+
+
+def test_home_folder(monkeypatch):
+    monkeypatch.setenv('HOME', '/somewhere')
+    assert str(fetch('~/a.pth')) == '/somewhere/a.pth'
+
+
 def test_failure_of_another_process_ends_this_one(cache, folder, monkeypatch):
     """This one, which is not the first of its machine, downloads nothing."""
     monkeypatch.setenv('LOCAL_RANK', '1')

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mmdiffkd.diffusion import AlignHead, Denoiser, DiffKDHead, NoiseAdapter
+from mmdiffkd.diffusion.head import normal_like
 
 
 def features(shape, student_channels=4, teacher_channels=6):
@@ -14,6 +15,18 @@ def features(shape, student_channels=4, teacher_channels=6):
         torch.randn(batch, student_channels, height, width, requires_grad=True),
         torch.randn(batch, teacher_channels, height, width, requires_grad=True),
     )
+
+
+def test_noise_does_not_depend_on_the_memory_format():
+    x = torch.randn(2, 6, 4, 5)
+    last = x.contiguous(memory_format=torch.channels_last)
+    draws = [normal_like(it, torch.Generator().manual_seed(0)) for it in (x, last)]
+    assert torch.equal(*draws) and draws[1].stride() == last.stride()
+
+
+def test_head_of_vectors_refuses_maps():
+    with pytest.raises(ValueError, match='kernel_size=1 is for vectors .* 3 for maps of 6x8'):
+        DiffKDHead(4, 6, kernel_size=1)(*features((2, 6, 8)))
 
 
 def test_autoencoder_learns_from_reconstruction_alone():

@@ -6,11 +6,14 @@ import random
 import numpy as np
 import pytest
 import torch
+from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from mmengine.runner import save_checkpoint
+from torch import nn
 
 from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import weights_of
+from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.errors import ConfigError
 
 from ..conftest import ToyModel
@@ -232,6 +235,26 @@ def change(config, path, value):
 FPN = ('pairs', 'fpn')
 
 
+class InitialisedHead(BaseModule):
+    """A head of the user whose config says how its weights start."""
+
+    def __init__(self, student_channels, teacher_channels, init_cfg=None):
+        super().__init__(init_cfg)
+        self.align = nn.Conv2d(student_channels, teacher_channels, 1)
+
+    def forward(self, student, teacher):
+        refined = self.align(student)
+        return HeadOutput(refined, teacher, refined.detach())
+
+
+def test_heads_are_initialised_as_configured(toy_config):
+    init = dict(type='Constant', val=7, layer='Conv2d')
+    toy_config['pairs']['fpn']['head'] = dict(type=InitialisedHead, init_cfg=init)
+    distiller = MODELS.build(toy_config)
+    distiller.init_weights()
+    assert (distiller.pairs['fpn'].heads[0].align.weight == 7).all()
+
+
 def test_host_hooks_reach_the_student(toy_distiller):
     """mmdet's YOLOXModeSwitchHook sets `model.bbox_head.use_l1`."""
     assert toy_distiller.head is toy_distiller.student.head
@@ -345,7 +368,9 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
         (('student',), None, 'student must be a model dict, a path or a name'),
         ((*FPN, 'student'), ['neck'], 'is not of the form'),
         ((*FPN, 'head', 'reduction'), 0, 'pairs.fpn.head .DiffKDHead.: reduction must be'),
-        ((*FPN, 'head', 'kernel_size'), 1, 'pairs.fpn: the dry forward .* failed'),
+        ((*FPN, 'head', 'kernel_size'), 1, 'pairs.fpn: .* kernel_size=1 is for vectors'),
+        (('teacher', 'classes'), 'voc.txt', "teacher.classes must be a list of names, got 'voc"),
+        ((*FPN, 'loss', 'loss_weight'), '2', 'loss_weight must be a finite number from 0, got'),
         ((*FPN, 'head'), dict(type='MSELoss'), 'pairs.fpn: the dry forward .* failed'),
     ],
 )

@@ -38,10 +38,13 @@ def test_empty_maps_are_left_out(empty):
         node.register_hook(lambda *_, name=name: reached.add(name))
         parameter.node = node
     targets = [torch.randn(n, 8, 5, 5) for n in rows]
+    seen = []
+    pair.register_output_hook(lambda outputs: seen.extend(outputs))
     losses = pair({'0': student}, targets, torch.zeros(3, 3, 20, 20))
     total = sum(value for name, value in losses.items() if 'loss' in name)
     total.backward()
     assert all(value.isfinite() for value in losses.values())
+    assert seen == [level for level in range(2) if level not in empty]
     assert (total == 0) == (len(empty) == 2)
     assert reached == {name for name, _ in pair.named_parameters()}
     assert all(feature.grad is not None for feature in student)

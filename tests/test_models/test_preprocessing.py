@@ -12,8 +12,8 @@ from mmengine.registry import MODELS, TRANSFORMS
 from mmengine.structures import BaseDataElement
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.input_matching import find_student_input
-from mmdiffkd.models.preprocessing import InputConverter, InputFormat, record_extents
+from mmdiffkd.models.input_matching import find_student_input, teacher_converter
+from mmdiffkd.models.preprocessing import InputConverter, InputFormat, extent_of, record_extents
 from mmdiffkd.models.probing import probe
 
 RGB = dict(
@@ -72,6 +72,45 @@ def test_padding_is_what_the_preprocessor_padded():
     torch.testing.assert_close(
         converter(batch['inputs'], batch['data_samples']), prepared(CAFFE), rtol=1e-5, atol=1e-3
     )
+
+
+def test_padding_of_a_batch_that_is_resized():
+    """mmdet's BatchSyncRandomResize scales ``img_shape`` with the batch."""
+    sample = BaseDataElement(metainfo=dict(img_shape=(20, 90)))
+    record_extents(None, (dict(inputs=[torch.zeros(3, 40, 60)], data_samples=[sample]),))
+    assert tuple(extent_of(sample)) == (40, 60)
+    sample.set_metainfo(dict(img_shape=(40, 180)))
+    assert tuple(extent_of(sample)) == (80, 120)
+
+
+def test_numbers_of_other_channels():
+    """Formats of one channel and of three would be added without a word."""
+    given = dict(mean=[1.0, 2, 3, 4], std=[1.0, 2, 3, 4], rgb=True)
+    student = find_student_input(MODELS.build(dict(type='ToyModel')), given=given)
+    with pytest.raises(ConfigError, match='have 4 channels, the teacher.s 3'):
+        teacher_converter({}, torch.nn.Identity(), dict(IMAGENET), student)
+    with pytest.raises(ConfigError, match='must be lists of one finite number per channel'):
+        InputFormat.from_config(dict(mean=[], std=[], rgb=True), 'student_input')
+
+
+class Focus(torch.nn.Conv2d):
+    """Stands for that of YOLOX, which makes 12 channels of an image's 3."""
+
+
+def test_pictures_of_a_model_that_rearranges_pixels():
+    student = MODELS.build(dict(type='ToyModel'))
+    student.backbone = torch.nn.Sequential(Focus(12, 8, 3), student.backbone[1:])
+    loader = [dict(type='LoadImageFromFile')]
+    found = find_student_input(student, dict(dataset=dict(type='Any', pipeline=loader)))
+    assert found.alone.channels == found.shapes.channels == 3
+
+
+def test_seeds_of_gpus_are_left_alone(monkeypatch):
+    """CUDA would take them over when it is initialised."""
+    monkeypatch.delattr(torch.cuda, 'manual_seed_all')
+    before = torch.get_rng_state()
+    probe([dict(type='RandomFlip', prob=0.5)], ImgDataPreprocessor(), 3)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 # Statistics of pixels from 0 to 255 in RGB order, and the same in other words.

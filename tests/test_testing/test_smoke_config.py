@@ -58,6 +58,19 @@ def test_mixed_precision_needs_a_gpu(smoke_config, monkeypatch):
     assert smoke_config(optim_wrapper=wrapper).optim_wrapper == dict(kept, type='OptimWrapper')
 
 
+def test_nothing_is_resumed(smoke_config):
+    cfg = smoke_config(resume='epoch_12.pth', load_from='other.pth')
+    assert not cfg.resume and cfg.load_from is None
+
+
+def test_a_model_made_for_one_size_gets_it(smoke_config):
+    crop = dict(type='RandomCrop', crop_size=(640, 640))
+    dataset = dict(type='mmdet.CocoDataset', pipeline=[crop])
+    model = dict(type='Detector', backbone=dict(type='BEiT', img_size=(512, 512)))
+    cfg = smoke_config(model=model, train_dataloader=dict(batch_size=8, dataset=dataset))
+    assert cfg.train_dataloader.dataset.pipeline[0].crop_size == (512, 512)
+
+
 def test_distillation_starts_at_once(smoke_config):
     hook = dict(
         type='mmdiffkd.DistillationScheduleHook',

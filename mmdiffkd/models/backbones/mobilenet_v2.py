@@ -26,7 +26,7 @@ class InvertedResidual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
         super().__init__()
         hidden = in_channels * expansion
-        # The first layer is there without any expansion too, other than in the paper.
+        # Unlike in the paper, the first 1x1 convolution is also there if nothing expands.
         self.residual = nn.Sequential(
             conv_bn_relu(in_channels, hidden),
             conv_bn_relu(hidden, hidden, 3, stride, groups=hidden),

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 InitCfg = Optional[Union[dict, Sequence[dict]]]
 
-# Of the ResNets, the wide ResNets and MobileNetV2: fan-out mode, gain of ReLU; norms are identity.
+# Initialisation of the ResNets, wide ResNets and MobileNetV2: convolutions by Kaiming's method
+# (fan-out, gain of ReLU), batch norms with weight 1 and bias 0.
 KAIMING_INIT = (
     dict(type='Kaiming', layer='Conv2d'),
     dict(type='Constant', val=1, layer='_BatchNorm'),

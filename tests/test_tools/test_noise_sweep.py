@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from noise_sweep import noise_sweep_figure, sweep_noise
 
 from mmdiffkd.diffusion import DiffKDHead, ddim_denoise
-from mmdiffkd.visualization import noise_sweep_figure, sweep_noise, to_image
+from mmdiffkd.visualization import to_image
 
 TIMESTEPS = [0, 200, 400, 999]
 

@@ -22,4 +22,4 @@ shellcheck -x tools/*.sh .ci/run
 # (nproc itself prints OMP_NUM_THREADS where that is set.)
 cores=$(env -u OMP_NUM_THREADS nproc)
 export OMP_NUM_THREADS=1
-exec python -m pytest -n "$cores" "$@"
+exec python -m pytest -n "$cores" --dist worksteal "$@"

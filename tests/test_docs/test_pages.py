@@ -18,7 +18,7 @@ from PIL import Image
 from ..test_tools import conftest as tools
 from .pages import BLOCKS, ROOT
 
-run = tools.run
+run, run_here = tools.run, tools.run_here
 
 WALKTHROUGHS = ('docs/checkpoints.md', 'docs/extending.md')
 # Files that the examples expect a reader to have.

@@ -23,6 +23,10 @@ import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT / 'benchmarks' / 'cost'), str(ROOT / 'tools' / 'analysis')]
 
+# Workers of a data loader that is in a reference cycle are not told to end, and torch waits so many
+# seconds for each. Killed runs leave such loaders.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
+
 # The same examples in every run, however long one takes, and none of them kept on disk.
 settings.register_profile('mmdiffkd', derandomize=True, deadline=None, database=None)
 settings.load_profile('mmdiffkd')

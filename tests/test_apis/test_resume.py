@@ -136,7 +136,7 @@ SCHEDULE = dict(type='mmdiffkd.DistillationScheduleHook', begin=0.4, warmup=dict
             [2, 7, 11], BY_EPOCH, WORKERS, id='epochs, workers', marks=pytest.mark.slow
         ),
         pytest.param(
-            [6], BY_ITERATION, WORKERS, id='iterations, workers', marks=pytest.mark.slow
+            [5, 6], BY_ITERATION, WORKERS, id='iterations, workers', marks=pytest.mark.slow
         ),
         pytest.param(
             [4, 8], {**BY_EPOCH, **CHECKPOINTS_BY_ITERATION,

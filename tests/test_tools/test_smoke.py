@@ -35,26 +35,3 @@ def test_smoke(config, run_here, tmp_path):
     has_heads = {name for name, pair in pairs.items() if pair.get('head')}
     assert {k.split('.')[2] for k in weights if k.startswith('distill.pairs.')} == has_heads
     assert not [key for key in weights if 'teacher' in key or key.startswith('student')]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ('name', 'switches'),
-    [
-        (
-            'resnet56_resnet20_cifar100',  # DDP sees what backward computes again only once
-            [
-                'model.teacher.precision=bf16',
-                'model.pairs.features.head.checkpoint=True',
-                'model.pairs.logits.head.checkpoint=True',
-            ],
-        ),
-    ],
-)
-def test_two_processes(name, switches, run, tmp_path):
-    """DDP finds no unused parameter."""
-    pytest.importorskip(HOSTS[re.split('[_-]', name)[-1]])
-    config = ROOT / 'configs' / 'diffkd' / f'{name}.py'
-    options = ['--cfg-options', *switches] if switches else []
-    output = run('tools/dist_train.sh', config, 2, '--smoke', '--work-dir', tmp_path, *options)
-    assert re.search(r'(Epoch|Iter)\(train\) .*\b2/2\]', output)

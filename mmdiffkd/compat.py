@@ -9,7 +9,8 @@ from typing import Iterable, Iterator, Optional, Tuple
 
 def is_installed(library: str) -> bool:
     """Whether a top-level library can be imported. It is not imported for that."""
-    with suppress(ImportError):
+    # The __main__ of a script or a notebook, where a class may come from, has no spec.
+    with suppress(ImportError, ValueError):
         return find_spec(library) is not None
     return False
 

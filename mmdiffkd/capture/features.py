@@ -3,7 +3,7 @@
 import copy
 import functools
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from torch import Tensor, nn
 
@@ -126,16 +126,18 @@ class FeatureCapture:
         """Keep the tensors that a path picks of a module's output or argument."""
         where = f'{self.role} path {path.text!r}'
         for index in path.indices:
-            picked = pick(value, index) if isinstance(value, (tuple, list)) else None
+            picked = pick(value, index)
             if picked is None:
                 raise ConfigError(f'{where}: [{index}] does not apply to {describe_value(value)}')
             value = picked
-        tensors = [value] if isinstance(value, Tensor) else value
+        parts = list(value.values()) if isinstance(value, dict) else value
+        tensors = [value] if isinstance(value, Tensor) else parts
         is_sequence = isinstance(tensors, (tuple, list)) and len(tensors) > 0
         if not is_sequence or not all(isinstance(item, Tensor) for item in tensors):
+            example = next(iter(value), 0) if isinstance(value, dict) else 0
             raise ConfigError(
-                f'{where} yields {describe_value(value)}; choose a part of it with an index, as in '
-                f"'{path.module}[0]', or another module"
+                f'{where} yields {describe_value(value)}; choose a part of it, as in '
+                f"'{path.module}[{example}]', or another module"
             )
         self._features[path.text] += [tensor.clone() for tensor in tensors]
         self.calls[path.text] += 1
@@ -189,8 +191,17 @@ def wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> 
             module.forward = previous
 
 
-def pick(values: Union[tuple, list], index: str) -> Any:
-    """The part of ``values`` at an index such as ``'-1'`` or ``'1:'``, None if there is none."""
+def pick(values: Any, index: str) -> Any:
+    """The part of a tuple, list or dict at an index such as ``'-1'``, ``'1:'`` or ``'high'``.
+
+    A dict without such a key counts as the list of its values. None if there is no such part.
+    """
+    if isinstance(values, dict):
+        if index in values:
+            return values[index]
+        values = list(values.values())
+    if not isinstance(values, (tuple, list)) or index.strip('-:0123456789'):
+        return None
     if ':' in index:
         start, stop = (int(number) if number else None for number in index.split(':'))
         return values[start:stop] or None
@@ -203,4 +214,6 @@ def describe_value(value: Any) -> str:
         return f'a tensor of shape {tuple(value.shape)}'
     if isinstance(value, (tuple, list)):
         return f'a {type(value).__name__} of ' + ', '.join(type(item).__name__ for item in value)
+    if isinstance(value, dict):
+        return f'a {type(value).__name__} with the keys {", ".join(map(repr, value))}'
     return f'a {type(value).__name__}'

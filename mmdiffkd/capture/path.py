@@ -10,7 +10,7 @@ from torch import nn
 from mmdiffkd.errors import ConfigError
 
 _PATH = re.compile(
-    r'(?P<module>[^\[\]:]+)(?P<indices>(\[(-?\d+|-?\d*:-?\d*)\])*)'
+    r'(?P<module>[^\[\]:]+)(?P<indices>(\[(-?\w+|-?\d*:-?\d*)\])*)'
     r'(?P<input>:input(\[(?P<argument>\w+)\])?)?'
 )
 
@@ -22,7 +22,8 @@ class FeaturePath(NamedTuple):
         text: Path as it is written in the config.
         module: Dotted name of a submodule.
         indices: Indices to apply one after the other to the module's output (or argument):
-            ``'-1'``, or a slice such as ``'1:'``, which picks the upper levels of a pyramid.
+            ``'-1'``, a slice such as ``'1:'``, which picks the upper levels of a pyramid, or the
+            key of a dict.
         argument: Position (as ``'0'``) or name of the argument to read instead of the module's
             output, or None for the output.
     """
@@ -39,7 +40,7 @@ class FeaturePath(NamedTuple):
         if match is None:
             raise ConfigError(
                 f"module path {text!r} is not of the form 'neck', 'backbone[-1]', 'neck[1:]', "
-                f"'head.fc:input' or 'head.fc:input[name or position]'"
+                f"'backbone[key]', 'head.fc:input' or 'head.fc:input[name or position]'"
             )
         indices = tuple(re.findall(r'\[(.+?)\]', match['indices']))
         argument = None if match['input'] is None else match['argument'] or '0'

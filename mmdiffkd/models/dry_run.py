@@ -38,8 +38,6 @@ class ImageShapes:
 
     def __iter__(self) -> Iterator[ImageShape]:
         usual, *others = [(self.channels, side, side) for side in _SIDES]
-        # The first convolution of YOLOX has more channels than the image.
-        others.append((3, *usual[1:]))
         # Large images would take longer than the usual ones.
         if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
             yield self.known

@@ -144,7 +144,7 @@ def test_typo_lists_the_closest_names(model):
         FeatureCapture(model, ['pyramit'], role='student')
 
 
-@pytest.mark.parametrize('path', ['', 'a[', 'a[x]', 'a:output', 'a[0]b', None, 3])
+@pytest.mark.parametrize('path', ['', 'a[', 'a:output', 'a[0]b', None, 3])
 def test_malformed_paths(path):
     with pytest.raises(ValueError, match='is not of the form'):
         FeaturePath.parse(path)
@@ -254,6 +254,12 @@ def test_replaced_input_needs_a_value_per_call(model, x):
         model(x)
 
 
+@pytest.mark.parametrize('path', ['pyramid[1]', 'pyramid[1][extra]', 'pyramid[1][-1]'])
+def test_values_of_a_dict(model, x, path):
+    """Backbones of torchvision and models of Hugging Face yield dicts."""
+    assert [value.shape for value in run(model, x, path)[0]] == [(2, 4, 4, 6)]
+
+
 @pytest.mark.parametrize(
     ('path', 'message'),
     [
@@ -261,7 +267,8 @@ def test_replaced_input_needs_a_value_per_call(model, x):
         ('pyramid[7]', r'\[7\] does not apply to a tuple'),
         ('pyramid[2:]', r'\[2:\] does not apply to a tuple'),
         ('shared[0]', r'\[0\] does not apply to a tensor of shape \(2, 2, 4, 6\)'),
-        ('pyramid[1]', 'yields a dict'),
+        ('pyramid[1][other]', r"\[other\] does not apply to a dict with the keys 'extra'"),
+        ('pyramid[0][extra]', r'\[extra\] does not apply to a tuple'),
     ],
 )
 def test_output_that_is_no_feature(model, x, path, message):

@@ -1,5 +1,7 @@
 """From configs to model dicts, and what is said about those that do not work."""
 
+import sys
+
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -33,6 +35,15 @@ def test_preprocessing_beside_the_model_is_taken_along(tmp_path):
     assert student_config(distiller) == model
     distiller['student']['data_preprocessor'] = 'own'
     assert student_config(distiller) == dict(type='A', data_preprocessor='own')
+
+
+def test_class_of_a_script_or_a_notebook(monkeypatch):
+    """Its module, ``__main__``, is no importable one."""
+    monkeypatch.setattr(sys.modules['__main__'], '__spec__', None)
+    kind = type('Own', (torch.nn.Conv2d,), dict(__module__='__main__'))
+    assert isinstance(
+        build_model(dict(type=kind, in_channels=3, out_channels=4, kernel_size=1), 'x'), kind
+    )
 
 
 def test_no_weights_are_left_to_load():

@@ -2,9 +2,12 @@
 
 import functools
 import re
+import sys
 from contextlib import suppress
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
-from typing import Iterable, Iterator, Optional, Tuple
+from types import ModuleType
+from typing import Any, Iterable, Iterator, Optional, Tuple
 
 
 def is_installed(library: str) -> bool:
@@ -15,10 +18,40 @@ def is_installed(library: str) -> bool:
     return False
 
 
+def apply_with_mmengine() -> None:
+    """Call :func:`apply` now, or as soon as mmengine is imported.
+
+    It is not imported for that: mmdiffkd.diffusion is usable with torch alone, and the command line
+    answers ``--help`` before the seconds that torch takes.
+    """
+    if 'mmengine' in sys.modules:
+        apply()
+    else:
+        sys.meta_path.insert(0, _AfterMMEngine())
+
+
+class _AfterMMEngine:
+    """An entry of ``sys.meta_path``: finds mmengine as the others do, and then calls ``apply``."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Optional[ModuleSpec]:
+        if name != 'mmengine':
+            return None
+        found = (f.find_spec(name, path, target) for f in sys.meta_path if f is not self)
+        spec = next(filter(None, found), None)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_apply(module: ModuleType) -> None:
+                execute(module)
+                sys.meta_path.remove(self)
+                apply()
+
+            spec.loader.exec_module = execute_and_apply
+        return spec
+
+
 def apply() -> None:
     """Let configs be inherited by name and runs be resumed. Safe to call more than once."""
-    if not is_installed('mmengine'):
-        return  # mmdiffkd.diffusion is usable with torch alone.
     import mmengine
     from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE

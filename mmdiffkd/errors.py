@@ -6,7 +6,10 @@ This module needs the standard library alone.
 import argparse
 import difflib
 import math
+import os
 import re
+import select
+import signal
 import sys
 from contextlib import contextmanager
 from typing import Iterable, Iterator, NoReturn, Optional, Sequence
@@ -67,7 +70,8 @@ class ArgumentParser(argparse.ArgumentParser):
         self, args: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None
     ) -> argparse.Namespace:
         """Parse the arguments of a command line, or end the process with status 2."""
-        namespace, unknown = self.parse_known_args(args, namespace)
+        with quiet_if_stdout_closes():
+            namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = re.findall(r'--[\w-]+', self.format_usage())
             hint = suggest(unknown[0].partition('=')[0], flags)
@@ -96,7 +100,8 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
         debug: Whether a :class:`UserError` keeps its traceback too.
     """
     try:
-        yield
+        with quiet_if_stdout_closes():
+            yield
     except SystemExit as end:
         if not isinstance(end.code, str):
             raise
@@ -105,6 +110,24 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         _end(f'{error} (--debug shows the traceback)')
+
+
+@contextmanager
+def quiet_if_stdout_closes() -> Iterator[None]:
+    """End the process like other commands if nobody reads its output, as behind ``| head``."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        poll = select.poll()
+        poll.register(sys.stdout, 0)
+        if not poll.poll(0):  # Another pipe is broken.
+            raise
+        # Python flushes once more at the end, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _end(message: str) -> NoReturn:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdiffkd.command_line import tell_loading
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-from mmdiffkd.testing import MINI_DATA_SETS, make_mini_dataset
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         'unmodified configs run on it.',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('name', choices=MINI_DATA_SETS, help='the data set to imitate')
+    parser.add_argument('name', help='ade20k, cifar100, cityscapes, coco or imagenet')
     parser.add_argument('root', metavar='directory', help='new or empty directory to fill')
     parser.add_argument('--num-train', type=int, default=8, help='number of training pictures')
     parser.add_argument('--num-val', type=int, default=4, help='number of validation pictures')
@@ -46,8 +46,11 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     arguments = vars(parse_args())
+    tell_loading()
+    from mmdiffkd.testing import make_mini_dataset
+
     with one_line_errors(arguments.pop('debug')):
-        print(f'data set ready: {make_mini_dataset(**arguments)}')
+        print(f'Data set written to {make_mini_dataset(**arguments)}')
 
 
 if __name__ == '__main__':

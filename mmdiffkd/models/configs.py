@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
 from mmdiffkd.compat import is_installed
-from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.errors import ConfigError, describe, suggest
 
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
@@ -21,10 +22,11 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     """
     if not isinstance(location, (str, Path)):
         raise ConfigError(f'{where} must be a model dict, a path or a name, got {location!r}')
-    library, is_name, _ = str(location).partition('::')
+    library, is_name, name = str(location).partition('::')
     # MMEngine would try to install the library.
     if is_name and not (library.isidentifier() and is_installed(library)):
-        raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
+        hint = suggest(library, filter(is_installed, MODULE2PACKAGE))
+        raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed{hint}')
     if not is_name and not Path(location).expanduser().is_file():
         raise ConfigError(
             f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
@@ -37,7 +39,16 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
         problem = f'{str(location)!r} cannot be read: {describe(error)}'
-        raise ConfigError(f'{where}: {problem}') from error
+        hint = _suggest_config(library, name) if is_name else ''
+        raise ConfigError(f'{where}: {problem}{hint}') from error
+
+
+def _suggest_config(library: str, name: str) -> str:
+    """What :func:`suggest` says about the configs of a library, or nothing if it has this one."""
+    (root, *_) = find_spec(library).submodule_search_locations or (library,)
+    folder = Path(root, '.mim', 'configs')
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob('*.py')]
+    return '' if name in names else suggest(name, names)
 
 
 def model_config(config: Any, where: str) -> Dict:

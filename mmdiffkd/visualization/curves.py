@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.visualization.canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
@@ -152,6 +152,9 @@ def _draw_panel(axes: Axes, panel: _Panel, legend: bool) -> None:
     axes.set_title(panel.title, fontsize=10, loc='left', pad=14)
     axes.text(0, 1.02, panel.note, fontsize=8, color=GREY, transform=axes.transAxes)
     axes.set_xlabel('iteration', fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    # In full: matplotlib's own writes a common offset or factor over the note.
+    axes.yaxis.set_major_formatter(StrMethodFormatter('{x:.6g}'))
     if panel.scale == 'share':
         axes.set_ylim(0, 1.03)
     values = np.concatenate([values for (_, values), _ in panel.lines])

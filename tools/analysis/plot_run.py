@@ -17,7 +17,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-from mmdiffkd.visualization import curves_figure, read_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,6 +33,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmdiffkd.visualization import curves_figure, read_run
+
     out = args.out or args.work_dirs[0] / 'curves.png'
     with one_line_errors(args.debug):
         runs = [read_run(work_dir) for work_dir in args.work_dirs]
@@ -42,7 +43,7 @@ def main() -> None:
         figure = curves_figure(runs)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
-    print(f'{out}: {", ".join(run.name for run in runs)}')
+    print(f'Curves of {", ".join(run.name for run in runs)} written to {out}')
 
 
 if __name__ == '__main__':

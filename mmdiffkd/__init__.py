@@ -4,4 +4,4 @@ from mmdiffkd import compat
 
 __version__ = '0.1.0'
 
-compat.apply_with_mmengine()
+compat.apply()

@@ -1,15 +1,15 @@
-"""The parts of the command line that need the standard library alone.
+"""The parts of the command line that do not import torch, which takes seconds.
 
-So ``--help`` and a wrong flag are answered at once: torch takes seconds to import.
+So ``--help`` and a wrong flag are answered at once.
 """
 
 import argparse
-import functools
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Optional, Sequence
+
+from mmengine.config import DictAction
 
 TOOLS = Path(__file__).resolve().parent / '.mim' / 'tools'
 """The tools of this package, one script each."""
@@ -37,30 +37,20 @@ def command_of(tool: str) -> str:
     return f'{prefix}mmdiffkd {Path(tool).name}'
 
 
-@functools.cache
 def tell_loading() -> None:
-    """Say that the imports that come next take seconds, once and in the first process alone."""
+    """Say that the imports that come next take seconds, in the first process of a run."""
     if launched_as_first():
         name = Path(sys.argv[0]).name
         print(f'{name}: loading torch and the model libraries ...', file=sys.stderr, flush=True)
 
 
-class KeyValueAction(argparse.Action):
+class KeyValueAction(DictAction):
     """mmengine's action for ``KEY=VALUE``, which complains in words about anything else."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Sequence[Any],
-        option_string: Optional[str] = None,
-    ) -> None:
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Parse all values, or end the process with status 2."""
-        tell_loading()
-        from mmengine.config import DictAction
-
         try:
-            DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
+            super().__call__(parser, namespace, values, option_string)
         except (ValueError, AssertionError):
             parser.error(f'argument {option_string}: {" ".join(values)!r} is not KEY=VALUE')
 

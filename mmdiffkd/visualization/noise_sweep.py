@@ -60,7 +60,9 @@ def _draw_errors(prediction: Axes, feature: Axes, sweeps: Sequence[NoiseSweep]) 
         feature.plot(sweep.timesteps, sweep.relative_error(sweep.noisy), '--', color=colour)
         feature.plot(sweep.timesteps, sweep.relative_error(sweep.denoised), color=colour)
     prediction.set(ylabel='mean squared error of the noise', title='Is the noise found?')
-    feature.set(ylabel='distance / variance', title='Does denoising recover the feature?')
+    feature.set(
+        ylabel='distance to teacher / variance', title='Does denoising recover the feature?'
+    )
     for axes, reference in ((prediction, 'predicting zero'), (feature, 'the mean feature')):
         axes.axhline(1, color=GREY, linestyle=':')
         style = dict(fontsize=8, color=GREY, ha='right', va='bottom')

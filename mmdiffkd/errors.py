@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 from contextlib import contextmanager
-from typing import Iterable, Iterator, NoReturn, Optional, Sequence
+from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence
 
 _LONGEST_MESSAGE = 500
 _LONGEST_LINE = 1500
@@ -64,7 +64,14 @@ def describe(error: BaseException) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line without the usage, and name the closest flag."""
+    """A parser whose complaints are one line without the usage, and name the closest flag.
+
+    ``%(prog)s`` is the command as it was started, ``python tools/train.py`` or ``mmdiffkd train``.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        command = f'python {sys.argv[0]}' if sys.argv[0].endswith('.py') else sys.argv[0]
+        super().__init__(**dict(prog=command) | settings)
 
     def parse_args(
         self, args: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None

@@ -2,7 +2,7 @@
 """Train a student with the help of a teacher, from the configs of the two models.
 
 The modules to pair are found automatically unless --pairs names them. The resulting config is
-written into the work directory, with comments, for further use with tools/train.py.
+written into the work directory, with comments, to be changed and trained further.
 """
 
 import argparse

@@ -6,7 +6,7 @@ DDIM, as those of the student are in training. The figure shows the errors befor
 denoising over the noise level for every level of a pair, and pictures of the first level.
 
 Example:
-    python tools/analysis/noise_sweep.py CONFIG work_dirs/my_run/epoch_12.pth --out sweep.png
+    %(prog)s CONFIG work_dirs/my_run/epoch_12.pth --out sweep.png
 """
 
 import argparse
@@ -33,7 +33,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--trust-checkpoint', action='store_true', help='unpickle whatever the checkpoint contains'
     )
-    parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=KeyValueAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config',
+    )
     add_debug_argument(parser)
     return parser.parse_args()
 

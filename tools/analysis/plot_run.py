@@ -6,8 +6,8 @@ of a resumed run are joined. Curves per level of a pair need
 custom_hooks=[dict(type='mmdiffkd.TelemetryHook')] in the config.
 
 Examples:
-    python tools/analysis/plot_run.py work_dirs/my_run
-    python tools/analysis/plot_run.py work_dirs/student work_dirs/diffkd --out compared.png
+    %(prog)s work_dirs/my_run
+    %(prog)s work_dirs/student work_dirs/diffkd --out compared.png
 """
 
 import argparse
@@ -23,7 +23,9 @@ def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
+    parser.add_argument(
+        'work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='work directory of a run'
+    )
     parser.add_argument(
         '--out', type=Path, help='image to write (default: curves.png in the first WORK_DIR)'
     )

@@ -79,6 +79,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "init_cfg); for the teacher's there is teacher.trust_checkpoint",
     )
     parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show the whole log in the terminal; its file in the work directory has it anyway',
+    )
+    parser.add_argument(
         '--launcher',
         choices=('none', 'pytorch', 'slurm', 'mpi'),
         default='none',

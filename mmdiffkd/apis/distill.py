@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmdiffkd.apis import launch
 from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
 from mmdiffkd.command_line import add_run_arguments, add_train_arguments, launched_as_first
+from mmdiffkd.messages import SHORT, SILENT, tell, terminal
 from mmdiffkd.models.configs import load_config
 
 
@@ -56,10 +56,11 @@ def distill(
     launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
-    text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
+    with terminal(None if args.verbose else SILENT if smoke else SHORT):
+        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
     if args.launcher == 'none' or launched_as_first():
         write_config(path, text)
-        print_log(f'Config written to {path}', 'current')
+        tell(f'Config written to {path}')
     # Read from the text, as the other processes may not see the file yet, or never.
     cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
     launch.apply_run_arguments(cfg, args)

@@ -7,12 +7,15 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
-from mmdiffkd.apis.policy import add_hook, apply_training_policy
+from mmdiffkd.apis.policy import apply_training_policy
 from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.engine.hooks import InterruptHook
+from mmdiffkd.command_line import command_of
 from mmdiffkd.errors import ConfigError, describe
-from mmdiffkd.testing import make_smoke_config
+from mmdiffkd.messages import SILENT, tell, terminal
+from mmdiffkd.models.configs import add_hook
+from mmdiffkd.testing import make_smoke_config, verdict
 
 
 def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
@@ -53,7 +56,10 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     Returns:
         The runner, after training.
     """
-    with process_group(cfg):
+    if smoke and cfg.get('terminal_level') is not None:
+        cfg.terminal_level = SILENT
+    with process_group(cfg), terminal(cfg.get('terminal_level')):
+        config = cfg.filename
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
         apply_training_policy(cfg)
@@ -75,4 +81,6 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         finally:
             for hook in interrupts:
                 hook.after_train(runner)
+        if smoke:
+            tell(verdict(runner, [], [f'{command_of("train")} {config}']))
     return runner

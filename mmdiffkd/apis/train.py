@@ -10,8 +10,8 @@ from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
 from mmdiffkd.apis.policy import apply_training_policy
 from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
-from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.command_line import command_of
+from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.errors import ConfigError, describe
 from mmdiffkd.messages import SILENT, tell, terminal
 from mmdiffkd.models.configs import add_hook

@@ -4,7 +4,7 @@ import copy
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -39,16 +39,16 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
         problem = f'{str(location)!r} cannot be read: {describe(error)}'
-        hint = _suggest_config(library, name) if is_name else ''
-        raise ConfigError(f'{where}: {problem}{hint}') from error
+        if is_name and name not in (names := _configs_of(library)):
+            problem = f'{library} has no config {name!r}{suggest(name, names)}'
+        raise ConfigError(f'{where}: {problem}') from error
 
 
-def _suggest_config(library: str, name: str) -> str:
-    """What :func:`suggest` says about the configs of a library, or nothing if it has this one."""
+def _configs_of(library: str) -> List[str]:
+    """Names of the configs that are installed with a library."""
     (root, *_) = find_spec(library).submodule_search_locations or (library,)
     folder = Path(root, '.mim', 'configs')
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob('*.py')]
-    return '' if name in names else suggest(name, names)
+    return [path.relative_to(folder).as_posix() for path in folder.rglob('*.py')]
 
 
 def model_config(config: Any, where: str) -> Dict:

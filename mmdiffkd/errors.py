@@ -5,6 +5,7 @@ This module needs the standard library alone.
 
 import argparse
 import difflib
+import logging
 import math
 import os
 import re
@@ -106,6 +107,8 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
     Args:
         debug: Whether a :class:`UserError` keeps its traceback too.
     """
+    # With a closed output, as behind ``| head``, a training goes on: its log is in a file as well.
+    before, logging.raiseExceptions = logging.raiseExceptions, debug
     try:
         with quiet_if_stdout_closes():
             yield
@@ -117,6 +120,8 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         _end(f'{error} (--debug shows the traceback)')
+    finally:
+        logging.raiseExceptions = before
 
 
 @contextmanager

@@ -21,7 +21,9 @@ NO_COMMANDS = ('quickstart_picture', 'quickstart_stages')
 
 def main() -> None:
     """Run the tool that the first argument names with the arguments that follow."""
-    paths = sorted((*TOOLS.glob('*.py'), *TOOLS.glob('analysis/*.py')), key=lambda path: path.stem)
+    paths = sorted(
+        (*TOOLS.glob('*.py'), *TOOLS.glob('analysis/[!_]*.py')), key=lambda path: path.stem
+    )
     tools = {path.stem: path for path in paths if path.stem not in NO_COMMANDS}
     is_module = Path(sys.argv[0]).name == '__main__.py'
     command = 'python -m mmdiffkd' if is_module else 'mmdiffkd'

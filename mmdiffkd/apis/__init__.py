@@ -11,7 +11,6 @@ from mmdiffkd.apis.launch import (
     load_config,
     merge_options,
 )
-from mmdiffkd.apis.noise_sweep import draw_noise_sweep
 from mmdiffkd.apis.processes import LostProcessError, process_group
 from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import list_modules

@@ -13,6 +13,7 @@ from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import load_strictly, weights_of
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import terminal
 from mmdiffkd.models.configs import student_config, type_name
 
 
@@ -47,7 +48,7 @@ def evaluate(
             raise ConfigError('--show needs default_hooks.visualization in the config')
         cfg.default_hooks.visualization.update(drawing, draw=True)
     build = _teacher_runner if teacher else _student_runner
-    with process_group(cfg):
+    with process_group(cfg), terminal(cfg.get('terminal_level')):
         runner = build(cfg, checkpoint)
         if out is not None:
             runner.test_evaluator.metrics.append(DumpResults(out))

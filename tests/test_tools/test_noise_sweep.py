@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from _noise_sweep import noise_sweep_figure, sweep_noise
 
-from mmdiffkd.apis.noise_sweep import sweep_noise
 from mmdiffkd.diffusion import DiffKDHead, ddim_denoise
 from mmdiffkd.visualization import to_image
-from mmdiffkd.visualization.noise_sweep import noise_sweep_figure
 
 TIMESTEPS = [0, 200, 400, 999]
 

@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     arguments = vars(parse_args())
     tell_loading()
-    from mmdiffkd.apis import draw_noise_sweep
+    from _noise_sweep import draw_noise_sweep
 
     with one_line_errors(arguments.pop('debug')):
         print(draw_noise_sweep(**arguments))

@@ -82,5 +82,5 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             for hook in interrupts:
                 hook.after_train(runner)
         if smoke:
-            tell(verdict(runner, [], [f'{command_of("train")} {config}']))
+            tell(verdict(runner, [], f'{command_of("train")} {config}'))
     return runner

@@ -13,9 +13,7 @@ from mmdiffkd.models import DiffKDDistiller
 
 _MEANING = ' (loss_kd: distance to the teacher, loss_diff: training of the noise predictor)'
 # Every smoke run leaves this out.
-_NEVER_TRIED = (
-    'whether anything is learned: random weights and two steps say nothing about accuracy'
-)
+_NEVER_TRIED = 'whether anything is learned: two steps with random weights do not show that'
 
 
 def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
@@ -35,14 +33,15 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
         ran = 'Two training steps, a validation and a checkpoint'
     lines = [
         '',
-        f'The smoke run passed. {ran} worked, with made-up',
-        'pictures and random weights.',
+        f'The smoke run passed. {ran} worked,',
+        'with made-up pictures and random weights.',
     ]
     if is_distillation:
         lines += ['', 'Pairs, with the shapes of their maps for one image:']
         lines += [f'  {pair.name}: {pair.summary}' for pair in model.pairs.values()]
-    losses = {k: v for k, v in runner.message_hub.log_scalars.items() if k.startswith('train/loss')}
-    changes = [f'{name.removeprefix("train/")} {_change(v)}' for name, v in losses.items()]
+    scalars = runner.message_hub.log_scalars
+    losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
+    changes = [f'{name.removeprefix("train/")} {_change(scalars[name])}' for name in losses]
     lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, _NEVER_TRIED)]

@@ -11,7 +11,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
 from mmdiffkd.compat import is_installed
-from mmdiffkd.errors import ConfigError, describe, suggest
+from mmdiffkd.errors import ConfigError, describe, shortened, suggest
 
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
@@ -21,7 +21,11 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     ``with_weights`` sets ``cfg.model_path`` to the weights that the library publishes for it.
     """
     if not isinstance(location, (str, Path)):
-        raise ConfigError(f'{where} must be a model dict, a path or a name, got {location!r}')
+        got = shortened(repr(location), 100)
+        raise ConfigError(
+            f'{where} must be a model dict, a path or a name, got {got}; a class of your own is '
+            f'named as dict(type=YourClass, ...)'
+        )
     library, is_name, name = str(location).partition('::')
     # MMEngine would try to install the library.
     if is_name and not (library.isidentifier() and is_installed(library)):

@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmdiffkd.apis.inputs import check_inputs
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
 from mmdiffkd.apis.policy import add_hook, apply_training_policy
 from mmdiffkd.apis.processes import process_group
@@ -87,6 +88,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         The runner, after training.
     """
     with process_group(cfg):
+        check_inputs(cfg, smoke)
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
         apply_training_policy(cfg)

@@ -1,0 +1,222 @@
+"""What a config says about its data and its teacher, checked before anything is built."""
+
+import inspect
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+
+from mmengine.config import Config
+
+from mmdiffkd.errors import CheckpointError, ConfigError, shortened, suggest
+from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
+from mmdiffkd.models.configs import dicts_in, load_config, student_config
+
+# Heads with one score per class. Others, such as an RPN or auxiliary heads, may have other numbers.
+_HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head')
+# Models with one of these learn from the names of classes.
+_READERS = {'language_model', 'text_encoder'}
+
+
+def datasets_in(dataset: Any, where: str) -> Iterator[Tuple[str, Any]]:
+    """The data sets inside wrappers such as ``ConcatDataset``, with their config keys.
+
+    ``dataset`` is built or a config dict, ``where`` its config key.
+    """
+    several, one = (
+        dataset.get(name) if isinstance(dataset, dict) else getattr(dataset, name, None)
+        for name in ('datasets', 'dataset')
+    )
+    for number, part in enumerate(several or ()):
+        yield from datasets_in(part, f'{where}.datasets[{number}]')
+    if not several and one is not None:
+        yield from datasets_in(one, f'{where}.dataset')
+    elif not several:
+        yield where, dataset
+
+
+def datasets_of(cfg: Config, key: str) -> Iterator[Tuple[str, Dict]]:
+    """The config dicts of the innermost data sets of a loader, with their config keys."""
+    loader = cfg.get(key)
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None
+    pairs = datasets_in(dataset, f'{key}.dataset') if isinstance(dataset, dict) else ()
+    return ((where, part) for where, part in pairs if isinstance(part, dict))
+
+
+def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[str, str]:
+    """Check the data of a config and the files of its teacher, without reading them.
+
+    Args:
+        cfg: Complete config.
+        keys: Loaders that will be used, such as ``train_dataloader``.
+        smoke: Whether the folder of a data set may be missing if it is below one named ``data``, as
+            those of the libraries' configs are.
+
+    Returns:
+        Config key of each data set that may be missing, and why it is not looked at.
+
+    Raises:
+        ConfigError: Naming the config key of a file that is not there, or of classes that fit
+            neither the model nor each other.
+        CheckpointError: If the teacher's checkpoint is not there.
+    """
+    model = cfg.get('model')
+    _check_teacher(model)
+    heads, scope = class_counts(model), cfg.get('default_scope')
+    names: Dict[str, Classes] = {}
+    absent: Dict[str, str] = {}
+    for key in keys:
+        for where, dataset in datasets_of(cfg, key):
+            _check_listed(dataset, where)
+            cls = dataset_class(dataset, scope)
+            missing = _missing_place(dataset)
+            if inspect.isclass(cls) and 'download' in inspect.signature(cls).parameters:
+                absent[where] = f'{cls.__name__} downloads what is missing'
+            elif missing and smoke and _is_placeholder(dataset, missing[1]):
+                absent[where] = f'{missing[1]} is not there'
+            elif missing:
+                raise ConfigError(f'{where}.{_not_there(*missing)}')
+            names[where] = listed_classes(dataset, scope)
+            if not is_open(cls, dataset):
+                check_counts(heads, names[where], where, '' if 'metainfo' in dataset else cls)
+        evaluator = key.replace('dataloader', 'evaluator')
+        for part in () if absent else dicts_in(cfg.get(evaluator)):
+            if missing := _first_missing(dict(ann_file=part.get('ann_file')), part):
+                raise ConfigError(f'{evaluator}.{_not_there(*missing)}')
+    _check_order(names)
+    return absent
+
+
+def class_counts(model: Any) -> Dict[str, int]:
+    """The numbers of classes in the config of a run's model, by their keys.
+
+    They are those of the student's heads that have one score per class. Others may have other
+    numbers: RPN and auxiliary heads, heads that are the same for all classes, and models that learn
+    from the names of classes.
+    """
+    if not isinstance(model, dict):
+        return {}
+    student = student_config(model)
+    name = 'student' if 'student' in model else 'model'
+    counts: Dict[str, int] = {}
+    for prefix, holder in ((name, student), (f'{name}.roi_head', student.get('roi_head'))):
+        for key in _HEADS if isinstance(holder, dict) and not _READERS & student.keys() else ():
+            heads = holder.get(key)
+            for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+                number = head.get('num_classes') if isinstance(head, dict) else None
+                if isinstance(number, int) and not head.get('class_agnostic'):
+                    counts[f'{prefix}.{key}.num_classes'] = number
+    return counts
+
+
+def is_open(cls: Any, dataset: Dict) -> bool:
+    """Whether the classes of a data set are not those of a head: panoptic, or given as words."""
+    infos = getattr(cls, 'METAINFO', {}), dataset.get('metainfo') or {}
+    return any('thing_classes' in info for info in infos) or bool(dataset.get('return_classes'))
+
+
+def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any = '') -> None:
+    """Raise :class:`ConfigError` if a head has another number of classes than the data ``where``.
+
+    ``cls`` is the class of a data set that has no ``metainfo`` of its own.
+    """
+    for key, number in heads.items() if classes else ():
+        if number != len(classes):
+            origin = f', those of {cls.__name__}, because it has no metainfo' if cls else ''
+            listed = shortened(', '.join(classes), 100)
+            what = f'{key} is {number}, but {where} has {len(classes)} classes{origin} ({listed})'
+            raise ConfigError(f'{what}; set num_classes to their number, or metainfo.classes')
+
+
+def _check_listed(dataset: Dict, where: str) -> None:
+    """Check the names that a data set's config lists itself."""
+    info = dataset.get('metainfo') or {}
+    classes, key = info.get('classes', dataset.get('classes')), f'{where}.metainfo'
+    for name in ('CLASSES', 'PALETTE'):
+        if name in info:
+            raise ConfigError(f'{key}: nothing reads {name!r}; write {name.lower()!r}')
+    if isinstance(classes, str) and '://' not in classes:
+        if not Path(classes).expanduser().is_file():
+            raise ConfigError(
+                f'{key}.classes must be a list of names or the path of a file of names, got '
+                f"{classes!r}; one name is written with a comma, as in classes=('bolt',)"
+            )
+    elif classes is not None and not isinstance(classes, str):
+        if not is_list_of_names(classes):
+            got = shortened(repr(classes), 100)
+            raise ConfigError(f'{key}.classes must be a list of names, got {got}')
+        if twice := sorted({name for name in classes if classes.count(name) > 1}):
+            raise ConfigError(f'{key}.classes has {", ".join(map(repr, twice))} more than once')
+        colours = info.get('palette')
+        if isinstance(colours, (list, tuple)) and 0 < len(colours) < len(classes):
+            raise ConfigError(
+                f'{key}.palette has {len(colours)} colours for {len(classes)} classes; give each '
+                f'class one, or leave it out'
+            )
+
+
+def _check_order(names: Dict[str, Classes]) -> None:
+    """Raise if two data sets list the same classes in different orders."""
+    known = {where: classes for where, classes in names.items() if classes}
+    for where, classes in known.items():
+        first, others = next(iter(known.items()))
+        if classes != others and sorted(classes) == sorted(others):
+            number = next(i for i, pair in enumerate(zip(others, classes)) if len({*pair}) == 2)
+            raise ConfigError(
+                f'{where}.metainfo.classes: the order is not that of {first} (number {number} is '
+                f'{classes[number]!r} here and {others[number]!r} there); list them in one order'
+            )
+
+
+def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:
+    """The key and the path of the first file or folder of a data set that is not there."""
+    root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix')
+    prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
+    named = {f'data_prefix.{key}'.rstrip('.'): value for key, value in prefixes.items()}
+    named['ann_file'] = dataset.get('ann_file')
+    places = {key: os.path.join(root, value) for key, value in named.items() if value}
+    if not places or any(path.startswith(root) for path in places.values()):
+        places = dict(data_root=root, **places)
+    return _first_missing(places, dataset)
+
+
+def _first_missing(places: Dict[str, Any], settings: Dict) -> Optional[Tuple[str, str]]:
+    """The first of some local paths that does not exist; all do if ``settings`` name a backend."""
+    if any(part.get('backend_args') for part in dicts_in(settings)):
+        return None
+    for key, path in places.items():
+        is_local = isinstance(path, str) and path and '://' not in path
+        if is_local and not Path(path).expanduser().exists():
+            return key, path
+    return None
+
+
+def _not_there(key: str, path: str) -> str:
+    folder = Path(path).parent
+    # Folders of images have too many names.
+    beside = [item.name for item in islice(folder.iterdir(), 1000)] if folder.is_dir() else []
+    hint = suggest(Path(path).name, beside)
+    return f'{key}: no file or folder {path!r} (looked from {Path.cwd()}){hint}'
+
+
+def _is_placeholder(dataset: Dict, path: str) -> bool:
+    """Whether the folder of a data set is not there, and is one below ``data``, as in the hosts."""
+    parts = Path(dataset.get('data_root') or path).parts
+    if Path(*parts).is_absolute() or 'data' not in parts:
+        return False
+    folder = parts if dataset.get('data_root') else parts[: parts.index('data') + 2]
+    return not Path(*folder).exists()
+
+
+def _check_teacher(model: Any) -> None:
+    """Raise if a file of the teacher is not there."""
+    teacher = model.get('teacher') if isinstance(model, dict) else None
+    if not isinstance(teacher, dict) or 'student' not in model:
+        return
+    if isinstance(teacher.get('config'), str):
+        load_config(teacher['config'], 'teacher.config')
+    checkpoint = teacher.get('checkpoint')
+    missing = _first_missing(dict(checkpoint=checkpoint), {})
+    if missing and checkpoint not in ('zoo', 'random'):
+        raise CheckpointError(f'teacher.{_not_there(*missing)}')
+    _check_teacher(model['student'])

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from mmdiffkd.apis import launch
 from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.models.configs import load_config
 
 # Number of this process, as torchrun, slurm and mpirun tell it.
@@ -81,6 +82,11 @@ def distill(
     text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
     rank = next(filter(None, map(os.environ.get, _RANK_VARIABLES)), '0')
     if args.launcher == 'none' or rank == '0':
+        if args.resume and path.is_file() and path.read_text() != text:
+            raise ConfigError(
+                f'--resume: {path} was edited, or made with other arguments; go on with it by '
+                f'`python tools/train.py {path} --work-dir {folder} --resume`'
+            )
         write_config(path, text)
         print_log(f'Config written to {path}', 'current')
     # Read from the text, as the other processes may not see the file yet, or never.

@@ -1,12 +1,14 @@
 """The data and the teacher of a config, looked at before anything slow begins."""
 
+from pathlib import Path
 from typing import Any, List
 
 from mmengine.config import Config
 
-from mmdiffkd.datasets.config_checks import check_config
+from mmdiffkd.datasets.config_checks import check_config, is_placeholder, not_there
 from mmdiffkd.datasets.data_checks import read_and_check
-from mmdiffkd.models.configs import untrained_config
+from mmdiffkd.errors import CheckpointError
+from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
 
@@ -35,22 +37,32 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
         read_and_check(cfg, key, absent)
         why = [reason for where, reason in absent.items() if where.startswith(key)]
         unseen += [f'the {_NAMES[key]} data: {reason}' for reason in dict.fromkeys(why)]
-    return [*unseen, *_read_teachers(cfg.model)] if smoke else []
+    unseen += _check_teachers(cfg.model, smoke)
+    return unseen if smoke else []
 
 
-def _read_teachers(model: Any) -> List[str]:
-    """Compare the files of the teachers in a model's config with their configs."""
+def _check_teachers(model: Any, smoke: bool) -> List[str]:
+    """Look for the files of the teachers in a model's config, and compare them in a smoke run."""
     unseen = []
-    while isinstance(model, dict) and 'student' in model:
-        teacher, model = model['teacher'], model['student']
-        checkpoint = teacher.get('checkpoint')
+    while isinstance(model, dict) and isinstance(model.get('teacher'), dict):
+        teacher, model = model['teacher'], model.get('student')
+        config, checkpoint = teacher.get('config'), teacher.get('checkpoint')
+        if isinstance(config, str):
+            load_config(config, 'teacher.config')
         if checkpoint == 'zoo' or '://' in str(checkpoint):
-            unseen.append(f"the teacher's weights ({checkpoint}): nothing is downloaded")
-        elif checkpoint not in ('random', None):
-            settings = {key: teacher[key] for key in ('ignore_keys', 'trust_checkpoint', 'prefix')
-                        if key in teacher}  # fmt: skip
+            unseen.append(
+                f'the published weights of the teacher ({checkpoint}): nothing is downloaded'
+            )
+        elif not isinstance(checkpoint, str) or checkpoint == 'random':
+            continue
+        elif not Path(checkpoint).expanduser().exists():
+            if not smoke or not is_placeholder(Path(checkpoint).parent):
+                raise CheckpointError(f'teacher.{not_there("checkpoint", checkpoint)}')
+            unseen.append(f"the teacher's weights: {checkpoint} is not there")
+        elif smoke:
+            names = ('ignore_keys', 'trust_checkpoint', 'prefix')
+            settings = {name: teacher[name] for name in names if name in teacher}
             check_patterns(settings.get('ignore_keys', ()))
-            config = teacher.get('config')
             network = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
             load_teacher_weights(network, config, checkpoint, **settings)
     return unseen

@@ -1,4 +1,4 @@
-"""What a config says about its data and its teacher, checked before anything is built."""
+"""What a config says about its data, checked before anything is built."""
 
 import inspect
 import os
@@ -8,9 +8,9 @@ from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
-from mmdiffkd.errors import CheckpointError, ConfigError, shortened, suggest
+from mmdiffkd.errors import ConfigError, shortened, suggest
 from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
-from mmdiffkd.models.configs import dicts_in, load_config, student_config
+from mmdiffkd.models.configs import dicts_in, student_config
 
 # Heads with one score per class. Others, such as an RPN or auxiliary heads, may have other numbers.
 _HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head')
@@ -44,13 +44,12 @@ def datasets_of(cfg: Config, key: str) -> Iterator[Tuple[str, Dict]]:
 
 
 def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[str, str]:
-    """Check the data of a config and the files of its teacher, without reading them.
+    """Check what a config says about its data, without reading any.
 
     Args:
         cfg: Complete config.
         keys: Loaders that will be used, such as ``train_dataloader``.
-        smoke: Whether the folder of a data set may be missing if it is below one named ``data``, as
-            those of the libraries' configs are.
+        smoke: Whether the folder of a data set may be missing, see :func:`is_placeholder`.
 
     Returns:
         Config key of each data set that may be missing, and why it is not looked at.
@@ -58,11 +57,8 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
     Raises:
         ConfigError: Naming the config key of a file that is not there, or of classes that fit
             neither the model nor each other.
-        CheckpointError: If the teacher's checkpoint is not there.
     """
-    model = cfg.get('model')
-    _check_teacher(model)
-    heads, scope = class_counts(model), cfg.get('default_scope')
+    heads, scope = class_counts(cfg.get('model')), cfg.get('default_scope')
     names: Dict[str, Classes] = {}
     absent: Dict[str, str] = {}
     for key in keys:
@@ -72,17 +68,18 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
             missing = _missing_place(dataset)
             if inspect.isclass(cls) and 'download' in inspect.signature(cls).parameters:
                 absent[where] = f'{cls.__name__} downloads what is missing'
-            elif missing and smoke and _is_placeholder(dataset, missing[1]):
-                absent[where] = f'{missing[1]} is not there'
             elif missing:
-                raise ConfigError(f'{where}.{_not_there(*missing)}')
+                folder = dataset.get('data_root') or Path(missing[1]).parent
+                if not smoke or not is_placeholder(folder):
+                    raise ConfigError(f'{where}.{not_there(*missing)}')
+                absent[where] = f'{folder} is not there'
             names[where] = listed_classes(dataset, scope)
             if not is_open(cls, dataset):
                 check_counts(heads, names[where], where, '' if 'metainfo' in dataset else cls)
         evaluator = key.replace('dataloader', 'evaluator')
         for part in () if absent else dicts_in(cfg.get(evaluator)):
-            if missing := _first_missing(dict(ann_file=part.get('ann_file')), part):
-                raise ConfigError(f'{evaluator}.{_not_there(*missing)}')
+            if missing := first_missing(dict(ann_file=part.get('ann_file')), part):
+                raise ConfigError(f'{evaluator}.{not_there(*missing)}')
     _check_order(names)
     return absent
 
@@ -177,10 +174,10 @@ def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:
     places = {key: os.path.join(root, value) for key, value in named.items() if value}
     if not places or any(path.startswith(root) for path in places.values()):
         places = dict(data_root=root, **places)
-    return _first_missing(places, dataset)
+    return first_missing(places, dataset)
 
 
-def _first_missing(places: Dict[str, Any], settings: Dict) -> Optional[Tuple[str, str]]:
+def first_missing(places: Dict[str, Any], settings: Dict) -> Optional[Tuple[str, str]]:
     """The first of some local paths that does not exist; all do if ``settings`` name a backend."""
     if any(part.get('backend_args') for part in dicts_in(settings)):
         return None
@@ -191,32 +188,17 @@ def _first_missing(places: Dict[str, Any], settings: Dict) -> Optional[Tuple[str
     return None
 
 
-def _not_there(key: str, path: str) -> str:
+def not_there(key: str, path: str) -> str:
+    """What a message says about a missing file or folder, and names beside it that look alike."""
     folder = Path(path).parent
     # Folders of images have too many names.
     beside = [item.name for item in islice(folder.iterdir(), 1000)] if folder.is_dir() else []
-    hint = suggest(Path(path).name, beside)
-    return f'{key}: no file or folder {path!r} (looked from {Path.cwd()}){hint}'
+    hint, kind = suggest(Path(path).name, beside), 'folder' if key.startswith('data_') else 'file'
+    return f'{key}: no {kind} {path!r} (looked from {Path.cwd()}){hint}'
 
 
-def _is_placeholder(dataset: Dict, path: str) -> bool:
-    """Whether the folder of a data set is not there, and is one below ``data``, as in the hosts."""
-    parts = Path(dataset.get('data_root') or path).parts
-    if Path(*parts).is_absolute() or 'data' not in parts:
-        return False
-    folder = parts if dataset.get('data_root') else parts[: parts.index('data') + 2]
-    return not Path(*folder).exists()
-
-
-def _check_teacher(model: Any) -> None:
-    """Raise if a file of the teacher is not there."""
-    teacher = model.get('teacher') if isinstance(model, dict) else None
-    if not isinstance(teacher, dict) or 'student' not in model:
-        return
-    if isinstance(teacher.get('config'), str):
-        load_config(teacher['config'], 'teacher.config')
-    checkpoint = teacher.get('checkpoint')
-    missing = _first_missing(dict(checkpoint=checkpoint), {})
-    if missing and checkpoint not in ('zoo', 'random'):
-        raise CheckpointError(f'teacher.{_not_there(*missing)}')
-    _check_teacher(model['student'])
+def is_placeholder(folder: Any) -> bool:
+    """Whether a folder is not there, and is one where configs expect data or trained teachers."""
+    folder = Path(folder)
+    usual = not folder.is_absolute() and {'data', 'work_dirs'} & {*folder.parts}
+    return bool(usual) and not folder.exists()

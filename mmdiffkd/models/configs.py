@@ -33,11 +33,27 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     try:
         if is_name:
             return get_config(str(location), pretrained=with_weights)
-        return Config.fromfile(Path(location).expanduser())
+        path = Path(location).expanduser()
+        cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
         problem = f'{str(location)!r} cannot be read: {describe(error)}'
         raise ConfigError(f'{where}: {problem}') from error
+    _find_beside(cfg.get('model'), path.parent)
+    return cfg
+
+
+def _find_beside(model: Any, folder: Path) -> None:
+    """Make the paths of the models in a distiller's config absolute that are those of files there.
+
+    All others stay as they are, for a file of the current folder.
+    """
+    while isinstance(model, dict) and isinstance(model.get('teacher'), dict):
+        for part, key in ((model, 'student'), (model['teacher'], 'config')):
+            named = part.get(key)
+            if isinstance(named, str) and '::' not in named and Path(folder, named).is_file():
+                part[key] = str(Path(folder, named).resolve())
+        model = model.get('student')
 
 
 def model_config(config: Any, where: str) -> Dict:

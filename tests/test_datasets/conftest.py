@@ -1,6 +1,7 @@
 """Small data sets of a user, and what is said about a config with them."""
 
 import copy
+import gc
 import json
 
 import cv2
@@ -10,6 +11,14 @@ from mmengine.config import Config
 
 SIZE = (24, 16)  # width and height of all pictures
 LOADER = dict(batch_size=2, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
+
+
+@pytest.fixture(autouse=True)
+def without_old_garbage():
+    """mmengine's data sets collect garbage: among all modules that takes long."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def picture(path, value=127):

@@ -3,7 +3,9 @@
 import json
 
 import pytest
-from mmengine.registry import init_default_scope
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmdiffkd.apis.inputs import check_inputs
@@ -89,10 +91,10 @@ def both(**info):
         (both(classes=('nut', 'bolt', 'washer')), "list the classes as it does: 'bolt', 'nut'"),
         ({f'{VAL}.metainfo.classes': NAMES[::-1]}, "'washer' here and 'bolt' there"),
         ({f'{TRAIN}.ann_file': 'trian.json'}, "did you mean 'train.json'"),
-        ({f'{TRAIN}.data_prefix.img': 'trains/'}, f'{TRAIN}.data_prefix.img: no file or folder'),
+        ({f'{TRAIN}.data_prefix.img': 'trains/'}, f'{TRAIN}.data_prefix.img: no folder'),
         ({f'{TRAIN}.data_prefix.img': 'val/'}, '2 of the 2 files looked at are not there'),
-        ({f'{TRAIN}.data_root': 'bolts'}, f"{TRAIN}.data_root: no file or folder 'bolts' (looked"),
-        ({'val_evaluator.ann_file': 'val.json'}, "val_evaluator.ann_file: no file or folder 'val"),
+        ({f'{TRAIN}.data_root': 'bolts'}, f"{TRAIN}.data_root: no folder 'bolts' (looked from"),
+        ({'val_evaluator.ann_file': 'val.json'}, "val_evaluator.ann_file: no file 'val.json'"),
     ],
 )
 def test_configs_of_detectors(changes, said, detection):
@@ -224,7 +226,31 @@ def test_what_a_smoke_run_does_not_look_at(detection, tmp_path, monkeypatch):
     assert check_inputs(detection, smoke=True) == [
         'the training data: data/bolts is not there',
         'the validation data: data/bolts is not there',
-        "the teacher's weights (zoo): nothing is downloaded",
+        'the published weights of the teacher (zoo): nothing is downloaded',
     ]
+    detection.model.teacher.checkpoint = 'work_dirs/teacher/best.pth'
+    assert check_inputs(detection, smoke=True)[-1] == (
+        "the teacher's weights: work_dirs/teacher/best.pth is not there"
+    )
+    (tmp_path / 'work_dirs' / 'teacher').mkdir(parents=True)
+    with pytest.raises(UserError, match='teacher.checkpoint: no file'):
+        check_inputs(detection, smoke=True)
     (tmp_path / 'data' / 'bolts').mkdir(parents=True)
     assert message(detection).startswith(f'{TRAIN}.')
+
+
+def test_a_smoke_run_compares_the_teacher_with_its_file(toy_config, tmp_path):
+    path = tmp_path / 'teacher.pth'
+    torch.save(MODELS.build(dict(type='ToyModel', width=8)).state_dict(), path)
+    teacher = dict(config=dict(type='ToyModel', width=8), checkpoint=str(path))
+    cfg = Config(dict(model=dict(toy_config, teacher=teacher)))
+    assert check_inputs(cfg, smoke=True) == []
+    cfg.model.teacher.config.width = 16
+    with pytest.raises(UserError, match='does not fit.*wrongly shaped'):
+        check_inputs(cfg, smoke=True)
+
+
+def test_the_check_can_be_left_out(detection):
+    detection.train_dataloader.dataset.data_root = 'nowhere'
+    detection.check_data = False
+    assert check_inputs(detection, smoke=True) == ['the data: the config has check_data=False']

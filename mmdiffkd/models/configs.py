@@ -44,15 +44,15 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
 
 
 def _find_beside(model: Any, folder: Path) -> None:
-    """Make the paths of the models in a distiller's config absolute that are those of files there.
+    """Make paths in a distiller's config absolute that are those of files in the config's folder.
 
     All others stay as they are, for a file of the current folder.
     """
     while isinstance(model, dict) and isinstance(model.get('teacher'), dict):
-        for part, key in ((model, 'student'), (model['teacher'], 'config')):
-            named = part.get(key)
-            if isinstance(named, str) and '::' not in named and Path(folder, named).is_file():
-                part[key] = str(Path(folder, named).resolve())
+        teacher = model['teacher']
+        for part, key in ((model, 'student'), (teacher, 'config'), (teacher, 'checkpoint')):
+            if isinstance(part.get(key), str) and Path(folder, part[key]).is_file():
+                part[key] = str(Path(folder, part[key]).resolve())
         model = model.get('student')
 
 

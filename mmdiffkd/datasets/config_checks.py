@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
 
 from mmdiffkd.errors import ConfigError, shortened, suggest
 from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
@@ -65,8 +66,9 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
         for where, dataset in datasets_of(cfg, key):
             _check_listed(dataset, where)
             cls = dataset_class(dataset, scope)
-            missing = _missing_place(dataset)
-            if inspect.isclass(cls) and 'download' in inspect.signature(cls).parameters:
+            is_known = inspect.isclass(cls) and issubclass(cls, BaseDataset)
+            missing = _missing_place(dataset) if is_known else None
+            if is_known and 'download' in inspect.signature(cls).parameters:
                 absent[where] = f'{cls.__name__} downloads what is missing'
             elif missing:
                 folder = dataset.get('data_root') or Path(missing[1]).parent
@@ -75,7 +77,8 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
                 absent[where] = f'{folder} is not there'
             names[where] = listed_classes(dataset, scope)
             if not is_open(cls, dataset):
-                check_counts(heads, names[where], where, '' if 'metainfo' in dataset else cls)
+                own = {'metainfo', 'classes'} & dataset.keys()
+                check_counts(heads, names[where], where, '' if own else cls)
         evaluator = key.replace('dataloader', 'evaluator')
         for part in () if absent else dicts_in(cfg.get(evaluator)):
             if missing := first_missing(dict(ann_file=part.get('ann_file')), part):
@@ -130,7 +133,7 @@ def _check_listed(dataset: Dict, where: str) -> None:
     info = dataset.get('metainfo') or {}
     classes, key = info.get('classes', dataset.get('classes')), f'{where}.metainfo'
     for name in ('CLASSES', 'PALETTE'):
-        if name in info:
+        if name in info and name.lower() not in info:
             raise ConfigError(f'{key}: nothing reads {name!r}; write {name.lower()!r}')
     if isinstance(classes, str) and '://' not in classes:
         if not Path(classes).expanduser().is_file():
@@ -171,7 +174,7 @@ def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:
     prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
     named = {f'data_prefix.{key}'.rstrip('.'): value for key, value in prefixes.items()}
     named['ann_file'] = dataset.get('ann_file')
-    places = {key: os.path.join(root, value) for key, value in named.items() if value}
+    places = {k: os.path.join(root, v) for k, v in named.items() if v and isinstance(v, str)}
     if not places or any(path.startswith(root) for path in places.values()):
         places = dict(data_root=root, **places)
     return first_missing(places, dataset)

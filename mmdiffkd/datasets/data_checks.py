@@ -1,7 +1,7 @@
 """Mistakes in data sets that only their files show, found before the first step of a training."""
 
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -35,8 +35,9 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> Non
         model: Config of the run's model.
         annotated: Whether the data set must have annotations.
     """
+    known = all(hasattr(dataset, name) for name in ('get_data_info', 'metainfo', 'pipeline'))
     # Those of videos count their images and return videos.
-    if not hasattr(dataset, 'get_data_info') or hasattr(dataset, 'get_len_per_video'):
+    if not known or hasattr(dataset, 'get_len_per_video'):
         return
     if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI'):
         _check_categories(dataset, where)
@@ -45,20 +46,22 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> Non
         raise ConfigError(f'{where}: there is no image in it{_why_empty(dataset)}')
     heads = class_counts(model)
     classes = dataset.metainfo.get('classes')
-    if not is_open(type(dataset), dict(return_classes=getattr(dataset, 'return_classes', False))):
+    words = getattr(dataset, 'return_classes', False)
+    if not is_open(dataset, dict(metainfo=dataset.metainfo, return_classes=words)):
         check_counts(heads, classes, where)
     infos = [dataset.get_data_info(int(i)) for i in _spread(number, _FILES)]
-    _check_files(dataset, infos, where)
+    steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
+    _check_files(infos, steps, where)
     count = len(classes) if classes else min(heads.values(), default=None)
-    if not annotated:
-        return
-    if 'instances' in infos[0]:
+    is_loaded = annotated and 'LoadAnnotations' in steps
+    if 'instances' in infos[0] and is_loaded:
         _check_boxes(dataset, infos, where)
-    elif 'gt_label' in infos[0] and count:
+    elif 'reduce_zero_label' in infos[0] and is_loaded and count:
+        ignored = {part.get('ignore_index') for part in dicts_in(model)}
+        maps = (steps['LoadAnnotations'](dict(info)) for info in infos)
+        _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
+    elif 'gt_label' in infos[0] and annotated and count:
         _check_labels(dataset, count, where)
-    elif 'reduce_zero_label' in infos[0] and count:
-        ignored = [part.get('ignore_index') for part in dicts_in(model)]
-        _check_label_maps(dataset, infos, count, {dataset.ignore_index, *ignored}, where)
 
 
 def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> None:
@@ -141,7 +144,7 @@ def _check_categories(dataset: Any, where: str) -> None:
     if missing:
         more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
         what = f'{", ".join(map(repr, missing[:3]))}{more}'
-        if classes == list(type(dataset).METAINFO.get('classes', ())):
+        if classes == list(dataset.METAINFO.get('classes', ())):
             key = f'{key} is not set, so it has the names of {type(dataset).__name__}'
         raise ConfigError(f'{key}: {path!r} has no category {what}; its categories are {listed}')
     if names != classes:
@@ -168,9 +171,8 @@ def _why_empty(dataset: Any) -> str:
     )
 
 
-def _check_files(dataset: Any, infos: List[Dict], where: str) -> None:
-    """Check that the first files exist that the pipeline is going to load."""
-    steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
+def _check_files(infos: List[Dict], steps: Dict[str, Any], where: str) -> None:
+    """Check that the files of a few images exist that the steps of the pipeline load."""
     for key, kind, setting in (
         ('img_path', 'LoadImageFromFile', 'data_prefix and the names in ann_file'),
         ('seg_map_path', 'LoadAnnotations', 'data_prefix and seg_map_suffix'),
@@ -193,13 +195,14 @@ def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
             f'{where}: {dataset.ann_file!r} has no box of the classes, or none of at least one '
             f'pixel inside its image'
         )
-    sizes = [(box['bbox'], info) for info in infos for box in info['instances'] if 'width' in info]
-    outside = [x > info['width'] + 1 or y > info['height'] + 1 for (*_, x, y), info in sizes]
-    if hasattr(dataset, 'COCOAPI') and sum(outside) > len(outside) / 2:
-        raise ConfigError(
-            f'{where}: most boxes of {dataset.ann_file!r} reach beyond their images; COCO writes a '
-            f'box as left, top, width and height in pixels'
-        )
+    boxes = [(box['bbox'], info) for info in infos for box in info['instances']]
+    if hasattr(dataset, 'COCOAPI'):
+        outside = [x > info['width'] + 1 or y > info['height'] + 1 for (*_, x, y), info in boxes]
+        if sum(outside) > len(outside) / 2:
+            raise ConfigError(
+                f'{where}: most boxes of {dataset.ann_file!r} reach beyond their images; COCO '
+                f'writes a box as left, top, width and height in pixels'
+            )
 
 
 def _check_labels(dataset: Any, count: int, where: str) -> None:
@@ -214,23 +217,22 @@ def _check_labels(dataset: Any, count: int, where: str) -> None:
 
 
 def _check_label_maps(
-    dataset: Any, infos: List[Dict], count: int, ignored: set, where: str
+    dataset: Any, maps: Iterable[Dict], count: int, ignored: Set, where: str
 ) -> None:
-    """Check the labels of the first pixels that the pipeline would load."""
-    steps = [x for x in dataset.pipeline.transforms if type(x).__name__ == 'LoadAnnotations']
-    seen = set()
-    for info in infos if steps else ():
-        labels = set(np.unique(steps[0](dict(info))['gt_seg_map']).tolist())
+    """Check the labels in a few maps, as the pipeline loads them."""
+    seen: Set[int] = set()
+    for loaded in maps:
+        labels = set(np.flatnonzero(np.bincount(loaded['gt_seg_map'].ravel())).tolist())
         if wrong := [label for label in labels - ignored if label >= count]:
             raise ConfigError(
-                f'{where}: {info["seg_map_path"]!r} has the label {max(wrong)}, but the {count} '
+                f'{where}: {loaded["seg_map_path"]!r} has the label {max(wrong)}, but the {count} '
                 f'classes are numbered from 0 to {count - 1}; if 0 in the file is no class, '
                 f'set reduce_zero_label=True'
             )
         seen |= labels
     # Masks are often saved with 255 for the second class.
     is_mask = seen == {0, 255} and count == 2 and not dataset.label_map
-    if seen and (not seen - ignored or is_mask):
+    if not seen - ignored or is_mask:
         raise ConfigError(
             f'{where}: the label maps hold {sorted(seen)} only (after reduce_zero_label='
             f'{dataset.reduce_zero_label}), and {dataset.ignore_index} is ignored; the classes are '

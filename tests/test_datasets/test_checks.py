@@ -85,7 +85,7 @@ def both(**info):
         (both(classes=('bolt')), "as in classes=('bolt',)"),
         (both(classes=[dict(name='bolt')]), "must be a list of names, got [{'name': 'bolt'}]"),
         (both(classes=(*NAMES[:2], 'nut')), "classes has 'nut' more than once"),
-        (both(CLASSES=NAMES), "nothing reads 'CLASSES'; write 'classes'"),
+        (both(_delete_=True, CLASSES=NAMES), "nothing reads 'CLASSES'; write 'classes'"),
         (both(palette=[(0, 0, 0)]), 'has 1 colours for 3 classes'),
         (both(classes=('bolt', 'nuts', 'washer')), "no category 'nuts'; its categories are 'bolt'"),
         (both(classes=('nut', 'bolt', 'washer')), "list the classes as it does: 'bolt', 'nut'"),

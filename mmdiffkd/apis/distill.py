@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmdiffkd.apis import launch
 from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import SHORT, SILENT, tell, terminal
 from mmdiffkd.models.configs import load_config
 
 # Number of this process, as torchrun, slurm and mpirun tell it.
@@ -79,7 +79,8 @@ def distill(
     launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
-    text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
+    with terminal(None if args.verbose else SILENT if smoke else SHORT):
+        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
     rank = next(filter(None, map(os.environ.get, _RANK_VARIABLES)), '0')
     if args.launcher == 'none' or rank == '0':
         if args.resume and path.is_file() and path.read_text() != text:
@@ -88,7 +89,7 @@ def distill(
                 f'`python tools/train.py {path} --work-dir {folder} --resume`'
             )
         write_config(path, text)
-        print_log(f'Config written to {path}', 'current')
+        tell(f'Config written to {path}')
     # Read from the text, as the other processes may not see the file yet, or never.
     cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
     launch.apply_run_arguments(cfg, args)

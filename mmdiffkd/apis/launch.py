@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from mmengine.config import Config, DictAction
-from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdiffkd.engine.runner import DistillRunner
 from mmdiffkd.errors import ConfigError, describe, suggest
-from mmdiffkd.models.configs import has_pretrained_weights, student_config
+from mmdiffkd.messages import SHORT, tell
+from mmdiffkd.models.configs import add_hook, has_pretrained_weights, student_config
 from mmdiffkd.models.configs import load_config as read_config
 
 # What a config must have to be trained from, and to be tested.
@@ -25,7 +25,8 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 _OTHER_KEYS = (
     'activation_checkpointing', 'check_data', 'compile', 'cudnn_benchmark', 'custom_imports',
     'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
-    'sync_bn', 'training_policy', 'trust_checkpoint', 'tta_model', 'tta_pipeline', 'vis_backends',
+    'sync_bn', 'terminal_level', 'training_policy', 'trust_checkpoint', 'tta_model',
+    'tta_pipeline', 'vis_backends',
 )  # fmt: skip
 
 
@@ -62,6 +63,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='unpickle whatever the checkpoints contain that the run reads (load_from, --resume, '
         "init_cfg); for the teacher's there is teacher.trust_checkpoint",
+    )
+    parser.add_argument(
+        '--verbose',
+        action='store_true',
+        help='show the whole log in the terminal; its file in the work directory has it anyway',
     )
     parser.add_argument(
         '--launcher',
@@ -121,6 +127,7 @@ def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.work_dir = args.work_dir
     if args.trust_checkpoint:
         cfg.trust_checkpoint = True
+    cfg.terminal_level = None if args.verbose else cfg.get('terminal_level', SHORT)
 
 
 def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
@@ -140,6 +147,8 @@ def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: that of its ``runner_type``, else a :class:`DistillRunner`."""
+    if cfg.get('terminal_level') is not None:
+        add_hook(cfg, 'mmdiffkd.ShortLogHook')
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # A base named 'library::config' gives each type a scope. mmengine takes it out wherever it
         # builds something, except here, where the function would get it as an argument.
@@ -164,4 +173,4 @@ def warn_of_a_student_from_scratch(cfg: Config) -> None:
         )
         # Most classifiers are trained from scratch.
         usual = 'Classifier' in str(student['type'])
-        print_log(text, 'current', logging.INFO if usual else logging.WARNING)
+        tell(text, logging.INFO if usual else logging.WARNING)

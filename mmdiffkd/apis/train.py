@@ -8,12 +8,14 @@ from mmengine.runner import Runner
 
 from mmdiffkd.apis.inputs import check_inputs
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
-from mmdiffkd.apis.policy import add_hook, apply_training_policy
+from mmdiffkd.apis.policy import apply_training_policy
 from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.errors import ConfigError, describe
-from mmdiffkd.testing import make_smoke_config
+from mmdiffkd.messages import SILENT, tell, terminal
+from mmdiffkd.models.configs import add_hook
+from mmdiffkd.testing import make_smoke_config, verdict
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,8 +89,11 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     Returns:
         The runner, after training.
     """
-    with process_group(cfg):
-        check_inputs(cfg, smoke)
+    if smoke and cfg.get('terminal_level') is not None:
+        cfg.terminal_level = SILENT
+    with process_group(cfg), terminal(cfg.get('terminal_level')):
+        config = cfg.filename
+        not_tried = check_inputs(cfg, smoke)
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
         apply_training_policy(cfg)
@@ -110,4 +115,6 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         finally:
             for hook in interrupts:
                 hook.after_train(runner)
+        if smoke:
+            tell(verdict(runner, not_tried, [f'mmdiffkd train {config}']))
     return runner

@@ -7,7 +7,6 @@ from textwrap import indent
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -15,6 +14,7 @@ from mmdiffkd.autopair import pairs as rules
 from mmdiffkd.autopair.survey import survey
 from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
@@ -157,7 +157,7 @@ def write_config(path: Path, text: str) -> None:
     if path.is_file() and path.read_text() != text:
         names = (path.with_name(f'{path.stem}_old{number}.py') for number in count(1))
         kept = path.rename(next(name for name in names if not name.exists()))
-        print_log(f'{path} was there and differs; it is now {kept.name}', 'current')
+        tell(f'{path} was there and differs; it is now {kept.name}')
     path.write_text(text)
 
 

@@ -3,11 +3,11 @@
 from itertools import product
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
-from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.autopair.survey import Survey, survey
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
 from mmdiffkd.models.shapes import (
     MapShape,
@@ -64,7 +64,7 @@ def choose_pairs(
         elif numbers[0] != numbers[1]:
             difference = f'the student knows {numbers[0]} classes, the teacher {numbers[1]}'
         if difference is not None:
-            print_log(f'No pair of scores: {difference}', 'current')
+            tell(f'No pair of scores: {difference}')
         chosen = [tuple(features), None if difference else (scores[0][0], scores[1][0])]
     chosen = [pair for pair in chosen if pair and None not in pair]
     if not chosen:

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
@@ -15,6 +16,7 @@ from mmdiffkd.datasets.config_checks import datasets_in
 from mmdiffkd.datasets.data_checks import check_data, explain
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import CheckpointError, ConfigError, UserError
+from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import MODELS, RUNNERS
 
@@ -60,6 +62,13 @@ class DistillRunner(Runner):
     runner by themselves; another library's tool needs ``runner_type='mmdiffkd.DistillRunner'``.
     Data is checked before the first step unless the config has ``check_data=False``.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, whose terminal shows what ``terminal_level`` of the config says."""
+        logger = super().build_logger(*args, **kwargs)
+        if self.cfg.get('terminal_level') is not None:
+            shorten(logger, self.cfg.terminal_level)
+        return logger
 
     # Weights are read while the model is built, and between the before_run hooks and the loop.
 

@@ -112,6 +112,13 @@ def type_name(part: Any) -> str:
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
 
 
+def add_hook(cfg: Config, kind: str, **settings: Any) -> None:
+    """Add a hook to ``custom_hooks`` of a config, unless there is one of this type."""
+    hooks = list(cfg.get('custom_hooks') or ())
+    if not any(type_name(hook) == kind.rpartition('.')[2] for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type=kind, **settings)]
+
+
 def forget_weights(model: Dict) -> Dict:
     """Remove all references to pretrained weights from a model dict, in place, and return it."""
 

@@ -5,12 +5,12 @@ import inspect
 from pickle import UnpicklingError
 from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Union
 
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
 from mmdiffkd.errors import CheckpointError, ConfigError, describe, shortened, suggest
+from mmdiffkd.messages import tell
 from mmdiffkd.models.configs import model_config
 from mmdiffkd.registry import MODELS
 
@@ -169,4 +169,4 @@ def inherit(
     """Copy state dicts of teacher modules, by name in ``weights``, into student modules."""
     for name, source in modules.items():
         student.get_submodule(name).load_state_dict(weights[source])
-        print_log(f"student.{name} starts with the weights of the teacher's {source}", 'current')
+        tell(f"student.{name} starts with the weights of the teacher's {source}")

@@ -1,5 +1,6 @@
 """Stop a training whose loss is not finite."""
 
+import logging
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import UserError
+from mmdiffkd.messages import tell
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import HOOKS
 
@@ -86,10 +88,11 @@ def _warn_of_scale(runner: Runner, losses: Dict[str, float]) -> None:
     for name, value in losses.items():
         if name.startswith('loss_kd_') and own and value > _LARGEST_RATIO * own:
             pair = name.removeprefix('loss_kd_')
-            runner.logger.warning(
+            tell(
                 f'{name} is {value:.3g}, {value / own:.0f} times the sum of the losses of the '
                 f'student, {own:.3g}, which then hardly count; pairs.{pair}.loss.loss_weight '
-                f'lowers it'
+                f'lowers it',
+                logging.WARNING,
             )
 
 

@@ -122,10 +122,14 @@ def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any =
     """
     for key, number in heads.items() if classes else ():
         if number != len(classes):
-            origin = f', those of {cls.__name__}, because it has no metainfo' if cls else ''
-            listed = shortened(', '.join(classes), 100)
-            what = f'{key} is {number}, but {where} has {len(classes)} classes{origin} ({listed})'
-            raise ConfigError(f'{what}; set num_classes to their number, or metainfo.classes')
+            listed = f'{len(classes)}: {shortened(", ".join(classes), 100)}'
+            if cls:
+                what = f'has no metainfo and so the classes of {cls.__name__}, {listed}'
+                hint = 'give it metainfo=dict(classes=(...))'
+            else:
+                what = f'has other classes, {listed}'
+                hint = 'correct the number or metainfo.classes'
+            raise ConfigError(f'{key} is {number}, but {where} {what}; {hint}')
 
 
 def _check_listed(dataset: Dict, where: str) -> None:
@@ -150,8 +154,8 @@ def _check_listed(dataset: Dict, where: str) -> None:
         colours = info.get('palette')
         if isinstance(colours, (list, tuple)) and 0 < len(colours) < len(classes):
             raise ConfigError(
-                f'{key}.palette has {len(colours)} colours for {len(classes)} classes; give each '
-                f'class one, or leave it out'
+                f'{key}.palette: {len(classes)} classes need as many colours, got {len(colours)}; '
+                f'it may be left out'
             )
 
 
@@ -173,7 +177,7 @@ def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:
     root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix')
     prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
     named = {f'data_prefix.{key}'.rstrip('.'): value for key, value in prefixes.items()}
-    named['ann_file'] = dataset.get('ann_file')
+    named.update({key: dataset.get(key) for key in ('ann_file', 'proposal_file')})
     places = {k: os.path.join(root, v) for k, v in named.items() if v and isinstance(v, str)}
     if not places or any(path.startswith(root) for path in places.values()):
         places = dict(data_root=root, **places)

@@ -149,7 +149,7 @@ def _check_categories(dataset: Any, where: str) -> None:
         raise ConfigError(f'{key}: {path!r} has no category {what}; its categories are {listed}')
     if names != classes:
         raise ConfigError(
-            f'{key}: labels follow the order of {path!r}; list the classes as it does: '
+            f'{key}: labels are numbered in the order of {path!r}; list them so: '
             f'{shortened(", ".join(map(repr, names)), 200)}'
         )
 
@@ -212,7 +212,7 @@ def _check_labels(dataset: Any, count: int, where: str) -> None:
         if labels.size and not 0 <= labels.min() <= labels.max() < count:
             raise ConfigError(
                 f'{where}: {info.get("img_path", index)!r} has the label {info["gt_label"]}, but '
-                f'the {count} classes are numbered from 0 to {count - 1}'
+                f'those of the classes are 0 to {count - 1}'
             )
 
 
@@ -225,16 +225,16 @@ def _check_label_maps(
         labels = set(np.flatnonzero(np.bincount(loaded['gt_seg_map'].ravel())).tolist())
         if wrong := [label for label in labels - ignored if label >= count]:
             raise ConfigError(
-                f'{where}: {loaded["seg_map_path"]!r} has the label {max(wrong)}, but the {count} '
-                f'classes are numbered from 0 to {count - 1}; if 0 in the file is no class, '
-                f'set reduce_zero_label=True'
+                f'{where}: {loaded["seg_map_path"]!r} has the label {max(wrong)}, but those of '
+                f'the classes are 0 to {count - 1}; if 0 in the file is no class, set '
+                f'reduce_zero_label=True'
             )
         seen |= labels
     # Masks are often saved with 255 for the second class.
     is_mask = seen == {0, 255} and count == 2 and not dataset.label_map
     if not seen - ignored or is_mask:
         raise ConfigError(
-            f'{where}: the label maps hold {sorted(seen)} only (after reduce_zero_label='
-            f'{dataset.reduce_zero_label}), and {dataset.ignore_index} is ignored; the classes are '
-            f'numbered from 0 to {count - 1}'
+            f'{where}: the label maps looked at hold {sorted(seen)} only (with reduce_zero_label='
+            f'{dataset.reduce_zero_label}), and {dataset.ignore_index} is ignored; the labels of '
+            f'the classes are 0 to {count - 1}'
         )

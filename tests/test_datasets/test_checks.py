@@ -86,9 +86,9 @@ def both(**info):
         (both(classes=[dict(name='bolt')]), "must be a list of names, got [{'name': 'bolt'}]"),
         (both(classes=(*NAMES[:2], 'nut')), "classes has 'nut' more than once"),
         (both(_delete_=True, CLASSES=NAMES), "nothing reads 'CLASSES'; write 'classes'"),
-        (both(palette=[(0, 0, 0)]), 'has 1 colours for 3 classes'),
+        (both(palette=[(0, 0, 0)]), '3 classes need as many colours, got 1'),
         (both(classes=('bolt', 'nuts', 'washer')), "no category 'nuts'; its categories are 'bolt'"),
-        (both(classes=('nut', 'bolt', 'washer')), "list the classes as it does: 'bolt', 'nut'"),
+        (both(classes=('nut', 'bolt', 'washer')), "list them so: 'bolt', 'nut', 'washer'"),
         ({f'{VAL}.metainfo.classes': NAMES[::-1]}, "'washer' here and 'bolt' there"),
         ({f'{TRAIN}.ann_file': 'trian.json'}, "did you mean 'train.json'"),
         ({f'{TRAIN}.data_prefix.img': 'trains/'}, f'{TRAIN}.data_prefix.img: no folder'),
@@ -105,7 +105,7 @@ def test_configs_of_detectors(changes, said, detection):
 @pytest.mark.parametrize(
     'number, said',
     [
-        (3, 'has 80 classes, those of CocoDataset, because it h'),
+        (3, 'has no metainfo and so the classes of CocoDataset, 80: '),
         (80, 'is not set, so it has the names of CocoDataset'),
     ],
 )
@@ -157,11 +157,14 @@ def test_a_metric_reads_another_split(detection, tmp_path):
     [
         (
             {'model.decode_head.num_classes': 3},
-            'num_classes is 3, but train_dataloader.dataset has 2',
+            'num_classes is 3, but train_dataloader.dataset has other classes, 2',
         ),
         ({f'{TRAIN}.seg_map_suffix': '_mask.png'}, 'look at data_prefix and seg_map_suffix'),
         ({f'{VAL}.img_suffix': '.jpeg'}, "ends in img_suffix='.jpeg'; files there end in .jpg"),
-        ({f'{VAL}.reduce_zero_label': True}, 'the label maps hold [0, 255] only (after reduce_z'),
+        (
+            {f'{VAL}.reduce_zero_label': True},
+            'the label maps looked at hold [0, 255] only (with reduce_z',
+        ),
     ],
 )
 def test_configs_of_segmentors(changes, said, segmentation):
@@ -172,9 +175,9 @@ def test_configs_of_segmentors(changes, said, segmentation):
 @pytest.mark.parametrize(
     'values, said',
     [
-        ((1, 2), 'has the label 2, but the 2 classes are numbered from 0 to 1'),
-        ((0, 255), 'the label maps hold [0, 255] only'),
-        ((255, 255), 'the label maps hold [255] only'),
+        ((1, 2), 'has the label 2, but those of the classes are 0 to 1'),
+        ((0, 255), 'hold [0, 255] only'),
+        ((255, 255), 'hold [255] only'),
     ],
 )
 def test_label_maps(values, said, segmentation, tmp_path):
@@ -191,14 +194,14 @@ def test_label_maps(values, said, segmentation, tmp_path):
 @pytest.mark.parametrize(
     'changes, lines, said',
     [
-        ({}, 'cat/1.jpg 1\ndog/1.jpg 2\n', "dog/1.jpg' has the label 2, but the 2 classes are num"),
+        ({}, 'cat/1.jpg 1\ndog/1.jpg 2\n', "dog/1.jpg' has the label 2, but those of the"),
         ({}, 'cat/1.jpg 0\ndog/2.jpg 1\n', "dog/2.jpg' (1 of the 2 files looked at are not there"),
         ({}, '', 'lists none'),
         # The folders of the validation are two.
         (
             {'model.head.num_classes': 3},
             'cat/1.jpg 0\n',
-            'but val_dataloader.dataset has 2 classes',
+            'but val_dataloader.dataset has other classes, 2',
         ),
         ({f'{TRAIN}.classes': 'cat'}, 'cat/1.jpg 0\n', f'{TRAIN}.metainfo.classes must be a list'),
     ],

@@ -32,15 +32,15 @@ def shorten(logger: logging.Logger, level: str) -> None:
 
 @contextmanager
 def terminal(level: Optional[str]) -> Iterator[None]:
-    """:func:`shorten` the current logger, and have Python's warnings logged in the block.
+    """:func:`shorten` the current logger, and have Python's warnings go to the log file alone.
 
-    With the level :data:`SILENT` what other libraries print is logged as well, and not shown. With
-    None everything stays as it is.
+    With the level :data:`SILENT` all that is printed in the block goes there too. With None
+    everything stays as it is.
     """
     with ExitStack() as stack:
         if level is not None:
             shorten(MMLogger.get_current_instance(), level)
-            handler, warnings = _ToCurrentLogger(), logging.getLogger('py.warnings')
+            handler, warnings = _ToLogFile(), logging.getLogger('py.warnings')
             warnings.addHandler(handler)
             stack.callback(warnings.removeHandler, handler)
             logging.captureWarnings(True)
@@ -56,7 +56,9 @@ class _Filter(logging.Filter):
         self.level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return getattr(record, 'is_told', False) or record.levelno >= self.level
+        # Users of a host can do nothing about what the host calls in an old-fashioned way.
+        is_useful = record.levelno >= self.level and 'deprecated' not in record.getMessage()
+        return is_useful or getattr(record, 'is_told', False)
 
 
 class _Formatter(logging.Formatter):
@@ -65,9 +67,9 @@ class _Formatter(logging.Formatter):
         return kind + super().format(record)
 
 
-class _ToCurrentLogger(logging.Handler):
+class _ToLogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        MMLogger.get_current_instance().handle(record)
+        MMLogger.get_current_instance().info(record.getMessage().rstrip())
 
 
 class _Printed(io.TextIOBase):

@@ -2,8 +2,11 @@
 
 import argparse
 import inspect
+import io
 import logging
 import os
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -149,6 +152,9 @@ def build_runner(cfg: Config) -> Runner:
     """The runner of a config: that of its ``runner_type``, else a :class:`DistillRunner`."""
     if cfg.get('terminal_level') is not None:
         add_hook(cfg, 'mmdiffkd.ShortLogHook')
+        # The libraries print on their import which optional data sets they lack.
+        with redirect_stdout(io.StringIO()), suppress(ImportError):
+            import_module(f'{cfg.get("default_scope")}.datasets')
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # A base named 'library::config' gives each type a scope. mmengine takes it out wherever it
         # builds something, except here, where the function would get it as an argument.

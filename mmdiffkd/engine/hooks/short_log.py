@@ -54,6 +54,11 @@ class ShortLogHook(Hook):
         losses = _losses(tag, isinstance(model_of(runner), DiffKDDistiller))
         tell('  '.join([*parts, *(f'{name} {value:.4g}' for name, value in losses.items())]))
 
+    def after_train(self, runner: Runner) -> None:
+        """Say where the results are."""
+        if runner.cfg.get('terminal_level') != SILENT:
+            tell(f'Checkpoints are in {runner.work_dir}, the log is {runner.logger.log_file}')
+
     def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
         hook = next((hook for hook in runner.hooks if isinstance(hook, LoggerHook)), None)
         if hook is None:
@@ -77,7 +82,7 @@ class ShortLogHook(Hook):
         texts = [f'{name} {value:.4g}' for name, value in numbers.items()]
         more = len(texts) - _MOST_METRICS
         rest = [f'and {more} more in the log file'] if more > 0 else []
-        tell('  '.join([kind, *(texts[:_MOST_METRICS] or ['has no metrics']), *rest]))
+        tell('  '.join([kind, *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
 
 
 def _losses(tag: Dict[str, float], is_distillation: bool) -> Dict[str, float]:

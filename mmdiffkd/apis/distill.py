@@ -86,7 +86,7 @@ def distill(
         if args.resume and path.is_file() and path.read_text() != text:
             raise ConfigError(
                 f'--resume: {path} was edited, or made with other arguments; go on with it by '
-                f'`python tools/train.py {path} --work-dir {folder} --resume`'
+                f'`mmdiffkd train {path} --work-dir {folder} --resume`'
             )
         write_config(path, text)
         tell(f'Config written to {path}')

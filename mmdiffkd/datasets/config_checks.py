@@ -122,14 +122,13 @@ def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any =
     """
     for key, number in heads.items() if classes else ():
         if number != len(classes):
-            listed = f'{len(classes)}: {shortened(", ".join(classes), 100)}'
+            what, hint = 'has', 'correct the number or metainfo.classes'
             if cls:
-                what = f'has no metainfo and so the classes of {cls.__name__}, {listed}'
+                what = f'has no metainfo and so, as every {cls.__name__},'
                 hint = 'give it metainfo=dict(classes=(...))'
-            else:
-                what = f'has other classes, {listed}'
-                hint = 'correct the number or metainfo.classes'
-            raise ConfigError(f'{key} is {number}, but {where} {what}; {hint}')
+            size = f'{len(classes)} class{"es" if len(classes) > 1 else ""}'
+            listed = shortened(', '.join(classes), 100)
+            raise ConfigError(f'{key} is {number}, but {where} {what} {size}: {listed}; {hint}')
 
 
 def _check_listed(dataset: Dict, where: str) -> None:

@@ -82,7 +82,7 @@ def test_an_edited_config_is_not_resumed_as_another(files, tmp_path, monkeypatch
     assert [cfg.get('resume') for cfg in trained] == [None, 'auto']
     path = Path(trained[0].filename)
     path.write_text(edited := f'{path.read_text()}# mine')
-    with pytest.raises(ConfigError, match=f'train.py {path} --work-dir .*work --resume'):
+    with pytest.raises(ConfigError, match=f'mmdiffkd train {path} --work-dir .*work --resume'):
         distill(**arguments, resume=True)
     assert [file.read_text() for file in path.parent.iterdir()] == [edited]
 

@@ -105,7 +105,7 @@ def test_configs_of_detectors(changes, said, detection):
 @pytest.mark.parametrize(
     'number, said',
     [
-        (3, 'has no metainfo and so the classes of CocoDataset, 80: '),
+        (3, 'has no metainfo and so, as every CocoDataset, 80 classes'),
         (80, 'is not set, so it has the names of CocoDataset'),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_metric_reads_another_split(detection, tmp_path):
     [
         (
             {'model.decode_head.num_classes': 3},
-            'num_classes is 3, but train_dataloader.dataset has other classes, 2',
+            'num_classes is 3, but train_dataloader.dataset has 2 classes',
         ),
         ({f'{TRAIN}.seg_map_suffix': '_mask.png'}, 'look at data_prefix and seg_map_suffix'),
         ({f'{VAL}.img_suffix': '.jpeg'}, "ends in img_suffix='.jpeg'; files there end in .jpg"),
@@ -201,7 +201,7 @@ def test_label_maps(values, said, segmentation, tmp_path):
         (
             {'model.head.num_classes': 3},
             'cat/1.jpg 0\n',
-            'but val_dataloader.dataset has other classes, 2',
+            'but val_dataloader.dataset has 2 classes',
         ),
         ({f'{TRAIN}.classes': 'cat'}, 'cat/1.jpg 0\n', f'{TRAIN}.metainfo.classes must be a list'),
     ],

@@ -11,29 +11,12 @@ from mmengine.dataset import BaseDataset
 
 from mmdiffkd.errors import ConfigError, shortened, suggest
 from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
-from mmdiffkd.models.configs import dicts_in, student_config
+from mmdiffkd.models.configs import datasets_in, dicts_in, student_config
 
 # Heads with one score per class. Others, such as an RPN or auxiliary heads, may have other numbers.
 _HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head')
 # Models with one of these learn from the names of classes.
 _READERS = {'language_model', 'text_encoder'}
-
-
-def datasets_in(dataset: Any, where: str) -> Iterator[Tuple[str, Any]]:
-    """The data sets inside wrappers such as ``ConcatDataset``, with their config keys.
-
-    ``dataset`` is built or a config dict, ``where`` its config key.
-    """
-    several, one = (
-        dataset.get(name) if isinstance(dataset, dict) else getattr(dataset, name, None)
-        for name in ('datasets', 'dataset')
-    )
-    for number, part in enumerate(several or ()):
-        yield from datasets_in(part, f'{where}.datasets[{number}]')
-    if not several and one is not None:
-        yield from datasets_in(one, f'{where}.dataset')
-    elif not several:
-        yield where, dataset
 
 
 def datasets_of(cfg: Config, key: str) -> Iterator[Tuple[str, Dict]]:

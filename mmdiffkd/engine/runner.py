@@ -12,12 +12,12 @@ from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
-from mmdiffkd.datasets.config_checks import datasets_in
 from mmdiffkd.datasets.data_checks import check_data, explain
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import CheckpointError, ConfigError, UserError
 from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.models.configs import datasets_in
 from mmdiffkd.registry import MODELS, RUNNERS
 
 # Hooks of the hosts that take the student and the teacher of a model for others than they are here.

@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.configs import load_config, scope_of
+from mmdiffkd.models.configs import datasets_in, load_config, scope_of
 from mmdiffkd.models.dry_run import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]
@@ -34,9 +34,7 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
 
     ``scope`` is the registry scope of the data set's type, by default the current one.
     """
-    dataset: Any = (loader or {}).get('dataset')
-    while isinstance(dataset, dict) and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    _, dataset = next(datasets_in((loader or {}).get('dataset'), ''))
     if not isinstance(dataset, dict):
         return None
     listed = listed_classes(dataset, scope)
@@ -54,6 +52,7 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
 def dataset_class(dataset: Dict, scope: Optional[str] = None) -> Any:
     """The class of a data set's config, of the registry scope ``scope``; None if it is unknown."""
     cls = dataset.get('type')
+    # Of a base that is named as 'library::config' each type has a scope.
     with DATASETS.switch_scope_and_registry(dataset.get('_scope_', scope)) as registry:
         return registry.get(cls) if isinstance(cls, str) else cls
 

@@ -4,7 +4,7 @@ import copy
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -104,6 +104,23 @@ def dicts_in(value: Any) -> Iterator[Dict]:
     if isinstance(value, (list, tuple)):
         for item in value:
             yield from dicts_in(item)
+
+
+def datasets_in(dataset: Any, where: str) -> Iterator[Tuple[str, Any]]:
+    """The data sets inside wrappers such as ``ConcatDataset``, with their config keys.
+
+    ``dataset`` is built or a config dict, ``where`` its config key.
+    """
+    several, one = (
+        dataset.get(name) if isinstance(dataset, dict) else getattr(dataset, name, None)
+        for name in ('datasets', 'dataset')
+    )
+    for number, part in enumerate(several or ()):
+        yield from datasets_in(part, f'{where}.datasets[{number}]')
+    if not several and one is not None:
+        yield from datasets_in(one, f'{where}.dataset')
+    elif not several:
+        yield where, dataset
 
 
 def type_name(part: Any) -> str:

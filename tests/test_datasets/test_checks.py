@@ -9,9 +9,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmdiffkd.apis.inputs import check_inputs
-from mmdiffkd.datasets.config_checks import datasets_in
 from mmdiffkd.datasets.data_checks import check_data, explain
 from mmdiffkd.errors import UserError
+from mmdiffkd.models.configs import datasets_in
 
 from .conftest import picture
 

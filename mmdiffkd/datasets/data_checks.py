@@ -1,7 +1,7 @@
 """Mistakes in data sets that only their files show, found before the first step of a training."""
 
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterable, Iterator, List, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -10,13 +10,12 @@ from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
 from mmdiffkd.datasets.config_checks import (
-    check_config,
     check_counts,
     class_counts,
     datasets_of,
     is_open,
 )
-from mmdiffkd.errors import ConfigError, shortened
+from mmdiffkd.errors import ConfigError, describe, shortened
 from mmdiffkd.models.classes import dataset_class
 from mmdiffkd.models.configs import dicts_in
 
@@ -24,6 +23,45 @@ from mmdiffkd.models.configs import dicts_in
 _SMALL = 50_000_000
 # Images whose files are looked at, and labels of images.
 _FILES, _LABELS = 8, 10_000
+
+
+def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> None:
+    """Check built data sets of the loader ``key`` of a config, and what its metrics read.
+
+    ``datasets`` are pairs of a config key and a data set. Test data may have no annotations.
+    """
+    evaluator = key.replace('dataloader', 'evaluator')
+    metrics = list(dicts_in(cfg.get(evaluator)))
+    annotated = key != 'test_dataloader' and not any(part.get('format_only') for part in metrics)
+    number = 0
+    for where, dataset in datasets:
+        _check_dataset(dataset, where, cfg.get('model'), annotated)
+        number += 1
+    paths = {part.get('ann_file') for part in metrics} - {None}
+    for path in paths if number == 1 and hasattr(dataset, 'COCOAPI') else ():
+        _check_images(path, where, dataset, f'{evaluator}.ann_file')
+
+
+def read_and_check(cfg: Config, key: str, absent: Collection[str] = ()) -> None:
+    """Build the data sets of a loader's config, except those at ``absent`` keys, and check them.
+
+    A data set that cannot be built is a :class:`ConfigError`.
+    """
+    scope = cfg.get('default_scope')
+    present = (pair for pair in datasets_of(cfg, key) if pair[0] not in absent)
+    check_data(cfg, key, ((where, _build(part, where, scope)) for where, part in present))
+
+
+def _build(config: Dict, where: str, scope: Optional[str]) -> Any:
+    cls = dataset_class(config, scope)
+    if not isinstance(cls, type) or not issubclass(cls, BaseDataset):
+        return None
+    try:
+        with DATASETS.switch_scope_and_registry(config.get('_scope_', scope)) as registry:
+            # mmengine cannot serialize a data set without images.
+            return registry.build(dict(config, serialize_data=False))
+    except Exception as error:
+        raise ConfigError(f'{where}: cannot build {cls.__name__}: {describe(error)}') from error
 
 
 def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> None:
@@ -62,52 +100,6 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> Non
         _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
     elif 'gt_label' in infos[0] and annotated and count:
         _check_labels(dataset, count, where)
-
-
-def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> None:
-    """Check built data sets of the loader ``key`` of a config, and what its metrics read.
-
-    ``datasets`` are pairs of a config key and a data set. Test data may have no annotations.
-    """
-    evaluator = key.replace('dataloader', 'evaluator')
-    metrics = list(dicts_in(cfg.get(evaluator)))
-    annotated = key != 'test_dataloader' and not any(part.get('format_only') for part in metrics)
-    number = 0
-    for where, dataset in datasets:
-        _check_dataset(dataset, where, cfg.get('model'), annotated)
-        number += 1
-    paths = {part.get('ann_file') for part in metrics} - {None}
-    for path in paths if number == 1 and hasattr(dataset, 'COCOAPI') else ():
-        _check_images(path, where, dataset, f'{evaluator}.ann_file')
-
-
-def read_and_check(cfg: Config, key: str, absent: Collection[str] = ()) -> None:
-    """Build the data sets of a loader's config, except those at ``absent`` keys, and check them.
-
-    Also a data set that mmengine cannot build, because nothing is in it, is built here.
-    """
-    scope = cfg.get('default_scope')
-
-    def build() -> Iterator[Tuple[str, Any]]:
-        for where, config in datasets_of(cfg, key):
-            cls = dataset_class(config, scope)
-            if where not in absent and isinstance(cls, type) and issubclass(cls, BaseDataset):
-                with DATASETS.switch_scope_and_registry(config.get('_scope_', scope)) as registry:
-                    dataset = registry.build(dict(config, serialize_data=False))
-                yield where, dataset
-
-    check_data(cfg, key, build())
-
-
-def explain(cfg: Config, key: str) -> None:
-    """Raise :class:`ConfigError` if a known mistake is why a loader's data could not be built."""
-    check_config(cfg, [key])
-    try:
-        read_and_check(cfg, key)
-    except ConfigError:
-        raise
-    except Exception:
-        return  # The caller has this error.
 
 
 def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
@@ -157,7 +149,7 @@ def _check_categories(dataset: Any, where: str) -> None:
 def _why_empty(dataset: Any) -> str:
     """What a message says about a data set without images."""
     path, suffix = dataset.ann_file, getattr(dataset, 'img_suffix', None)
-    if suffix and (not path or Path(path).is_dir()):
+    if suffix and not Path(path).is_file():
         folder = Path(dataset.data_prefix['img_path'])
         found = {file.suffix for file in folder.rglob('*') if file.is_file()}
         ends = f'files there end in {", ".join(sorted(found))}' if found else 'there are no files'
@@ -222,6 +214,9 @@ def _check_label_maps(
     """Check the labels in a few maps, as the pipeline loads them."""
     seen: Set[int] = set()
     for loaded in maps:
+        if loaded['gt_seg_map'].ndim != 2:
+            what = f'{loaded["seg_map_path"]!r} is a colour picture'
+            raise ConfigError(f'{where}: {what}; a label map has one channel, of labels')
         labels = set(np.flatnonzero(np.bincount(loaded['gt_seg_map'].ravel())).tolist())
         if wrong := [label for label in labels - ignored if label >= count]:
             raise ConfigError(

@@ -12,7 +12,8 @@ from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
-from mmdiffkd.datasets.data_checks import check_data, explain
+from mmdiffkd.datasets.config_checks import check_config
+from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import CheckpointError, ConfigError, UserError
 from mmdiffkd.messages import shorten
@@ -100,7 +101,9 @@ class DistillRunner(Runner):
         except UserError:
             raise
         except Exception:
-            explain(self.cfg, key)
+            # What is wrong with the data is said better here.
+            check_config(self.cfg, [key])
+            read_and_check(self.cfg, key)
             raise
         check_data(self.cfg, key, datasets_in(loop.dataloader.dataset, f'{key}.dataset'))
         return loop

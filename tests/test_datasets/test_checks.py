@@ -2,6 +2,8 @@
 
 import json
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
@@ -9,7 +11,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmdiffkd.apis.inputs import check_inputs
-from mmdiffkd.datasets.data_checks import check_data, explain
+from mmdiffkd.datasets.config_checks import check_config
+from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.errors import UserError
 from mmdiffkd.models.configs import datasets_in
 
@@ -30,7 +33,8 @@ def check(cfg):
         try:
             dataset = built(cfg[key])
         except Exception:
-            explain(cfg, key)
+            check_config(cfg, [key])
+            read_and_check(cfg, key)
             raise
         check_data(cfg, key, datasets_in(dataset, f'{key}.dataset'))
 
@@ -191,6 +195,11 @@ def test_label_maps(values, said, segmentation, tmp_path):
         check(segmentation)
 
 
+def test_pictures_for_label_maps(segmentation, tmp_path):
+    cv2.imwrite(str(tmp_path / 'maps' / 'train' / 'a.png'), np.zeros((16, 24, 3), np.uint8))
+    assert "maps/train/a.png' is a colour picture" in message(segmentation)
+
+
 @pytest.mark.parametrize(
     'changes, lines, said',
     [
@@ -202,6 +211,15 @@ def test_label_maps(values, said, segmentation, tmp_path):
             {'model.head.num_classes': 3},
             'cat/1.jpg 0\n',
             'but val_dataloader.dataset has 2 classes',
+        ),
+        (
+            {
+                f'{TRAIN}.classes': ('cat', 'dog', 'cow'),
+                f'{TRAIN}.ann_file': '',
+                'model.head.num_classes': 3,
+            },
+            '',
+            'CustomDataset: AssertionError: The number of subfold',
         ),
         ({f'{TRAIN}.classes': 'cat'}, 'cat/1.jpg 0\n', f'{TRAIN}.metainfo.classes must be a list'),
     ],

@@ -1,7 +1,6 @@
 """From the names of a student and a teacher to a trained student."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any, Optional
 
@@ -9,33 +8,17 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmdiffkd.apis import launch
-from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
+from mmdiffkd.command_line import (
+    add_run_arguments,
+    add_train_arguments,
+    command_of,
+    launched_as_first,
+)
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import SHORT, SILENT, tell, terminal
 from mmdiffkd.models.configs import load_config
-
-# Number of this process, as torchrun, slurm and mpirun tell it.
-_RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
-
-
-def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`distill`."""
-    parser.add_argument('student', help="config of the student: a path or a name as 'mmdet::...'")
-    parser.add_argument('--teacher', required=True, help='config of the teacher, likewise')
-    parser.add_argument(
-        '--teacher-checkpoint',
-        metavar='CHECKPOINT',
-        help="the teacher's weights: a path, a URL or 'zoo', the default for a library's teacher",
-    )
-    parser.add_argument(
-        '--pairs',
-        nargs='+',
-        metavar='PATH',
-        help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher)",
-    )
-    launch.add_run_arguments(parser)
-    add_train_arguments(parser)
 
 
 def distill(
@@ -66,7 +49,7 @@ def distill(
         The runner, after training.
     """
     parser = argparse.ArgumentParser()
-    launch.add_run_arguments(parser)
+    add_run_arguments(parser)
     add_train_arguments(parser)
     known = vars(parser.parse_args([]))
     for name in train_arguments.keys() - known.keys():
@@ -81,12 +64,11 @@ def distill(
     path = Path(folder, 'config', f'{name}.py')
     with terminal(None if args.verbose else SILENT if smoke else SHORT):
         text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
-    rank = next(filter(None, map(os.environ.get, _RANK_VARIABLES)), '0')
-    if args.launcher == 'none' or rank == '0':
+    if args.launcher == 'none' or launched_as_first():
         if args.resume and path.is_file() and path.read_text() != text:
             raise ConfigError(
                 f'--resume: {path} was edited, or made with other arguments; go on with it by '
-                f'`mmdiffkd train {path} --work-dir {folder} --resume`'
+                f'`{command_of("train")} {path} --work-dir {folder} --resume`'
             )
         write_config(path, text)
         tell(f'Config written to {path}')

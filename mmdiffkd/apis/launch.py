@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -31,55 +31,6 @@ _OTHER_KEYS = (
     'sync_bn', 'terminal_level', 'training_policy', 'trust_checkpoint', 'tta_model',
     'tta_pipeline', 'vis_backends',
 )  # fmt: skip
-
-
-class KeyValueAction(DictAction):
-    """mmengine's action for ``KEY=VALUE``, which complains in words about anything else."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Parse all values, or end the process with status 2."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError):
-            parser.error(f'argument {option_string}: {" ".join(values)!r} is not KEY=VALUE')
-
-
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of all tools that run a config, named as in the host libraries."""
-    parser.add_argument('config', help="path of the config, or a name as 'mmdet::...'")
-    add_run_arguments(parser)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`add_config_arguments` except the config."""
-    parser.add_argument('--work-dir', help='where logs and checkpoints go')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValueAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. model.teacher.checkpoint=random; lists as '
-        'key="[a,b]" without white space',
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle whatever the checkpoints contain that the run reads (load_from, --resume, '
-        "init_cfg); for the teacher's there is teacher.trust_checkpoint",
-    )
-    parser.add_argument(
-        '--verbose',
-        action='store_true',
-        help='show the whole log in the terminal; its file in the work directory has it anyway',
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
-        default='none',
-        help='job launcher',
-    )
-    # Some launchers pass it; torchrun sets the environment variable instead.
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -120,7 +71,7 @@ def check_complete(cfg: Config, keys: Sequence[str]) -> None:
 
 
 def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
-    """Write the arguments of :func:`add_run_arguments` into the config."""
+    """Write the arguments of :func:`add_config_arguments` into the config."""
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(args.local_rank))
     os.environ.setdefault('LOCAL_RANK', local_rank)
     cfg.launcher = args.launcher

@@ -4,13 +4,14 @@ import copy
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
 from mmdiffkd.compat import is_installed
-from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.errors import ConfigError, describe, shortened, suggest
 
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
@@ -20,11 +21,16 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     ``with_weights`` sets ``cfg.model_path`` to the weights that the library publishes for it.
     """
     if not isinstance(location, (str, Path)):
-        raise ConfigError(f'{where} must be a model dict, a path or a name, got {location!r}')
-    library, is_name, _ = str(location).partition('::')
+        got = shortened(repr(location), 100)
+        raise ConfigError(
+            f'{where} must be a model dict, a path or a name, got {got}; a class of your own is '
+            f'named as dict(type=YourClass, ...)'
+        )
+    library, is_name, name = str(location).partition('::')
     # MMEngine would try to install the library.
     if is_name and not (library.isidentifier() and is_installed(library)):
-        raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
+        hint = suggest(library, filter(is_installed, MODULE2PACKAGE))
+        raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed{hint}')
     if not is_name and not Path(location).expanduser().is_file():
         raise ConfigError(
             f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
@@ -38,6 +44,8 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
         problem = f'{str(location)!r} cannot be read: {describe(error)}'
+        if is_name and name not in (names := _configs_of(library)):
+            problem = f'{library} has no config {name!r}{suggest(name, names)}'
         raise ConfigError(f'{where}: {problem}') from error
     _find_beside(cfg.get('model'), path.parent)
     return cfg
@@ -54,6 +62,13 @@ def _find_beside(model: Any, folder: Path) -> None:
             if isinstance(part.get(key), str) and Path(folder, part[key]).is_file():
                 part[key] = str(Path(folder, part[key]).resolve())
         model = model.get('student')
+
+
+def _configs_of(library: str) -> List[str]:
+    """Names of the configs that are installed with a library."""
+    (root, *_) = find_spec(library).submodule_search_locations or (library,)
+    folder = Path(root, '.mim', 'configs')
+    return [path.relative_to(folder).as_posix() for path in folder.rglob('*.py')]
 
 
 def model_config(config: Any, where: str) -> Dict:

@@ -148,9 +148,11 @@ def inherited_modules(
     for ours, theirs in pairs.items():
         shapes = []
         for role, model, name in (('student', student, ours), ('teacher', teacher, theirs)):
-            module = dict(model.named_modules()).get(name)
+            modules = dict(model.named_modules())
+            module = modules.get(name)
             if module is None:
-                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}')
+                hint = suggest(name, modules)
+                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}{hint}')
             shapes.append({(key, x.shape) for key, x in module.state_dict().items()})
         differing = sorted({key for key, _ in shapes[0] ^ shapes[1]})
         if not shapes[0]:

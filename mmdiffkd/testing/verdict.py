@@ -11,40 +11,42 @@ from torch import nn
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import DiffKDDistiller
 
-# Every smoke run leaves these out.
-_NEVER_TRIED = 'the length of the schedule, and the accuracy: the weights are random'
+_MEANING = ' (loss_kd: distance to the teacher, loss_diff: training of the noise predictor)'
+# Every smoke run leaves this out.
+_NEVER_TRIED = 'whether anything is learned: two steps with random weights do not show that'
 
 
-def verdict(
-    runner: Runner, not_tried: Iterable[str], commands: Sequence[str], files: Sequence[str] = ()
-) -> str:
+def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
     """A summary of a finished smoke run for the terminal.
 
     One more step of the student alone is computed to time it.
 
     Args:
         runner: Runner of the smoke run, after training.
-        not_tried: Names of what the smoke run left out.
-        commands: Commands with which to go on.
-        files: Paths of other files that were made, each with its description.
+        not_tried: What the smoke run left out, in words.
+        command: Command with which to go on.
     """
     model = model_of(runner)
-    losses = runner.message_hub.log_scalars
-    names = [name for name in losses if name.startswith('train/loss')]
-    changes = [f'{_name(name)} {_change(losses[name])}' for name in names]
-    lines = ['', 'The smoke run passed: two training steps, a validation and a checkpoint.', '']
-    if isinstance(model, DiffKDDistiller):
-        lines += ['Pairs, with the shapes of their maps for one image:']
+    is_distillation = isinstance(model, DiffKDDistiller)
+    ran = 'Two training steps and a checkpoint'
+    if runner.val_loop is not None:
+        ran = 'Two training steps, a validation and a checkpoint'
+    lines = [
+        '',
+        f'The smoke run passed. {ran} worked,',
+        'with made-up pictures and random weights.',
+    ]
+    if is_distillation:
+        lines += ['', 'Pairs, with the shapes of their maps for one image:']
         lines += [f'  {pair.name}: {pair.summary}' for pair in model.pairs.values()]
-    lines += ['Losses in the two steps:', *_wrapped(changes), *_cost(runner, model)]
-    lines += ['Not tried:', *(f'  {text}' for text in (*not_tried, _NEVER_TRIED)), 'Files:']
-    lines += [f'  {text}' for text in (*files, *_files(runner))]
-    lines += ['Go on with:', *(f'  {command}' for command in commands)]
+    scalars = runner.message_hub.log_scalars
+    losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
+    changes = [f'{name.removeprefix("train/")} {_change(scalars[name])}' for name in losses]
+    lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
+    lines += [_cost(runner, model), '', 'Not tried:']
+    lines += [f'  {text}' for text in (*not_tried, _NEVER_TRIED)]
+    lines += ['Files:', *(f'  {text}' for text in _files(runner)), 'Go on with:', f'  {command}']
     return '\n'.join(lines)
-
-
-def _name(scalar: str) -> str:
-    return scalar.removeprefix('train/')
 
 
 def _change(history: Any) -> str:
@@ -60,7 +62,7 @@ def _wrapped(items: Sequence[str], most: int = 12) -> List[str]:
     return [*lines, f'  and {more} more in the log'] if more > 0 else lines
 
 
-def _cost(runner: Runner, model: nn.Module) -> List[str]:
+def _cost(runner: Runner, model: nn.Module) -> str:
     """The time of a training step, and that of the student alone."""
     scalars = runner.message_hub.log_scalars
     seconds = scalars['train/time'].current() - scalars['train/data_time'].current()
@@ -70,7 +72,7 @@ def _cost(runner: Runner, model: nn.Module) -> List[str]:
         text += f', one of the student alone {_seconds(model.student, batch):.2f} s'
     device = next(model.parameters()).device
     where = torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
-    return [f'{text}, on {where}.']
+    return f'{text}, on {where}.'
 
 
 def _seconds(model: nn.Module, batch: Any) -> float:

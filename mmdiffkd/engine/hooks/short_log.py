@@ -3,6 +3,7 @@
 import datetime
 from typing import Any, Dict, Optional
 
+import numpy as np
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
@@ -78,7 +79,9 @@ class ShortLogHook(Hook):
 
     @staticmethod
     def _tell_metrics(kind: str, metrics: Optional[Dict[str, float]]) -> None:
-        numbers = {k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float))}
+        numbers = {
+            k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float, np.number))
+        }
         texts = [f'{name} {value:.4g}' for name, value in numbers.items()]
         more = len(texts) - _MOST_METRICS
         rest = [f'and {more} more in the log file'] if more > 0 else []

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from mmdiffkd.visualization.canvas import COLOURS, GREY, colouring, new_figure
 
 MAX_BARS = 40
-_CELL = 1.9  # width of a cell in inches
+_CELL = 1.3  # width of a cell in inches
 _Colours = Optional[Callable[[np.ndarray], np.ndarray]]
-_DENOISED = ['student', 'student, denoised', 'teacher']
-_DENOISED += [f'distance to teacher,\n{when} denoising' for when in ('before', 'after')]
+_DENOISED = ['student', 'student,\ndenoised', 'teacher']
+_DENOISED += [f'distance\n{when} denoising' for when in ('before', 'after')]
 _SHARE = "γ: share of the student's feature that is kept; noise replaces the rest."
 _MAPS = """Colours: the three directions in which the feature of the teacher varies most.
 Distance: root mean square over the channels. Each row has its own scale."""

@@ -93,7 +93,7 @@ def draw(measured: Dict[str, List[Dict[str, Any]]], title: str, path: Path) -> N
                 panel.spines[side].set_visible(False)
         rows[1, column].set_xlabel(AXES[axis][0])
     rows[0, 0].legend(frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

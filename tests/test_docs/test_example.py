@@ -32,6 +32,6 @@ def test_notebook_runs(monkeypatch):
     assert '%pip install' in cells[0]
     names = {}
     for cell in cells[1:]:
-        exec(cell.replace('epochs=25', 'epochs=2'), names)
+        exec(cell.replace('epochs=60', 'epochs=2'), names)
     assert len(names['distances']) == 20 and len(plt.get_fignums()) == 2
     plt.close('all')

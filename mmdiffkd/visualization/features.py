@@ -16,8 +16,8 @@ _DENOISED += [f'distance\n{when} denoising' for when in ('before', 'after')]
 _SHARE = "γ: share of the student's feature that is kept; noise replaces the rest."
 _MAPS = """Colours: the three directions in which the feature of the teacher varies most.
 Distance: root mean square over the channels. Each row has its own scale."""
-_BARS = f"""Bars: one per channel, at most those {MAX_BARS} in which the teacher has the largest
-values. Each row has its own scale."""
+_BARS = f"""Bars: one per channel, at most the {MAX_BARS} in which the teacher is largest.
+Each row has its own scale."""
 
 
 class Level(NamedTuple):
@@ -51,7 +51,7 @@ def pair_figure(
     """
     denoised = any(level.gamma is not None for level in levels.values())
     headers = [] if images is None else ['image']
-    headers += _DENOISED if denoised else ['student', 'teacher', 'distance to teacher']
+    headers += _DENOISED if denoised else ['student', 'teacher', 'distance\nto teacher']
     entries = [(i, number) for number, level in levels.items() for i in range(len(level.target))]
     rows, first = sorted(entries), next(iter(levels.values()))
     # A cell has the proportions of the image, within limits.

@@ -9,29 +9,49 @@ import ast
 import runpy
 import sys
 from pathlib import Path
+from typing import Dict
 
-TOOLS = Path(__file__).resolve().parent / '.mim' / 'tools'
+from mmdiffkd import __version__
+from mmdiffkd.command_line import TOOLS
+from mmdiffkd.errors import one_line_errors, suggest
+
+# Parts of the quickstart.
+NO_COMMANDS = ('quickstart_picture', 'quickstart_stages')
 
 
 def main() -> None:
     """Run the tool that the first argument names with the arguments that follow."""
-    tools = {path.stem: path for path in sorted(TOOLS.glob('*.py')) if _is_script(path)}
-    name = sys.argv[1] if len(sys.argv) > 1 else '--help'
-    if name in ('-h', '--help'):
-        print('usage: mmdiffkd TOOL [arguments]; mmdiffkd TOOL --help says more\n')
-        for tool, path in tools.items():
-            print(f'  {tool:20} {_summary(path)}')
-        return
-    if name not in tools:
-        sys.exit(f'error: mmdiffkd has no tool {name!r}; it has {", ".join(tools)}')
-    sys.argv[:2] = [str(tools[name])]
+    paths = sorted(
+        (*TOOLS.glob('*.py'), *TOOLS.glob('analysis/[!_]*.py')), key=lambda path: path.stem
+    )
+    tools = {path.stem: path for path in paths if path.stem not in NO_COMMANDS}
+    is_module = Path(sys.argv[0]).name == '__main__.py'
+    command = 'python -m mmdiffkd' if is_module else 'mmdiffkd'
+    name, *arguments = sys.argv[1:] or ['help']
+    if name == 'help' and arguments:
+        name, arguments = arguments[0], ['--help']
+    tool = name.replace('-', '_')
+    with one_line_errors():
+        if name in ('help', '--help', '-h'):
+            print(_usage(command, tools))
+            return
+        if name == '--version':
+            print(f'mmdiffkd {__version__}')
+            return
+        if tool not in tools:
+            hint = suggest(tool, tools) or f'; it has {", ".join(tools)}'
+            raise SystemExit(f'mmdiffkd has no tool {name!r}{hint}')
+    # What the usage of a tool begins with, and its hints on other tools.
+    sys.argv = [f'{command} {tool}', *arguments]
     # As Python does for a script: a tool's own modules lie beside it.
-    sys.path.insert(0, str(TOOLS))
-    runpy.run_path(sys.argv[0], run_name='__main__')
+    sys.path.insert(0, str(tools[tool].parent))
+    runpy.run_path(str(tools[tool]))['main']()
 
 
-def _is_script(path: Path) -> bool:
-    return "__name__ == '__main__'" in path.read_text(encoding='utf-8')
+def _usage(command: str, tools: Dict[str, Path]) -> str:
+    lines = [f'  {name:20} {_summary(path)}' for name, path in tools.items()]
+    usage = f'usage: {command} TOOL [arguments]\n       {command} help [TOOL] | --version\n'
+    return '\n'.join([usage, *lines])
 
 
 def _summary(path: Path) -> str:

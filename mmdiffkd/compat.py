@@ -16,20 +16,17 @@ def is_installed(library: str) -> bool:
 
 
 def apply() -> None:
-    """Let configs be inherited by name and runs be resumed. Safe to call more than once."""
+    """Let configs be inherited by name. Safe to call more than once."""
     if not is_installed('mmengine'):
         return  # mmdiffkd.diffusion is usable with torch alone.
-    import mmengine
+    # This does not import torch, which takes seconds that the command line has not.
     from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
-    from mmengine.utils import digit_version
 
     # mmengine looks for the configs of `_base_ = 'mmseg::...'` by the name of a distribution, which
     # differs between upstream and OneDL, or by a module. A source tree is no distribution.
     MODULE2PACKAGE.update(mmseg='mmseg', mmdiffkd=__name__)
     _keep_scopes_of_inherited_configs(Config)
-    if digit_version(mmengine.__version__) <= digit_version('0.10.7'):
-        _open_data_with_the_first_batch()
 
 
 def _keep_scopes_of_inherited_configs(config_class: type) -> None:
@@ -53,16 +50,20 @@ def _keep_scopes_of_inherited_configs(config_class: type) -> None:
     config_class._get_cfg_path = staticmethod(get_cfg_path)
 
 
-def _open_data_with_the_first_batch() -> None:
+def apply_to_loops() -> None:
     """Let loops that count iterations start the workers of their data with the first batch.
 
     Upstream's mmengine up to 0.10.7 starts them when the loop is built, before it is known where a
-    resumed run goes on, and uses up the start of an ``InfiniteSampler``. OneDL's does not.
+    resumed run goes on, and uses up the start of an ``InfiniteSampler``. OneDL's does not. Safe to
+    call more than once.
     """
+    import mmengine
     from mmengine.runner import loops
+    from mmengine.utils import digit_version
 
     eager = loops._InfiniteDataloaderIterator
-    if eager.__module__ == __name__:
+    is_late = digit_version(mmengine.__version__) > digit_version('0.10.7')
+    if is_late or eager.__module__ == __name__:
         return
 
     class InfiniteDataloaderIterator(eager):

@@ -5,11 +5,15 @@ This module needs the standard library alone.
 
 import argparse
 import difflib
+import logging
 import math
+import os
 import re
+import select
+import signal
 import sys
 from contextlib import contextmanager
-from typing import Iterable, Iterator, NoReturn, Optional, Sequence
+from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence
 
 _LONGEST_MESSAGE = 500
 _LONGEST_LINE = 1500
@@ -61,13 +65,21 @@ def describe(error: BaseException) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser whose complaints are one line without the usage, and name the closest flag."""
+    """A parser whose complaints are one line without the usage, and name the closest flag.
+
+    ``%(prog)s`` is the command as it was started, ``python tools/train.py`` or ``mmdiffkd train``.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        command = f'python {sys.argv[0]}' if sys.argv[0].endswith('.py') else sys.argv[0]
+        super().__init__(**dict(prog=command) | settings)
 
     def parse_args(
         self, args: Optional[Sequence[str]] = None, namespace: Optional[argparse.Namespace] = None
     ) -> argparse.Namespace:
         """Parse the arguments of a command line, or end the process with status 2."""
-        namespace, unknown = self.parse_known_args(args, namespace)
+        with quiet_if_stdout_closes():
+            namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
             flags = re.findall(r'--[\w-]+', self.format_usage())
             hint = suggest(unknown[0].partition('=')[0], flags)
@@ -95,8 +107,11 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
     Args:
         debug: Whether a :class:`UserError` keeps its traceback too.
     """
+    # With a closed output, as behind ``| head``, a training goes on: its log is in a file as well.
+    before, logging.raiseExceptions = logging.raiseExceptions, debug
     try:
-        yield
+        with quiet_if_stdout_closes():
+            yield
     except SystemExit as end:
         if not isinstance(end.code, str):
             raise
@@ -105,6 +120,26 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
         if debug:
             raise
         _end(f'{error} (--debug shows the traceback)')
+    finally:
+        logging.raiseExceptions = before
+
+
+@contextmanager
+def quiet_if_stdout_closes() -> Iterator[None]:
+    """End the process like other commands if nobody reads its output, as behind ``| head``."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        poll = select.poll()
+        poll.register(sys.stdout, 0)
+        if not poll.poll(0):  # Another pipe is broken.
+            raise
+        # Python flushes once more at the end, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 def _end(message: str) -> NoReturn:

@@ -11,6 +11,10 @@ from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry
 
+from mmdiffkd import compat
+
+compat.apply_to_loops()
+
 MODELS = Registry(
     'model',
     parent=MMENGINE_MODELS,

@@ -21,7 +21,7 @@ import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd
 
 # Modules that belong to scripts and not to the package.
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / 'benchmarks' / 'cost'), str(ROOT / 'tools' / 'analysis')]
+sys.path += [str(ROOT / folder) for folder in ('benchmarks/cost', 'tools/analysis')]
 
 # Workers of a data loader that is in a reference cycle are not told to end, and torch waits so many
 # seconds for each. Killed runs leave such loaders.

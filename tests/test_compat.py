@@ -8,6 +8,8 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.runner import loops
 from torch.utils.data import DataLoader
 
+import mmdiffkd.registry  # noqa: F401 (as a config with a type of ours does)
+
 ROOT = Path(__file__).parents[1]
 
 CONFIGS = {

@@ -1,6 +1,8 @@
 """How the tools tell errors."""
 
 import json
+import logging
+import os
 
 import pytest
 
@@ -50,6 +52,17 @@ def test_other_errors_and_exits_pass():
     with pytest.raises(SystemExit) as end, one_line_errors():
         raise SystemExit(130)
     assert end.value.code == 130
+
+
+def test_a_closed_terminal_does_not_disturb_a_log(capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, 'w') as closed, one_line_errors():
+        handler = logging.StreamHandler(closed)
+        handler.handle(logging.makeLogRecord(dict(msg='x' * 100_000)))
+        # What could not be written stays in the buffer of the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), closed.fileno())
+    assert capsys.readouterr().err == ''
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 """Train a student with the help of a teacher, from the configs of the two models.
 
 The modules to pair are found automatically unless --pairs names them. The resulting config is
-written into the work directory, with comments, for further use with tools/train.py.
+written into the work directory, with comments, to be changed and trained further.
 """
 
 import argparse
@@ -11,11 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.apis import (
-    add_distill_arguments,
-    distill,
-    list_modules,
-)
+from mmdiffkd.command_line import add_distill_arguments, tell_loading
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 
@@ -33,6 +29,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     arguments = vars(parse_args())
+    tell_loading()
+    from mmdiffkd.apis import distill, list_modules
+
     with one_line_errors(arguments.pop('debug')):
         if arguments.pop('list_modules'):
             print(list_modules(arguments['student'], arguments['teacher']))

@@ -6,21 +6,13 @@ read (class names), without heads, optimizer and log. It loads strictly into the
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import torch
-from mmengine.config import Config
-
-from mmdiffkd.checkpoints.download import fetch
-from mmdiffkd.checkpoints.plain_config import plain_config
-from mmdiffkd.checkpoints.reading import load_file
-from mmdiffkd.checkpoints.weights import weights_of
-from mmdiffkd.errors import ArgumentParser, ConfigError, add_debug_argument, one_line_errors
-from mmdiffkd.models.configs import student_config
+from mmdiffkd.command_line import tell_loading
+from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,55 +29,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def student_run_config(text: str, trust: bool) -> str:
-    """The run's config with the student alone as its model, for inferencers that read it."""
-    cfg = Config.fromstring(text, '.py') if trust else Config(plain_config(text))
-    cfg.model = student_config(cfg.model)
-    return cfg.pretty_text
-
-
-def check_out(args: argparse.Namespace) -> None:
-    """Raise if the output file would take the place of something that is needed."""
-    if args.out.is_dir():
-        raise ConfigError(f'{args.out} is a folder; name the file to write')
-    if not args.out.exists():
-        return
-    source = Path(args.checkpoint)
-    if source.exists() and args.out.samefile(source):
-        raise ConfigError(f'{args.out} is the checkpoint itself; name another file to write')
-    if not args.force:
-        raise ConfigError(f'{args.out} exists; --force overwrites it')
-
-
-def export(args: argparse.Namespace) -> None:
-    """Do what the command line asks for."""
-    check_out(args)
-    path = fetch(args.checkpoint)
-    checkpoint = load_file(path, args.trust_checkpoint, 'give --trust-checkpoint')
-    weights = weights_of(checkpoint)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    meta = checkpoint.get('meta')
-    meta = dict(meta) if isinstance(meta, dict) else {}
-    if 'cfg' in meta:
-        meta['cfg'] = student_run_config(meta['cfg'], args.trust_checkpoint)
-    # Beside it and then moved there: a full disk leaves what was there before.
-    partial = args.out.with_name(f'.{args.out.name}.partial')
-    try:
-        torch.save(dict(meta=meta, state_dict=weights), partial)
-        os.replace(partial, args.out)
-    finally:
-        partial.unlink(missing_ok=True)
-    megabytes = [Path(file).stat().st_size / 2**20 for file in (path, args.out)]
-    print(
-        f'{args.out}: {len(weights)} tensors of the student, {megabytes[1]:.1f} MiB '
-        f'(the checkpoint has {megabytes[0]:.1f} MiB)'
-    )
-
-
 def main() -> None:
-    args = parse_args()
-    with one_line_errors(args.debug):
-        export(args)
+    arguments = vars(parse_args())
+    tell_loading()
+    from mmdiffkd.apis import export_student
+
+    with one_line_errors(arguments.pop('debug')):
+        print(export_student(**arguments))
 
 
 if __name__ == '__main__':

@@ -1,7 +1,9 @@
 """Write a small synthetic data set in the layout and with the class list of a real one.
 
+Unmodified configs run on it.
+
 Example:
-    python tools/make_mini_dataset.py coco data/coco --num-train 64 --num-val 16
+    %(prog)s coco data/coco --num-train 64 --num-val 16
 
 The places where configs of the host libraries look by default:
     coco data/coco
@@ -17,37 +19,50 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mmdiffkd.command_line import tell_loading
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-from mmdiffkd.testing import MINI_DATA_SETS, make_mini_dataset
 
 
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(
-        description='Write a small synthetic data set in the layout of a real one, so that '
-        'unmodified configs run on it.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('name', choices=MINI_DATA_SETS, help='the data set to imitate')
+    parser.add_argument('name', help='ade20k, cifar100, cityscapes, coco or imagenet')
     parser.add_argument('root', metavar='directory', help='new or empty directory to fill')
-    parser.add_argument('--num-train', type=int, default=8, help='number of training pictures')
-    parser.add_argument('--num-val', type=int, default=4, help='number of validation pictures')
+    parser.add_argument(
+        '--num-train',
+        type=int,
+        default=8,
+        help='number of training pictures (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--num-val',
+        type=int,
+        default=4,
+        help='number of validation pictures (default: %(default)s)',
+    )
     parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
         default=(128, 96),
         metavar=('W', 'H'),
-        help='picture size in pixels (always 32 x 32 for cifar100)',
+        help='picture size in pixels (default: 128 96; always 32 32 for cifar100)',
     )
-    parser.add_argument('--seed', type=int, default=0, help='another seed gives other pictures')
+    parser.add_argument(
+        '--seed', type=int, default=0, help='seed of the pictures (default: %(default)s)'
+    )
     add_debug_argument(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = vars(parse_args())
+    tell_loading()
+    from mmdiffkd.testing import make_mini_dataset
+
     with one_line_errors(arguments.pop('debug')):
-        print(f'data set ready: {make_mini_dataset(**arguments)}')
+        print(f'Data set written to {make_mini_dataset(**arguments)}')
 
 
 if __name__ == '__main__':

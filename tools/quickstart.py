@@ -17,11 +17,9 @@ from typing import Dict, List
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mmengine.config import Config
 from quickstart_stages import Stages, run_logged, show_progress
 
 from mmdiffkd import __version__
-from mmdiffkd.testing import make_mini_dataset
 
 CONFIGS = ROOT / 'configs/quickstart'
 TEACHER = CONFIGS / 'retinanet_teacher_mini-coco.py'
@@ -161,12 +159,16 @@ class Quickstart:
 
 
 def make_data(directory: Path) -> None:
+    from mmdiffkd.testing import make_mini_dataset
+
     make_mini_dataset('coco', directory, **DATA)
     print(f'      {DATA["num_train"]} training and {DATA["num_val"]} validation pictures')
 
 
 def fingerprint(config: Path) -> str:
     """A hash of a config's complete content."""
+    from mmengine.config import Config
+
     content = json.dumps(Config.fromfile(config).to_dict(), sort_keys=True, default=str)
     return hashlib.sha256(content.encode()).hexdigest()
 

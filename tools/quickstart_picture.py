@@ -14,14 +14,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import matplotlib
-import torch
 
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
-from mmdet.apis import inference_detector, init_detector
 from pycocotools.coco import COCO
-
-from mmdiffkd.checkpoints.reading import weights_only
 
 # class name, score (None for the truth), x1 y1 x2 y2 in pixels
 Detection = Tuple[str, float, Sequence[float]]
@@ -56,6 +52,11 @@ def ground_truth(coco: COCO, image: dict) -> List[Detection]:
 
 def detect(config: str, checkpoint: str, paths: Sequence[str], score: float) -> List[list]:
     """Detections of one model above a score, per image."""
+    import torch
+    from mmdet.apis import inference_detector, init_detector
+
+    from mmdiffkd.checkpoints.reading import weights_only
+
     device = 'cuda:0' if torch.cuda.is_available() else 'cpu'
     with weights_only():
         model = init_detector(config, checkpoint, device=device)

@@ -114,20 +114,7 @@ def run_logged(
 
 
 def show_progress(line: str) -> Optional[str]:
-    """A short form of a line of mmengine's log: one line per epoch, and the metrics."""
-    kind = re.search(r'Epoch\((train|val|test)\)', line)
-    if not kind:
-        return None
-    values = dict(re.findall(r'(\S+): +(\S+)', line[kind.end() :]))
-    if kind[1] != 'train':
-        if 'coco/bbox_mAP' not in values:  # a line on the way
-            return None
-        return f'AP {values["coco/bbox_mAP"]}   AP50 {values["coco/bbox_mAP_50"]}'
-    epoch, step, steps = re.search(r'\[ *(\d+)\]\[ *(\d+)/(\d+)\]', line).groups()
-    if step != steps:
-        return None
-    losses = '   '.join(f'{key} {value}' for key, value in values.items() if 'loss' in key)
-    return (
-        f'epoch {epoch:>2}   {1000 * float(values["time"]):.0f} ms per step   '
-        f'{values["eta"]} left   {losses}'
-    )
+    """A line of a run if it is that of an epoch's last step or has metrics, else None."""
+    step = re.match(r'epoch .* step (\d+)/(\d+) ', line)
+    is_last = step is not None and step[1] == step[2]
+    return line if is_last or line.startswith(('validation', 'test')) else None

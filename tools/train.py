@@ -7,15 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.apis import (
-    TRAINING_KEYS,
-    add_config_arguments,
-    add_train_arguments,
-    apply_train_arguments,
-    check_complete,
-    load_config,
-    train,
-)
+from mmdiffkd.command_line import add_config_arguments, add_train_arguments, tell_loading
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 
@@ -29,6 +21,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    tell_loading()
+    from mmdiffkd.apis import (
+        TRAINING_KEYS,
+        apply_train_arguments,
+        check_complete,
+        load_config,
+        train,
+    )
+
     with one_line_errors(args.debug):
         cfg = load_config(args)
         check_complete(cfg, TRAINING_KEYS)

@@ -1,40 +1,18 @@
 """From the names of a student and a teacher to a trained student."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any, Optional
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from mmdiffkd.apis import launch
-from mmdiffkd.apis.train import add_train_arguments, apply_train_arguments, train
+from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
+from mmdiffkd.command_line import add_run_arguments, add_train_arguments, launched_as_first
+from mmdiffkd.messages import SHORT, SILENT, tell, terminal
 from mmdiffkd.models.configs import load_config
-
-# Number of this process, as torchrun, slurm and mpirun tell it.
-_RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
-
-
-def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`distill`."""
-    parser.add_argument('student', help="config of the student: a path or a name as 'mmdet::...'")
-    parser.add_argument('--teacher', required=True, help='config of the teacher, likewise')
-    parser.add_argument(
-        '--teacher-checkpoint',
-        metavar='CHECKPOINT',
-        help="the teacher's weights: a path, a URL or 'zoo', the default for a library's teacher",
-    )
-    parser.add_argument(
-        '--pairs',
-        nargs='+',
-        metavar='PATH',
-        help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher)",
-    )
-    launch.add_run_arguments(parser)
-    add_train_arguments(parser)
 
 
 def distill(
@@ -65,7 +43,7 @@ def distill(
         The runner, after training.
     """
     parser = argparse.ArgumentParser()
-    launch.add_run_arguments(parser)
+    add_run_arguments(parser)
     add_train_arguments(parser)
     known = vars(parser.parse_args([]))
     for name in train_arguments.keys() - known.keys():
@@ -78,11 +56,11 @@ def distill(
     launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
-    text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
-    rank = next(filter(None, map(os.environ.get, _RANK_VARIABLES)), '0')
-    if args.launcher == 'none' or rank == '0':
+    with terminal(None if args.verbose else SILENT if smoke else SHORT):
+        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
+    if args.launcher == 'none' or launched_as_first():
         write_config(path, text)
-        print_log(f'Config written to {path}', 'current')
+        tell(f'Config written to {path}')
     # Read from the text, as the other processes may not see the file yet, or never.
     cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
     launch.apply_run_arguments(cfg, args)

@@ -2,19 +2,22 @@
 
 import argparse
 import inspect
+import io
 import logging
 import os
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
-from mmengine.config import Config, DictAction
-from mmengine.logging import print_log
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdiffkd.engine.runner import DistillRunner
 from mmdiffkd.errors import ConfigError, describe, suggest
-from mmdiffkd.models.configs import has_pretrained_weights, student_config
+from mmdiffkd.messages import SHORT, tell
+from mmdiffkd.models.configs import add_hook, has_pretrained_weights, student_config
 from mmdiffkd.models.configs import load_config as read_config
 
 # What a config must have to be trained from, and to be tested.
@@ -25,52 +28,9 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 _OTHER_KEYS = (
     'activation_checkpointing', 'compile', 'cudnn_benchmark', 'custom_imports',
     'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
-    'sync_bn', 'training_policy', 'trust_checkpoint', 'tta_model', 'tta_pipeline', 'vis_backends',
+    'sync_bn', 'terminal_level', 'training_policy', 'trust_checkpoint', 'tta_model',
+    'tta_pipeline', 'vis_backends',
 )  # fmt: skip
-
-
-class KeyValueAction(DictAction):
-    """mmengine's action for ``KEY=VALUE``, which complains in words about anything else."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        """Parse all values, or end the process with status 2."""
-        try:
-            super().__call__(parser, namespace, values, option_string)
-        except (ValueError, AssertionError):
-            parser.error(f'argument {option_string}: {" ".join(values)!r} is not KEY=VALUE')
-
-
-def add_config_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of all tools that run a config, named as in the host libraries."""
-    parser.add_argument('config', help="path of the config, or a name as 'mmdet::...'")
-    add_run_arguments(parser)
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`add_config_arguments` except the config."""
-    parser.add_argument('--work-dir', help='where logs and checkpoints go')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=KeyValueAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. model.teacher.checkpoint=random; lists as '
-        'key="[a,b]" without white space',
-    )
-    parser.add_argument(
-        '--trust-checkpoint',
-        action='store_true',
-        help='unpickle whatever the checkpoints contain that the run reads (load_from, --resume, '
-        "init_cfg); for the teacher's there is teacher.trust_checkpoint",
-    )
-    parser.add_argument(
-        '--launcher',
-        choices=('none', 'pytorch', 'slurm', 'mpi'),
-        default='none',
-        help='job launcher',
-    )
-    # Some launchers pass it; torchrun sets the environment variable instead.
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -111,7 +71,7 @@ def check_complete(cfg: Config, keys: Sequence[str]) -> None:
 
 
 def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
-    """Write the arguments of :func:`add_run_arguments` into the config."""
+    """Write the arguments of :func:`add_config_arguments` into the config."""
     local_rank = os.environ.get('OMPI_COMM_WORLD_LOCAL_RANK', str(args.local_rank))
     os.environ.setdefault('LOCAL_RANK', local_rank)
     cfg.launcher = args.launcher
@@ -121,6 +81,7 @@ def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.work_dir = args.work_dir
     if args.trust_checkpoint:
         cfg.trust_checkpoint = True
+    cfg.terminal_level = None if args.verbose else cfg.get('terminal_level', SHORT)
 
 
 def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
@@ -140,6 +101,11 @@ def merge_options(cfg: Config, options: Dict[str, Any]) -> None:
 
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: that of its ``runner_type``, else a :class:`DistillRunner`."""
+    if cfg.get('terminal_level') is not None:
+        add_hook(cfg, 'mmdiffkd.ShortLogHook')
+        # The libraries print on their import which optional data sets they lack.
+        with redirect_stdout(io.StringIO()), suppress(ImportError):
+            import_module(f'{cfg.get("default_scope")}.datasets')
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # A base named 'library::config' gives each type a scope. mmengine takes it out wherever it
         # builds something, except here, where the function would get it as an argument.
@@ -164,4 +130,4 @@ def warn_of_a_student_from_scratch(cfg: Config) -> None:
         )
         # Most classifiers are trained from scratch.
         usual = 'Classifier' in str(student['type'])
-        print_log(text, 'current', logging.INFO if usual else logging.WARNING)
+        tell(text, logging.INFO if usual else logging.WARNING)

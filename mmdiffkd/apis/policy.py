@@ -1,10 +1,8 @@
 """What the tools of this package add to the config of a training."""
 
-from typing import Any
-
 from mmengine.config import Config
 
-from mmdiffkd.models.configs import type_name
+from mmdiffkd.models.configs import add_hook, type_name
 
 TRAINING_HOOKS = ('mmdiffkd.NonFiniteLossHook', 'mmdiffkd.InterruptHook')
 """Hooks that every training gets, also in configs/_base_/distillation_run.py."""
@@ -28,10 +26,3 @@ def apply_training_policy(cfg: Config) -> None:
         cfg.default_hooks = dict(hooks, checkpoint=dict(hook, type='mmdiffkd.SafeCheckpointHook'))
     if cfg.launcher != 'none':
         cfg.randomness = {**dict(seed=None, diff_rank_seed=True), **(cfg.get('randomness') or {})}
-
-
-def add_hook(cfg: Config, kind: str, **settings: Any) -> None:
-    """Add a hook to ``custom_hooks`` of a config, unless there is one of this type."""
-    hooks = list(cfg.get('custom_hooks') or ())
-    if not any(type_name(hook) == kind.rpartition('.')[2] for hook in hooks):
-        cfg.custom_hooks = [*hooks, dict(type=kind, **settings)]

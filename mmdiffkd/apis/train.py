@@ -7,45 +7,15 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
-from mmdiffkd.apis.policy import add_hook, apply_training_policy
+from mmdiffkd.apis.policy import apply_training_policy
 from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
+from mmdiffkd.command_line import command_of
 from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.errors import ConfigError, describe
-from mmdiffkd.testing import make_smoke_config
-
-
-def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of training to those of every config, named as in the host libraries."""
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='go on from this checkpoint, or without a path from the latest of the work directory',
-    )
-    parser.add_argument(
-        '--exact-resume',
-        action='store_true',
-        help='given from the first start on, a resumed run equals one that was never stopped',
-    )
-    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate with GPUs x batch, relative to auto_scale_lr.base_batch_size',
-    )
-    parser.add_argument('--no-validate', action='store_true', help='do not validate while training')
-    parser.add_argument(
-        '--check-teacher',
-        action='store_true',
-        help='validate the teacher once before training, logged as teacher/<metric>',
-    )
-    parser.add_argument(
-        '--smoke',
-        action='store_true',
-        help='try the config: two iterations on miniature data, with random weights',
-    )
+from mmdiffkd.messages import SILENT, tell, terminal
+from mmdiffkd.models.configs import add_hook
+from mmdiffkd.testing import make_smoke_config, verdict
 
 
 def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
@@ -86,7 +56,10 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     Returns:
         The runner, after training.
     """
-    with process_group(cfg):
+    if smoke and cfg.get('terminal_level') is not None:
+        cfg.terminal_level = SILENT
+    with process_group(cfg), terminal(cfg.get('terminal_level')):
+        config = cfg.filename
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
         apply_training_policy(cfg)
@@ -108,4 +81,6 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         finally:
             for hook in interrupts:
                 hook.after_train(runner)
+        if smoke:
+            tell(verdict(runner, [], f'{command_of("train")} {config}'))
     return runner

@@ -7,14 +7,15 @@ from textwrap import indent
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmdiffkd.autopair import pairs as rules
 from mmdiffkd.autopair.survey import survey
 from mmdiffkd.checkpoints.reading import load_file
+from mmdiffkd.command_line import command_of
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
@@ -23,32 +24,39 @@ from mmdiffkd.models.input_matching import find_student_input
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 
 _TEMPLATE = """\
-# {names}: a config like any other, made by
-# tools/distill.py. Change it and train with
-#     python tools/train.py {path} --work-dir {work_dir}
-# Data, schedule and evaluation are the student's own; what is set here replaces what it has.
+# {names}.
+# This config was written by `{distill}`. Change what you like, and train with
+#     {train} {path} --work-dir {work_dir}
+# Data, schedule and evaluation are those of the student's config, which is the base.
 _base_ = {student!r}
 
 model = dict(
-    _delete_=True,
+    _delete_=True,  # replaces the model of the base, which becomes the student
     type='mmdiffkd.DiffKDDistiller',
     student=_base_.model,
     teacher=dict(
         config={teacher!r},
         checkpoint={checkpoint!r},{note}
     ),
-    # What is compared. `tools/distill.py ... --list-modules` shows the names of all modules.
+    # What is compared: the output of a module in the student, projected and denoised by the head,
+    # with that of a module in the teacher. The names of all modules are listed by
+    #     {distill} {models} --list-modules
     pairs=dict(
 {pairs}    ),
 )
 
-# Pictures of the features and curves for every level, in vis_data: see tools/analysis/plot_run.py.
+# Pictures of the features and values for every level, in {work_dir}/<time>/vis_data.
+# The curves are drawn by
+#     {plot_run} {work_dir}
 custom_hooks = [
 {inherited_hooks}    dict(type='mmdiffkd.FeaturePictureHook', interval=500),
     dict(type='mmdiffkd.TelemetryHook', interval=50),
 ]
 """
-_NOTE = '  # random weights teach nothing: put the path of its weights here'
+_NOTES = dict(
+    random='  # random weights teach nothing: put the path of its weights here',
+    zoo='  # the weights that the library publishes for this config',
+)
 _CLIPPING = """
 # The heads start from nothing; without clipping their first gradients can be large.
 optim_wrapper = dict(clip_grad=dict({replacing}max_norm=35, norm_type=2))
@@ -72,15 +80,20 @@ def make_config(
         # The student's data may be read for the size of its images.
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
             pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint)
+    shown = [_pair(name, pair, comments.get(name, '')) for name, pair in pairs.items()]
     text = _TEMPLATE.format(
         names=f'{Path(teacher).stem} teaches {Path(student).stem}',
+        distill=command_of('distill'),
+        train=command_of('train'),
+        plot_run=command_of('analysis/plot_run'),
+        models=shlex.join([_located(student), '--teacher', _located(teacher)]),
         teacher=_located(teacher),
         student=_located(student),
         path=shlex.quote(str(path)),
         work_dir=shlex.quote(str(path.parent.parent)),
         checkpoint=checkpoint,
-        note=_NOTE if checkpoint == 'random' else '',
-        pairs=indent(''.join(comments.get(k, '') + _pair(k, v) for k, v in pairs.items()), 8 * ' '),
+        note=_NOTES.get(checkpoint, ''),
+        pairs=indent(''.join([*shown, comments.get('', '')]), 8 * ' '),
         # A list in a config replaces that of its base.
         inherited_hooks='    *_base_.custom_hooks,\n' if cfg.get('custom_hooks') else '',
     )
@@ -111,9 +124,12 @@ def _build(config: str, role: str) -> nn.Module:
 def _pairs(
     cfg: Config, models: List[nn.Module], named: Optional[Pairs], teacher: str, checkpoint: str
 ) -> Tuple[Dict[str, Dict], Dict[str, str]]:
-    """The pairs that a user named, or those that suit the models, and comments on them."""
+    """The pairs that a user named, or those that suit the models, and comments on them.
+
+    The comment that stands behind all pairs has the name ``''``.
+    """
     student_input = find_student_input(models[0], cfg.train_dataloader)
-    shapes, role = student_input.shapes, 'teacher'
+    shapes, role, comment = student_input.shapes, 'teacher', ''
     if named is not None:
         chosen = rules.parse_pairs(named)
     else:
@@ -127,8 +143,10 @@ def _pairs(
             # Both get the same images, and some models work at one size only.
             shapes, role = [mine.shape], "teacher, which gets images of the student's size"
         others = survey(models[1], role, shapes, complete)
-        chosen = rules.choose_pairs(task, mine, others, _class_difference(cfg, teacher, checkpoint))
-    return rules.make_pairs(chosen, models, shapes)
+        difference = _class_difference(cfg, teacher, checkpoint)
+        chosen, comment = rules.choose_pairs(task, mine, others, difference)
+    pairs, comments = rules.make_pairs(chosen, models, shapes)
+    return pairs, {**comments, '': comment}
 
 
 def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:
@@ -157,7 +175,7 @@ def write_config(path: Path, text: str) -> None:
     if path.is_file() and path.read_text() != text:
         names = (path.with_name(f'{path.stem}_old{number}.py') for number in count(1))
         kept = path.rename(next(name for name in names if not name.exists()))
-        print_log(f'{path} was there and differs; it is now {kept.name}', 'current')
+        tell(f'{path} was there and differs; it is now {kept.name}')
     path.write_text(text)
 
 
@@ -166,9 +184,9 @@ def _located(file: str) -> str:
     return file if '::' in file else str(Path(file).expanduser().resolve())
 
 
-def _pair(name: str, pair: Dict[str, Any]) -> str:
+def _pair(name: str, pair: Dict[str, Any], comment: str) -> str:
     lines = (f'    {key}={_source(value)},\n' for key, value in pair.items())
-    return f'{name}=dict(\n{"".join(lines)}),\n'
+    return f'{comment}{name}=dict(\n{"".join(lines)}),\n'
 
 
 def _source(value: Any) -> str:

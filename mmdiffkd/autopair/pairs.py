@@ -3,11 +3,11 @@
 from itertools import product
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
-from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.autopair.survey import Survey, survey
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
 from mmdiffkd.models.shapes import (
     MapShape,
@@ -29,6 +29,21 @@ _COMMENT = """\
 #   student  {}
 #   teacher  {}
 """
+# On settings of a head that are not its defaults.
+_NOTES = dict(
+    ae_channels="ae_channels: the teacher's map is compressed to so many channels at first.",
+    kernel_size='kernel_size=1: a vector has no neighbouring places for a larger kernel.',
+    reduction='reduction=1: layers inside the head are as wide as this narrow map, not narrower.',
+)
+_SCORES_OF_DETECTORS = """\
+# Scores of detectors are not paired by default, because their heads yield different things.
+# For two detectors of one kind, with the same classes, add for example:
+#   scores=dict(
+#       student='bbox_head[0]',
+#       teacher='bbox_head[0]',
+#       loss=dict(type='KLDivLoss', use_sigmoid=True),
+#   ),
+"""
 
 
 def common_task(student: nn.Module, teacher: nn.Module) -> str:
@@ -47,13 +62,15 @@ def common_task(student: nn.Module, teacher: nn.Module) -> str:
 
 def choose_pairs(
     task: str, student: Survey, teacher: Survey, difference: Optional[str] = None
-) -> List[Choice]:
+) -> Tuple[List[Choice], str]:
     """Choose what to pair: the last features before the predictions, and the scores of classes.
 
-    Scores are left out if ``difference`` says how the classes of the two models differ.
+    Scores are left out if ``difference`` says how the classes of the two models differ. Returns the
+    pairs, and a comment on why there is none of scores.
     """
+    comment = ''
     if task == DETECTOR:
-        chosen = [_pyramids(student, teacher)]
+        chosen, comment = [_pyramids(student, teacher)], _SCORES_OF_DETECTORS
     else:
         part, dimensions = ('decode_head', 4) if task == SEGMENTOR else ('head', 2)
         scores = [_scoring(view, part, dimensions) for view in (student, teacher)]
@@ -64,12 +81,13 @@ def choose_pairs(
         elif numbers[0] != numbers[1]:
             difference = f'the student knows {numbers[0]} classes, the teacher {numbers[1]}'
         if difference is not None:
-            print_log(f'No pair of scores: {difference}', 'current')
+            tell(f'No pair of scores: {difference}')
+            comment = f'# No pair of scores: {difference}\n'
         chosen = [tuple(features), None if difference else (scores[0][0], scores[1][0])]
     chosen = [pair for pair in chosen if pair and None not in pair]
     if not chosen:
         raise ConfigError('no feature maps were found in both models; name some with --pairs')
-    return chosen
+    return chosen, comment
 
 
 def _pyramids(student: Survey, teacher: Survey) -> Optional[Choice]:
@@ -168,6 +186,8 @@ def make_pairs(
             name = f'{name}{taken + 1}' if taken else name
             shown = (', '.join('x'.join(map(str, one)) for one in part) for part in maps)
             pairs[name], comments[name] = config, _COMMENT.format(*shape[1:], *shown)
+            notes = (note for key, note in _NOTES.items() if key in config['head'])
+            comments[name] += ''.join(f'# {note}\n' for note in notes)
     except ValueError as error:
         raise ConfigError(f'--pairs: {error}') from error
     return pairs, comments

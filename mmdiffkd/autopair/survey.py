@@ -7,11 +7,11 @@ from itertools import zip_longest
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.capture import wrapped_forward
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models import dry_run
 from mmdiffkd.models.hosts import run_completely
 from mmdiffkd.models.shapes import MapShape, strides_of, token_layout
@@ -122,7 +122,7 @@ def survey(
         except ConfigError as error:
             if not hasattr(model, 'extract_feat'):
                 raise
-            print_log(f'Only backbone and neck of the {role} can be paired: {error}', 'current')
+            tell(f'Only backbone and neck of the {role} can be paired: {error}')
     to_neck = functools.partial(look, lambda model, images, _: model.extract_feat(images))
     return dry_run.first_accepted(shapes, to_neck)
 

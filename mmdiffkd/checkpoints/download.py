@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import torch
 from mmengine.dist import all_gather_object
-from mmengine.logging import print_log
 
 from mmdiffkd.errors import CheckpointError
+from mmdiffkd.messages import tell
 
 # A file's name may end in the start of its SHA-256, or in a date.
 _HASH = re.compile(r'-(?!20\d{6}\.)([0-9a-f]{8})\.\w+$')
@@ -31,7 +31,7 @@ def fetch(location: str) -> Path:
         return Path(location).expanduser()
     path, problem = cached_path(location), None
     if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not path.is_file():
-        print_log(f'Downloading {location} to {path}', 'current')
+        tell(f'Downloading {location} to {path}')
         known = _HASH.search(path.name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

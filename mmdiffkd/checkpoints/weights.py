@@ -4,10 +4,10 @@ import logging
 import re
 from typing import Any, Dict, Iterable, List
 
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.errors import CheckpointError
+from mmdiffkd.messages import tell
 
 # The names of all but the student's weights begin with it in a distillation's checkpoint.
 DISTILL_PREFIX = 'distill.'
@@ -97,7 +97,7 @@ def load_strictly(
     untouched = sorted(missing & {name for name, _ in model.named_parameters()})
     if untouched:
         text = f'{source}: {_listing("weights stay random", untouched)}. ignore_keys allows it'
-        print_log(text, 'current', logging.WARNING)
+        tell(text, logging.WARNING)
 
 
 def _listing(kind: str, keys: List[str]) -> str:

@@ -4,10 +4,10 @@ import logging
 from typing import Any, Optional
 
 from mmengine.dist import get_world_size
-from mmengine.logging import print_log
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from torch import nn
 
+from mmdiffkd.messages import tell
 from mmdiffkd.registry import MODEL_WRAPPERS
 
 
@@ -22,5 +22,5 @@ class CPUDataParallel(MMDistributedDataParallel):
         wanted = sync_bn or any(isinstance(m, nn.SyncBatchNorm) for m in module.modules())
         if wanted and get_world_size() > 1:
             text = 'Batch norms use the statistics of each process: CPUs cannot synchronise them.'
-            print_log(text, 'current', logging.WARNING)
+            tell(text, logging.WARNING)
         super().__init__(module=revert_sync_batchnorm(module), **kwargs)

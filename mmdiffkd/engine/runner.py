@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from torch import nn
 
@@ -13,6 +14,7 @@ from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import MODELS, RUNNERS
 
@@ -57,6 +59,13 @@ class DistillRunner(Runner):
     Checkpoints cannot run code unless the config has ``trust_checkpoint=True``. The tools use this
     runner by themselves; another library's tool needs ``runner_type='mmdiffkd.DistillRunner'``.
     """
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """Build the logger, whose terminal shows what ``terminal_level`` of the config says."""
+        logger = super().build_logger(*args, **kwargs)
+        if self.cfg.get('terminal_level') is not None:
+            shorten(logger, self.cfg.terminal_level)
+        return logger
 
     # Weights are read while the model is built, and between the before_run hooks and the loop.
 

@@ -4,13 +4,14 @@ import copy
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
 from mmdiffkd.compat import is_installed
-from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.errors import ConfigError, describe, shortened, suggest
 
 
 def load_config(location: Any, where: str, with_weights: bool = False) -> Config:
@@ -20,11 +21,16 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     ``with_weights`` sets ``cfg.model_path`` to the weights that the library publishes for it.
     """
     if not isinstance(location, (str, Path)):
-        raise ConfigError(f'{where} must be a model dict, a path or a name, got {location!r}')
-    library, is_name, _ = str(location).partition('::')
+        got = shortened(repr(location), 100)
+        raise ConfigError(
+            f'{where} must be a model dict, a path or a name, got {got}; a class of your own is '
+            f'named as dict(type=YourClass, ...)'
+        )
+    library, is_name, name = str(location).partition('::')
     # MMEngine would try to install the library.
     if is_name and not (library.isidentifier() and is_installed(library)):
-        raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed')
+        hint = suggest(library, filter(is_installed, MODULE2PACKAGE))
+        raise ConfigError(f'{where}: {location!r} needs {library}, which is not installed{hint}')
     if not is_name and not Path(location).expanduser().is_file():
         raise ConfigError(
             f'{where}: no file {str(location)!r} (looked from {Path.cwd()}); accepted are a path '
@@ -37,7 +43,16 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
         problem = f'{str(location)!r} cannot be read: {describe(error)}'
+        if is_name and name not in (names := _configs_of(library)):
+            problem = f'{library} has no config {name!r}{suggest(name, names)}'
         raise ConfigError(f'{where}: {problem}') from error
+
+
+def _configs_of(library: str) -> List[str]:
+    """Names of the configs that are installed with a library."""
+    (root, *_) = find_spec(library).submodule_search_locations or (library,)
+    folder = Path(root, '.mim', 'configs')
+    return [path.relative_to(folder).as_posix() for path in folder.rglob('*.py')]
 
 
 def model_config(config: Any, where: str) -> Dict:
@@ -94,6 +109,13 @@ def type_name(part: Any) -> str:
     """The name of the class, without its library, of an object or a dict with a ``type``."""
     kind = part.get('type') if isinstance(part, dict) else type(part)
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2]
+
+
+def add_hook(cfg: Config, kind: str, **settings: Any) -> None:
+    """Add a hook to ``custom_hooks`` of a config, unless there is one of this type."""
+    hooks = list(cfg.get('custom_hooks') or ())
+    if not any(type_name(hook) == kind.rpartition('.')[2] for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type=kind, **settings)]
 
 
 def forget_weights(model: Dict) -> Dict:

@@ -88,11 +88,11 @@ def fit_pairs(
             with undisturbed(pair):
                 check_teaches(pair, features, targets[pair.name], image)
         sizes = [', '.join('x'.join(map(str, m.shape[1:])) for m in part) for part in maps]
-        print_log(
-            f'pairs.{pair.name}: student {pair.student_path} ({sizes[0]}) learns from teacher '
-            f'{pair.teacher_path} ({sizes[1]})',
-            'current',
+        pair.summary = (
+            f'student {pair.student_path} ({sizes[0]}) learns from teacher '
+            f'{pair.teacher_path} ({sizes[1]})'
         )
+        print_log(f'pairs.{pair.name}: {pair.summary}', 'current')
 
 
 def dry_forward(

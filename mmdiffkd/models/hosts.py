@@ -5,12 +5,12 @@ import inspect
 from pickle import UnpicklingError
 from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Union
 
-from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
 from mmdiffkd.errors import CheckpointError, ConfigError, describe, shortened, suggest
+from mmdiffkd.messages import tell
 from mmdiffkd.models.configs import model_config
 from mmdiffkd.registry import MODELS
 
@@ -148,9 +148,11 @@ def inherited_modules(
     for ours, theirs in pairs.items():
         shapes = []
         for role, model, name in (('student', student, ours), ('teacher', teacher, theirs)):
-            module = dict(model.named_modules()).get(name)
+            modules = dict(model.named_modules())
+            module = modules.get(name)
             if module is None:
-                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}')
+                hint = suggest(name, modules)
+                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}{hint}')
             shapes.append({(key, x.shape) for key, x in module.state_dict().items()})
         differing = sorted({key for key, _ in shapes[0] ^ shapes[1]})
         if not shapes[0]:
@@ -169,4 +171,4 @@ def inherit(
     """Copy state dicts of teacher modules, by name in ``weights``, into student modules."""
     for name, source in modules.items():
         student.get_submodule(name).load_state_dict(weights[source])
-        print_log(f"student.{name} starts with the weights of the teacher's {source}", 'current')
+        tell(f"student.{name} starts with the weights of the teacher's {source}")

@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Any, Dict, NamedTuple, Optional
 
-from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.configs import load_config, scope_of
 from mmdiffkd.models.dry_run import ImageShape, ImageShapes
 from mmdiffkd.models.preprocessing import InputConverter, InputFormat
@@ -67,7 +67,7 @@ def teacher_converter(
         found = _probe_file(config, preprocessor, student.shapes.channels) or alone
     if given == 'student' or (given is None and _takes_students(config, found, alone, student)):
         what = f' ({student.format})' if student.format is not None else ''
-        print_log(f"The teacher gets the student's pictures as they are{what}", 'current')
+        tell(f"The teacher gets the student's pictures as they are{what}")
         pixels = InputFormat.from_numbers([0], [1], rgb=False)
         return InputConverter(pixels, pixels)
     wanted = found.format if found.is_known else None
@@ -87,7 +87,7 @@ def teacher_converter(
             f"student_input: the student's pictures have {ours} channels, the teacher's {theirs}"
         )
     converter = InputConverter(student.format, wanted)
-    print_log(f"Student's pictures: {student.format}; the teacher's: {wanted}", 'current')
+    tell(f"Student's pictures: {student.format}; the teacher's: {wanted}")
     return converter
 
 

@@ -7,10 +7,10 @@ loading calls hooks but no overridden ``state_dict()``.
 from collections import OrderedDict
 from typing import Any, Dict, List
 
-from mmengine.logging import print_log
 from torch import nn
 
 from mmdiffkd.checkpoints.weights import DISTILL_PREFIX
+from mmdiffkd.messages import tell
 
 STUDENT_PREFIX = 'student.'
 
@@ -108,7 +108,7 @@ def end_of_loading(module: nn.Module, keys: Any) -> None:
     ours = {name for name in names if not name.startswith(STUDENT_PREFIX)}
     if ours and ours <= missing and not names <= missing:
         keys.missing_keys[:] = [key for key in keys.missing_keys if key.startswith(STUDENT_PREFIX)]
-        print_log("A plain student's checkpoint: the heads of the pairs start anew", 'current')
+        tell("A plain student's checkpoint: the heads of the pairs start anew")
 
 
 def take_below(state_dict: Dict, prefix: str) -> Dict:

@@ -9,13 +9,13 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.hosts import build_component
 from mmdiffkd.models.pair_checks import check_gradient
@@ -42,6 +42,7 @@ class DistillPair(nn.Module):
         replaced: Input path of the teacher -> input path of the student whose value it gets.
         layouts: Role, ``'student'`` or ``'teacher'`` -> how its tokens lie in an image.
         active: Whether the pair takes part in training; see :meth:`idle` for one that does not.
+        summary: What the pair compares, with the shapes for one image, in words; after the fitting.
         kd_weight: Factor of ``loss_kd_<name>``, on top of the ``loss_weight`` of the loss.
     """
 
@@ -54,6 +55,7 @@ class DistillPair(nn.Module):
         self.loss = build_component(cfg['loss'], f'pairs.{name}.loss')
         self.layouts: Dict[str, List[TokenLayout]] = {}
         self.active = True
+        self.summary = ''
         self.kd_weight = 1.0
         self._output_hooks: Dict[int, Callable] = OrderedDict()
         self._warned: set = set()
@@ -252,7 +254,7 @@ class DistillPair(nn.Module):
         """Log a warning about this pair, the first time that it is given."""
         if text not in self._warned:
             self._warned.add(text)
-            print_log(f'pairs.{self.name}: {text}', 'current', logging.WARNING)
+            tell(f'pairs.{self.name}: {text}', logging.WARNING)
 
 
 def call(module: nn.Module, first: Tensor, second: Tensor, context: PairContext) -> Any:

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture, replaced_input
 from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.messages import tell
 from mmdiffkd.models.classes import Classes, classes_of_config, is_list_of_names
 from mmdiffkd.models.dry_run import undisturbed
 from mmdiffkd.models.hosts import build_model, is_plain, run_for_features
@@ -226,7 +226,7 @@ class FrozenTeacher:
         if self.switches['compile']:
             wrapped = [*(path.module for path in self.capture.paths), *replaced]
             names = compile_children(self.model, wrapped)
-            print_log(f'teacher.compile: {", ".join(names) or "nothing to compile"}', 'current')
+            tell(f'teacher.compile: {", ".join(names) or "nothing to compile"}')
 
     def _keep_if_equal(
         self,
@@ -249,10 +249,9 @@ class FrozenTeacher:
             difference, problem = float('nan'), f'it would fail: {describe(error)}'
         if not difference <= TOLERANCE:
             self.model, self.capture, self._runs_channels_last = before
-            print_log(
+            tell(
                 f'The teacher runs without {switch}, because {problem}. Nothing is wrong with it; '
                 f'{switch}=False in teacher silences this warning.',
-                'current',
                 logging.WARNING,
             )
 

@@ -4,13 +4,13 @@ import logging
 import re
 from typing import Any, Dict, Sequence
 
-from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.checkpoints.download import fetch
 from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import fitting_prefixes, load_strictly, tensors_in, weights_of
 from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.classes import Classes, classes_of_file
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
@@ -22,10 +22,9 @@ def random_teacher(config: Any) -> nn.Module:
     Args:
         config: Value of ``teacher.config``.
     """
-    print_log(
+    tell(
         'The teacher has random weights (teacher.checkpoint="random"): good for a smoke run, '
         'nothing can be learned from it.',
-        'current',
         logging.WARNING,
     )
     model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')
@@ -80,7 +79,7 @@ def load_teacher_weights(
                 f'but below others; give teacher prefix={" or prefix=".join(map(repr, prefixes))}'
             ) from error
         raise CheckpointError(f'teacher.{error}') from error
-    print_log(f'Teacher {type(model).__name__} loaded from {location}', 'current')
+    tell(f'Teacher {type(model).__name__} loaded from {location}')
     return None if checkpoint == 'zoo' else classes_of_file(file)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Optional, Tuple
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.models.configs import dicts_in, forget_weights, model_config, type_name
+from mmdiffkd.models.configs import add_hook, dicts_in, forget_weights, model_config, type_name
 from mmdiffkd.testing.miniatures import ITERATIONS, LOADERS, use_miniature_data
 
 # mmengine's parameter schedulers take this for infinity.
@@ -43,6 +43,8 @@ def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None)
         _shrink_sizes(cfg, max(image_size))
     _shorten_schedule(cfg)
     _distil_from_the_start(cfg)
+    if 'student' in cfg.model:
+        add_hook(cfg, 'mmdiffkd.FeaturePictureHook', interval=ITERATIONS + 1, num_images=1)
     if not torch.cuda.is_available():
         _leave_mixed_precision(cfg)
     return cfg

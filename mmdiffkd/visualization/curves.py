@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.visualization.canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
@@ -99,8 +99,8 @@ def _denoising_panels(runs: Sequence[RunLog]) -> List[_Panel]:
         for place, group in groups.items():
             lines, note = _lines(runs, f'dist_after_{pair}', levels=group), 'mean square'
             if f'gamma_{pair}' in logged:
-                note = 'dashed before, solid after denoising'
-                style = dict(linestyle='--', label=None)
+                note = 'dashed and hollow: before denoising'
+                style = dict(linestyle='--', markerfacecolor='none', label=None)
                 lines += _lines(runs, f'dist_before_{pair}', levels=group, **style)
             panels.append(_Panel(f'distance {place}', note, lines, 'log'))
     return [panel for panel in panels if panel.lines]
@@ -152,6 +152,9 @@ def _draw_panel(axes: Axes, panel: _Panel, legend: bool) -> None:
     axes.set_title(panel.title, fontsize=10, loc='left', pad=14)
     axes.text(0, 1.02, panel.note, fontsize=8, color=GREY, transform=axes.transAxes)
     axes.set_xlabel('iteration', fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    # In full: matplotlib's own writes a common offset or factor over the note.
+    axes.yaxis.set_major_formatter(StrMethodFormatter('{x:.10g}'))
     if panel.scale == 'share':
         axes.set_ylim(0, 1.03)
     values = np.concatenate([values for (_, values), _ in panel.lines])

@@ -4,6 +4,7 @@ from typing import Callable, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from mmdiffkd.visualization.canvas import COLOURS, GREY, colouring, new_figure
@@ -15,9 +16,9 @@ _DENOISED = ['student', 'student,\ndenoised', 'teacher']
 _DENOISED += [f'distance\n{when} denoising' for when in ('before', 'after')]
 _SHARE = "γ: share of the student's feature that is kept; noise replaces the rest."
 _MAPS = """Colours: the three directions in which the feature of the teacher varies most.
-Distance: root mean square over the channels. Each row has its own scale."""
+Distance: mean of the squared differences over the channels. Each row has its own scale."""
 _BARS = f"""Bars: one per channel, at most the {MAX_BARS} in which the teacher is largest.
-Each row has its own scale."""
+Distance: the squared difference. Each row has its own scale."""
 
 
 class Level(NamedTuple):
@@ -99,17 +100,18 @@ def _draw_row(
     if colours_of is None:
         channels = shown_channels(features[-1])
         draw_bars(cells, [feature[channels] for feature in features])
-        draw_bars(distance_cells, [np.sqrt(error[channels]) for error in errors], COLOURS[1])
+        draw_bars(distance_cells, [error[channels] for error in errors], COLOURS[1])
         cells[-1].set_axis_off()
     else:
-        distances = [np.sqrt(error.mean(0)) for error in errors]
-        scale = dict(cmap='magma', vmin=0, vmax=np.max(distances) or 1)
+        distances = [error.mean(0) for error in errors]
+        # The root shows small ones too.
+        scale = dict(cmap='magma', norm=PowerNorm(0.5, 0, np.max(distances) or 1))
         for cell, picture in zip(cells, [*map(colours_of, features), *distances]):
             drawn = cell.imshow(picture, aspect='auto', interpolation='nearest', **scale)
         bar = cells[-1].figure.colorbar(drawn, cax=cells[-1])
         bar.ax.tick_params(labelsize=8)
     for cell, error in zip(distance_cells, errors):
-        cell.set_title(f'mean square {error.mean():.3g}', fontsize=9, pad=2)
+        cell.set_title(f'distance {error.mean():.3g}', fontsize=9, pad=2)
     if level.gamma is not None:
         cells[names.index('refined')].set_title(f'γ = {level.gamma[index]:.2f}', fontsize=9, pad=2)
 

@@ -61,8 +61,9 @@ def test_scores_of_other_classes_are_left_out(classes, made, files, tmp_path):
     path = tmp_path / 'weights.pth'
     state = MODELS.build(dict(type='PairedClassifier', width=6)).state_dict()
     torch.save(dict(state_dict=state, meta=dict(dataset_meta=dict(classes=classes))), path)
-    pairs = made(teacher_checkpoint=str(path))[0].model.pairs
-    assert ('logits' in pairs) is (classes == ('cat', 'dog'))
+    cfg, text = made(teacher_checkpoint=str(path))
+    same = classes == ('cat', 'dog')
+    assert ('logits' in cfg.model.pairs) is same and ('# No pair of scores: ' in text) is not same
 
 
 def test_an_edited_config_is_kept(tmp_path):

@@ -18,7 +18,7 @@ def choose(student, teacher):
     task = common_task(student, teacher)
     mine = survey(student, 'student', SHAPES, complete=task != DETECTOR, trains=True)
     others = survey(teacher, 'teacher', SHAPES, complete=task != DETECTOR)
-    return choose_pairs(task, mine, others)
+    return choose_pairs(task, mine, others)[0]
 
 
 def pairs_of(*models, named=None):

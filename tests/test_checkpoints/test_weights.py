@@ -34,7 +34,7 @@ def test_ignored_keys_are_said():
     weights = {key: value for key, value in model.state_dict().items() if key.startswith('0')}
     lines = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmdiffkd.checkpoints.weights.print_log', lambda text, *_: lines.append(text))
+        patch.setattr('mmdiffkd.checkpoints.weights.tell', lambda text, *_: lines.append(text))
         load_strictly(model, weights, 'checkpoint x', ['^1'])
     assert lines == ['checkpoint x: 2 weights stay random: 1.bias, 1.weight. ignore_keys allows it']
     with pytest.raises(CheckpointError, match='none of the weights of Sequential'):

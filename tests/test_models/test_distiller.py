@@ -338,7 +338,7 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
         (('teacher', 'checkpoint'), None, "teacher: 'checkpoint' is required"),
         (('teacher', 'checkpont'), 'x', "teacher: unknown key 'checkpont'; did you mean 'check"),
         (('teacher', 'config'), 'nowhere.py', "teacher.config: no file 'nowhere.py'"),
-        (('teacher', 'config'), 'mmdet::nowhere.py', "teacher.config: 'mmdet::nowhere.py' cannot"),
+        (('teacher', 'config'), 'mmdet::nowhere.py', "mmdet has no config 'nowhere.py'"),
         (('teacher', 'config'), 'nolib::a.py', 'needs nolib, which is not installed'),
         (('teacher', 'config'), dict(width=3), "teacher.config: a model dict needs a 'type'"),
         (

@@ -70,7 +70,7 @@ def test_a_picture_without_proposals(config, images):  # noqa: F811
 def test_a_module_that_the_host_leaves_out(config, images, monkeypatch):  # noqa: F811
     """It is said once, because it could be one that training never runs."""
     said = []
-    monkeypatch.setattr('mmdiffkd.models.pair.print_log', lambda text, *level: said.append(text))
+    monkeypatch.setattr('mmdiffkd.models.pair.tell', lambda text, *level: said.append(text))
     distiller = MODELS.build(config)
     student = distiller.student
     student.forward = lambda inputs, samples, mode: dict(

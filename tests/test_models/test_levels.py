@@ -74,7 +74,7 @@ def test_shifted_levels_are_refused_with_those_that_fit(student, teacher, path, 
 )
 def test_strides_without_a_better_match_are_a_warning(student, teacher, path, warns, monkeypatch):
     said = []
-    monkeypatch.setattr('mmdiffkd.models.pair.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('mmdiffkd.models.pair.tell', lambda text, *_: said.append(text))
     build(student, teacher, path)
     assert len(said) == warns and all('strides' in text for text in said)
 

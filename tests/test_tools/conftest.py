@@ -21,6 +21,7 @@ from mmdiffkd.testing import make_mini_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 # Nobody listens there: a download fails.
+RUNS = ('train', 'test', 'distill', 'dist_train', 'dist_test', 'slurm_train')
 NOWHERE = 'http://127.0.0.1:9'
 
 # Small enough for seconds: 16 images, batch 4, two epochs.
@@ -94,8 +95,16 @@ def run():
     return run_command
 
 
+def verbose(arguments):
+    """A command as texts; that of a run shows its whole log unless it has the argument None."""
+    command = [str(argument) for argument in arguments if argument is not None]
+    tool = Path(command[0])
+    shows = tool.parent.name == 'tools' and tool.stem in RUNS and 'mmdet' not in command[0]
+    return command + ['--verbose'] * (shows and None not in arguments)
+
+
 def run_command(*arguments, expect=0, cwd=ROOT, **variables):
-    command = [str(argument) for argument in arguments]
+    command = verbose(arguments)
     if command[0].endswith('.py'):
         command.insert(0, sys.executable)
     result = subprocess.run(
@@ -130,7 +139,7 @@ def run_tool_here(tool, *arguments, expect=0, cwd=ROOT):
             cls._instance_dict.clear()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, 'argv', [str(ROOT / tool), *map(str, arguments)])
+        patch.setattr(sys, 'argv', verbose([ROOT / tool, *arguments]))
         patch.setattr(sys, 'path', [str((ROOT / tool).parent), *sys.path])
         patch.setattr(torch.cuda, 'is_available', lambda: False)
         # Every run formats its config five times, and asks compilers for their versions.

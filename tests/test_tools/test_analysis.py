@@ -35,7 +35,7 @@ def test_hooks_write_pictures_and_scalars(trained):
 def test_curves_of_one_run_and_of_two(trained, run, tmp_path):
     _, work_dir = trained
     output = run('tools/analysis/plot_run.py', work_dir)
-    assert f'{work_dir / "curves.png"}: {work_dir.name}' in output
+    assert f'Curves of {work_dir.name} written to {work_dir / "curves.png"}' in output
     run('tools/analysis/plot_run.py', work_dir, work_dir, '--out', tmp_path / 'new' / 'both.png')
     # Three levels of gamma and distance side by side need a second row.
     assert size_of(tmp_path / 'new' / 'both.png')[0] > size_of(work_dir / 'curves.png')[0]
@@ -48,7 +48,9 @@ def test_noise_sweep(trained, run, tmp_path):
     config, work_dir = trained
     picture, student = tmp_path / 'sweep.png', tmp_path / 'student.pth'
     command = ['tools/analysis/noise_sweep.py', config]
-    assert f'{picture}: pair fpn' in run(*command, work_dir / 'epoch_2.pth', '--out', picture)
+    assert f'pair fpn (3 levels) written to {picture}' in run(
+        *command, work_dir / 'epoch_2.pth', '--out', picture
+    )
     assert min(size_of(picture)) > 400
     weights = torch.load(work_dir / 'epoch_2.pth', weights_only=False)['state_dict']
     plain = {key: value for key, value in weights.items() if not key.startswith('distill.')}

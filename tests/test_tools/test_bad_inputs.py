@@ -68,6 +68,14 @@ def test_configs(change, said, refused, folder):
     [
         ('train.py', 'the following arguments are required: config'),
         ('train.py mmrotate::x.py', "config: 'mmrotate::x.py' needs mmrotate"),
+        (
+            'train.py mmdifkd::x/x.py',
+            "needs mmdifkd, which is not installed; did you mean 'mmdiffkd'",
+        ),
+        (
+            'train.py mmdiffkd::digits/diffkd_digit.py',
+            "has no config 'digits/diffkd_digit.py'; did you",
+        ),
         ('train.py config.py --smok3', "unrecognized arguments: --smok3; did you mean '--smoke'"),
         ('train.py config.py --launcher torch', "--launcher: invalid choice: 'torch'"),
         ('train.py config.py --cfg-options train_cfg', "'train_cfg' is not KEY=VALUE"),

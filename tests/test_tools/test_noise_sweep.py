@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from noise_sweep import noise_sweep_figure, sweep_noise
+from _noise_sweep import noise_sweep_figure, sweep_noise
 
 from mmdiffkd.diffusion import DiffKDHead, ddim_denoise
 from mmdiffkd.visualization import to_image

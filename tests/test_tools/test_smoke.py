@@ -1,6 +1,7 @@
 """Every shipped config runs: the smoke path trains, validates and saves it."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,3 +36,17 @@ def test_smoke(config, run_here, tmp_path):
     has_heads = {name for name, pair in pairs.items() if pair.get('head')}
     assert {k.split('.')[2] for k in weights if k.startswith('distill.pairs.')} == has_heads
     assert not [key for key in weights if 'teacher' in key or key.startswith('student')]
+
+
+def test_verdict(run_here, tmp_path):
+    """The terminal ends with what ran, what it cost, what was left out, and how to go on."""
+    config = ROOT / 'configs/diffkd/resnet56_resnet20_cifar100.py'
+    shown = run_here('tools/train.py', config, '--smoke', '--work-dir', tmp_path, None)
+    assert len(shown.splitlines()) <= 40
+    _, report = shown.split('The smoke run passed')
+    assert 'features: student backbone' in report and 'loss_kd_logits' in report
+    assert re.search(r'A step took \S+ s, one of the student alone \S+ s', report)
+    assert f'train.py {config}' in report.split('Go on with:')[1]
+    logs = re.findall(r'(?:log|picture) +(\S+)', report)
+    assert len(logs) == 3 and all(Path(path).is_file() for path in logs)
+    assert 'after_train_iter' in Path(logs[0]).read_text()

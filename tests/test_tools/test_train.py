@@ -137,7 +137,7 @@ def test_interrupted_run_leaves_a_checkpoint(
     config = write_config(more='train_dataloader.update(num_workers=2, persistent_workers=True)')
     command = [sys.executable, 'tools/train.py', config, '--work-dir', tmp_path]
     process, log = start(command, environment, tmp_path)
-    wait_for(log, r'Epoch\(train\)\s+\[2\]', process)
+    wait_for(log, 'epoch 2/', process)
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(timeout=60) == 130, log.read_text()[-5000:]
     (path,) = tmp_path.glob('interrupted_iter_*.pth')
@@ -158,7 +158,7 @@ def test_two_cpu_processes(write_config, student_config, run, tmp_path):
     options = ['model.teacher.precision=bf16', 'model.pairs.fpn.head.checkpoint=True']
     command = ['bash', 'tools/dist_train.sh', write_config(), 2, '--work-dir', tmp_path]
     output = run(*command, '--cfg-options', *options)
-    assert f'Epoch(train) [1][{ITERATIONS_PER_EPOCH // 2}/{ITERATIONS_PER_EPOCH // 2}]' in output
+    assert f'epoch 1/2  step {ITERATIONS_PER_EPOCH // 2}/{ITERATIONS_PER_EPOCH // 2}' in output
     # The config's hooks see the pairs inside DDP.
     assert list(tmp_path.glob('*/vis_data/vis_image/pair_fpn_1.png'))
     assert_is_student_checkpoint(tmp_path / 'epoch_2.pth', student_config)
@@ -171,7 +171,7 @@ def test_two_cpu_processes(write_config, student_config, run, tmp_path):
 def test_interrupted_processes_leave_a_checkpoint(write_config, environment, tmp_path):
     command = ['bash', 'tools/dist_train.sh', write_config(), 2, '--work-dir', tmp_path]
     process, log = start(command, environment, tmp_path)
-    wait_for(log, r'Epoch\(train\)\s+\[2\]', process)
+    wait_for(log, 'epoch 2/', process)
     process.send_signal(signal.SIGINT)
     process.wait(timeout=90)
     assert len(list(tmp_path.glob('interrupted_iter_*.pth'))) == 1

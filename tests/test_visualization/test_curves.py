@@ -58,7 +58,7 @@ def test_one_run():
         'loss_ae_fpn': ['autoencoder'],
         'loss_diff_fpn': ['noise predictor'],
         'gamma fpn': ['share of the student feature kept'],
-        'distance fpn': ['dashed before, solid after denoising'],
+        'distance fpn': ['dashed and hollow: before denoising'],
         'coco/mAP': ['last 0.2'],
     }
     assert heights(found['gamma fpn']) == [0.6, 1.6]
@@ -82,6 +82,16 @@ def test_several_runs_have_a_panel_per_level():
     assert found['loss'].get_yscale() == 'log' and found['loss_cls'].get_yscale() == 'linear'
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ['first', 'second', 'plain']
+
+
+def test_axes_of_a_short_run():
+    """Iterations are whole, and values are written in full."""
+    points = np.array([1, 2]), np.array([1000.0001, 1000.0002])
+    (axes,) = panels(curves_figure([RunLog('run', dict(loss=points), {})])).values()
+    axes.figure.get_figure(root=True).canvas.draw()
+    assert all(tick.is_integer() for tick in axes.get_xticks())
+    assert '1000.0001' in [text.get_text() for text in axes.get_yticklabels()]
+    assert axes.yaxis.get_offset_text().get_text() == ''
 
 
 def test_too_many_runs():

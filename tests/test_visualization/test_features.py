@@ -56,10 +56,10 @@ def test_rows_and_columns(random):
 def test_distances_share_a_scale(random):
     level = level_of(random, number=1)
     figure = pair_figure('fpn', {0: level})
-    before, after = [axes for axes in figure.axes if 'mean square' in axes.get_title()]
-    root = np.sqrt(((level.aligned - level.target) ** 2).mean(1))[0]
-    np.testing.assert_allclose(before.images[0].get_array(), root)
-    assert before.images[0].get_clim() == after.images[0].get_clim() == (0, root.max())
+    before, after = [axes for axes in figure.axes if 'distance' in axes.get_title()]
+    distance = ((level.aligned - level.target) ** 2).mean(1)[0]
+    np.testing.assert_allclose(before.images[0].get_array(), distance)
+    assert before.images[0].get_clim() == after.images[0].get_clim() == (0, distance.max())
     error = ((level.refined - level.target) ** 2).mean()
     assert float(after.get_title().split()[-1]) == pytest.approx(error, rel=0.01)
 

@@ -6,8 +6,8 @@ of a resumed run are joined. Curves per level of a pair need
 custom_hooks=[dict(type='mmdiffkd.TelemetryHook')] in the config.
 
 Examples:
-    python tools/analysis/plot_run.py work_dirs/my_run
-    python tools/analysis/plot_run.py work_dirs/student work_dirs/diffkd --out compared.png
+    %(prog)s work_dirs/my_run
+    %(prog)s work_dirs/student work_dirs/diffkd --out compared.png
 """
 
 import argparse
@@ -17,14 +17,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
-from mmdiffkd.visualization import curves_figure, read_run
 
 
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('work_dirs', nargs='+', type=Path, metavar='WORK_DIR')
+    parser.add_argument(
+        'work_dirs', nargs='+', type=Path, metavar='WORK_DIR', help='work directory of a run'
+    )
     parser.add_argument(
         '--out', type=Path, help='image to write (default: curves.png in the first WORK_DIR)'
     )
@@ -34,6 +35,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    from mmdiffkd.visualization import curves_figure, read_run
+
     out = args.out or args.work_dirs[0] / 'curves.png'
     with one_line_errors(args.debug):
         runs = [read_run(work_dir) for work_dir in args.work_dirs]
@@ -42,7 +45,7 @@ def main() -> None:
         figure = curves_figure(runs)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)
-    print(f'{out}: {", ".join(run.name for run in runs)}')
+    print(f'Curves of {", ".join(run.name for run in runs)} written to {out}')
 
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdiffkd.checkpoints.files import ATOMIC
+from mmdiffkd.messages import tell
 from mmdiffkd.registry import HOOKS
 
 
@@ -79,5 +80,5 @@ class InterruptHook(Hook):
         runner.save_checkpoint(runner.work_dir, name, **settings)
         path = Path(runner.work_dir, name)
         path.with_name('last_checkpoint').write_text(str(path))
-        runner.logger.info(f'Interrupted after {iterations} iterations, saved {path}')
+        tell(f'Interrupted after {iterations} iterations, saved {path}')
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.errors import ConfigError, suggest
+from mmdiffkd.messages import tell
 from mmdiffkd.models import DistillPair
 from mmdiffkd.models.hosts import check_keys
 from mmdiffkd.registry import HOOKS
@@ -105,7 +106,7 @@ class DistillationScheduleHook(Hook):
             active = weight is not None
             if active != pair.active:
                 change = 'distilled' if active else 'not distilled'
-                runner.logger.info(f'pairs.{name}: {change} from here on, {now:g} {unit} done')
+                tell(f'pairs.{name}: {change} from here on, {now:g} {unit} done')
                 self._forget(runner, name)
             pair.active, pair.kd_weight = active, weight or 0.0
             runner.message_hub.update_scalar(f'train/kd_weight_{name}', pair.kd_weight)

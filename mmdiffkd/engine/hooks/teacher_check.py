@@ -1,5 +1,6 @@
 """One validation of the teacher, before training."""
 
+import logging
 from typing import Any, Dict
 
 import numpy as np
@@ -10,6 +11,7 @@ from mmengine.runner.amp import autocast
 
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.dry_run import random_state_kept
 from mmdiffkd.registry import HOOKS
 
@@ -38,8 +40,8 @@ class TeacherCheckHook(Hook):
         with random_state_kept():
             metrics = self._validate(runner)
         for problem in _problems(runner, metrics, distiller_of(runner, self).teacher):
-            runner.logger.warning(f'Teacher check: {problem}')
-        runner.logger.info('Teacher check: ' + '  '.join(f'{k}: {v}' for k, v in metrics.items()))
+            tell(f'Teacher check: {problem}', logging.WARNING)
+        tell('Teacher check: ' + '  '.join(f'{k}: {v}' for k, v in metrics.items()))
         numbers = {k: v for k, v in metrics.items() if np.ndim(v) == 0 and not isinstance(v, str)}
         # The file is the one in which mmengine's LoggerHook writes as well.
         runner.visualizer.add_scalars(
@@ -59,7 +61,7 @@ class TeacherCheckHook(Hook):
                 outputs = distiller.predict_with_teacher(data)
             loop.evaluator.process(data_samples=outputs, data_batch=data)
             if index % self.interval == 0:
-                runner.logger.info(f'Teacher check: [{index}/{number}]')
+                tell(f'Teacher check: [{index}/{number}]')
         return loop.evaluator.evaluate(len(loop.dataloader.dataset))
 
 

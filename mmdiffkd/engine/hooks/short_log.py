@@ -1,0 +1,99 @@
+"""Short lines about a run for the terminal."""
+
+import datetime
+from typing import Any, Dict, Optional
+
+import numpy as np
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.runner import Runner
+
+from mmdiffkd.engine.hooks.model import model_of
+from mmdiffkd.messages import SILENT, tell
+from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.registry import HOOKS
+
+# Beginnings of the names of losses that are not the student's own.
+_OF_PAIRS = ('loss_kd_', 'loss_diff_', 'loss_ae_')
+# Largest number of metrics in a line; detectors have a dozen.
+_MOST_METRICS = 4
+
+
+@HOOKS.register_module()
+class ShortLogHook(Hook):
+    """Shows one line per logging interval and one per validation in the terminal.
+
+    The lines are written when mmengine's ``LoggerHook`` logs. A line of the training has the place
+    in the schedule, the time per step and the time left, the sum of all losses, the sum of the
+    student's own ones, and the distance of each pair, ``loss_kd_<pair>``.
+    """
+
+    priority = 'VERY_LOW'
+
+    def before_train(self, runner: Runner) -> None:
+        """Say what is compared, which a smoke run does at its end, and where training goes on."""
+        model = model_of(runner)
+        if runner.iter > 0:
+            tell(f'Going on after {runner.iter} iterations')
+        if isinstance(model, DiffKDDistiller) and runner.cfg.get('terminal_level') != SILENT:
+            for pair in model.pairs.values():
+                tell(f'pair {pair.name}: {pair.summary}')
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[Dict] = None
+    ) -> None:
+        """Write the line of the training if this iteration is logged."""
+        if not self._is_logged(runner, batch_idx):
+            return
+        tag = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')[0]
+        if runner.log_processor.by_epoch:
+            place = f'epoch {runner.epoch + 1}/{runner.max_epochs}'
+            place += f'  step {batch_idx + 1}/{len(runner.train_dataloader)}'
+        else:
+            place = f'step {runner.iter + 1}/{runner.max_iters}'
+        left = datetime.timedelta(seconds=int(runner.message_hub.get_info('eta', 0)))
+        parts = [place, f'{1000 * tag["time"]:.0f} ms per step', f'{left} left']
+        losses = _losses(tag, isinstance(model_of(runner), DiffKDDistiller))
+        tell('  '.join([*parts, *(f'{name} {value:.4g}' for name, value in losses.items())]))
+
+    def after_train(self, runner: Runner) -> None:
+        """Say where the results are."""
+        if runner.cfg.get('terminal_level') != SILENT:
+            tell(f'Checkpoints are in {runner.work_dir}, the log is {runner.logger.log_file}')
+
+    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
+        hook = next((hook for hook in runner.hooks if isinstance(hook, LoggerHook)), None)
+        if hook is None:
+            return False
+        loader = runner.train_dataloader
+        is_last = self.end_of_epoch(loader, batch_idx)
+        is_rest = is_last and (not hook.ignore_last or len(loader) <= hook.interval)
+        return is_rest or self.every_n_inner_iters(batch_idx, hook.interval)
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        """Write the metrics of a validation."""
+        self._tell_metrics('validation', metrics)
+
+    def after_test_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        """Write the metrics of a test."""
+        self._tell_metrics('test', metrics)
+
+    @staticmethod
+    def _tell_metrics(kind: str, metrics: Optional[Dict[str, float]]) -> None:
+        numbers = {
+            k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float, np.number))
+        }
+        texts = [f'{name} {value:.4g}' for name, value in numbers.items()]
+        more = len(texts) - _MOST_METRICS
+        rest = [f'and {more} more in the log file'] if more > 0 else []
+        tell('  '.join([kind, *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
+
+
+def _losses(tag: Dict[str, float], is_distillation: bool) -> Dict[str, float]:
+    """The losses to show out of all scalars of an iteration."""
+    losses = {name: value for name, value in tag.items() if 'loss' in name}
+    if not is_distillation:
+        return losses
+    parts = {name: value for name, value in losses.items() if name != 'loss'}
+    own = sum(value for name, value in parts.items() if not name.startswith(_OF_PAIRS))
+    distances = {name: value for name, value in parts.items() if name.startswith('loss_kd_')}
+    return dict(loss=losses['loss'], student=own, **distances)

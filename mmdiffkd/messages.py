@@ -1,0 +1,85 @@
+"""What the terminal shows of a run; the log file of the run has everything."""
+
+import io
+import logging
+import sys
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import Iterator, Optional, TextIO
+
+from mmengine.logging import MMLogger
+
+SHORT, SILENT = 'WARNING', 'CRITICAL'
+"""Values of ``terminal_level`` in a config: warnings of other libraries are shown, or nothing."""
+
+
+def tell(text: str, level: int = logging.INFO) -> None:
+    """Log a message of this package, which the terminal shows whatever its ``terminal_level``."""
+    MMLogger.get_current_instance().log(level, text, extra=dict(is_told=True))
+
+
+def shorten(logger: logging.Logger, level: str) -> None:
+    """Have the terminal show only what :func:`tell` logs, and other records from a level on.
+
+    The handlers of files keep everything.
+    """
+    for handler in logger.handlers:
+        if not isinstance(handler, logging.FileHandler):
+            # A logger that was made while standard output was caught must not write there.
+            handler.setStream(getattr(handler.stream, 'terminal', handler.stream))
+            handler.addFilter(_Filter(logging.getLevelName(level)))
+            handler.setFormatter(_Formatter())
+
+
+@contextmanager
+def terminal(level: Optional[str]) -> Iterator[None]:
+    """:func:`shorten` the current logger, and have Python's warnings go to the log file alone.
+
+    With the level :data:`SILENT` all that is printed in the block goes there too. With None
+    everything stays as it is.
+    """
+    with ExitStack() as stack:
+        if level is not None:
+            shorten(MMLogger.get_current_instance(), level)
+            handler, warnings = _ToLogFile(), logging.getLogger('py.warnings')
+            warnings.addHandler(handler)
+            stack.callback(warnings.removeHandler, handler)
+            logging.captureWarnings(True)
+            stack.callback(logging.captureWarnings, False)
+        if level == SILENT:
+            stack.enter_context(redirect_stdout(_Printed(sys.stdout)))
+        yield
+
+
+class _Filter(logging.Filter):
+    def __init__(self, level: int) -> None:
+        super().__init__()
+        self.level = level
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        # Users of a host can do nothing about what the host calls in an old-fashioned way.
+        is_useful = record.levelno >= self.level and 'deprecated' not in record.getMessage()
+        return is_useful or getattr(record, 'is_told', False)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        kind = f'{record.levelname}: ' if record.levelno > logging.INFO else ''
+        return kind + super().format(record)
+
+
+class _ToLogFile(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        MMLogger.get_current_instance().info(record.getMessage().rstrip())
+
+
+class _Printed(io.TextIOBase):
+    """Standard output that becomes records of the log; ``terminal`` is the real one."""
+
+    def __init__(self, terminal: TextIO) -> None:
+        super().__init__()
+        self.terminal = terminal
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            MMLogger.get_current_instance().info(text.rstrip())
+        return len(text)

@@ -1,0 +1,96 @@
+"""The end of a smoke run: what ran, what it cost, what was not tried, and how to go on."""
+
+import time
+from pathlib import Path
+from typing import Any, Iterable, List, Optional, Sequence
+
+import torch
+from mmengine.runner import Runner
+from torch import nn
+
+from mmdiffkd.engine.hooks.model import model_of
+from mmdiffkd.models import DiffKDDistiller
+
+_MEANING = ' (loss_kd: distance to the teacher, loss_diff: training of the noise predictor)'
+# Every smoke run leaves this out.
+_NEVER_TRIED = 'whether anything is learned: two steps with random weights do not show that'
+
+
+def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
+    """A summary of a finished smoke run for the terminal.
+
+    One more step of the student alone is computed to time it.
+
+    Args:
+        runner: Runner of the smoke run, after training.
+        not_tried: What the smoke run left out, in words.
+        command: Command with which to go on.
+    """
+    model = model_of(runner)
+    is_distillation = isinstance(model, DiffKDDistiller)
+    ran = 'Two training steps and a checkpoint'
+    if runner.val_loop is not None:
+        ran = 'Two training steps, a validation and a checkpoint'
+    lines = [
+        '',
+        f'The smoke run passed. {ran} worked,',
+        'with made-up pictures and random weights.',
+    ]
+    if is_distillation:
+        lines += ['', 'Pairs, with the shapes of their maps for one image:']
+        lines += [f'  {pair.name}: {pair.summary}' for pair in model.pairs.values()]
+    scalars = runner.message_hub.log_scalars
+    losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
+    changes = [f'{name.removeprefix("train/")} {_change(scalars[name])}' for name in losses]
+    lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
+    lines += [_cost(runner, model), '', 'Not tried:']
+    lines += [f'  {text}' for text in (*not_tried, _NEVER_TRIED)]
+    lines += ['Files:', *(f'  {text}' for text in _files(runner)), 'Go on with:', f'  {command}']
+    return '\n'.join(lines)
+
+
+def _change(history: Any) -> str:
+    values = history.data[0]
+    return f'{values[0]:.3g} -> {values[-1]:.3g}'
+
+
+def _wrapped(items: Sequence[str], most: int = 12) -> List[str]:
+    """The items in lines of three, the first ones only if there are many."""
+    shown = list(items[:most])
+    lines = [f'  {", ".join(shown[start : start + 3])}' for start in range(0, len(shown), 3)]
+    more = len(items) - most
+    return [*lines, f'  and {more} more in the log'] if more > 0 else lines
+
+
+def _cost(runner: Runner, model: nn.Module) -> str:
+    """The time of a training step, and that of the student alone."""
+    scalars = runner.message_hub.log_scalars
+    seconds = scalars['train/time'].current() - scalars['train/data_time'].current()
+    text = f'A step took {seconds:.2f} s'
+    batch = next(iter(runner.train_dataloader))
+    if isinstance(model, DiffKDDistiller) and isinstance(batch, dict):
+        text += f', one of the student alone {_seconds(model.student, batch):.2f} s'
+    device = next(model.parameters()).device
+    where = torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
+    return f'{text}, on {where}.'
+
+
+def _seconds(model: nn.Module, batch: Any) -> float:
+    """The time of a training step on a batch of a data loader, without the optimizer's part."""
+    model.train()
+    data = model.data_preprocessor(batch, True)
+    start = time.perf_counter()
+    model.parse_losses(model(**data, mode='loss'))[0].backward()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    model.zero_grad()
+    return seconds
+
+
+def _files(runner: Runner) -> List[str]:
+    """The files of the run that its user may want to see."""
+    log: Optional[str] = runner.logger.log_file
+    pictures = sorted(Path(runner.log_dir).rglob('pair_*'))
+    found = [f'log       {log}'] if log else []
+    return [*found, *(f'picture   {path}' for path in pictures)]

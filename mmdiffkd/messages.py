@@ -30,6 +30,13 @@ def shorten(logger: logging.Logger, level: str) -> None:
             handler.setFormatter(_Formatter())
 
 
+def lengthen(logger: logging.Logger) -> None:
+    """Undo :func:`shorten`, except for the short form of the lines."""
+    for handler in logger.handlers:
+        for item in [item for item in handler.filters if isinstance(item, _Filter)]:
+            handler.removeFilter(item)
+
+
 @contextmanager
 def terminal(level: Optional[str]) -> Iterator[None]:
     """:func:`shorten` the current logger, and have Python's warnings go to the log file alone.

@@ -13,7 +13,7 @@ from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import load_strictly, weights_of
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.messages import terminal
+from mmdiffkd.messages import lengthen, terminal
 from mmdiffkd.models.configs import student_config, type_name
 
 
@@ -50,6 +50,8 @@ def evaluate(
     build = _teacher_runner if teacher else _student_runner
     with process_group(cfg), terminal(cfg.get('terminal_level')):
         runner = build(cfg, checkpoint)
+        # Metrics log tables, such as those of all classes.
+        lengthen(runner.logger)
         if out is not None:
             runner.test_evaluator.metrics.append(DumpResults(out))
         return runner.test()

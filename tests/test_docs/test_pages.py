@@ -2,10 +2,11 @@
 
 A Python block that begins with a file name and has a ``_base_`` is a config; it is trained in a
 smoke run. Any other Python block is executed. Of the pages in ``WALKTHROUGHS`` the shell commands
-are executed as well, section by section.
+are executed as well, section by section. ``docs/own-data.md`` is followed in an empty folder.
 """
 
 import re
+import shlex
 import subprocess
 import sys
 from itertools import groupby
@@ -21,12 +22,13 @@ from .pages import BLOCKS, ROOT
 run, run_here = tools.run, tools.run_here
 
 WALKTHROUGHS = ('docs/checkpoints.md', 'docs/extending.md')
+OWN_DATA = 'docs/own-data.md'
 # Files that the examples expect a reader to have.
 READERS_FILES = {
     'my_student.py': "_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'\n",
     'my_teacher.py': "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n",
 }
-PYTHON = [b for b in BLOCKS if b.language == 'python' and b.page not in WALKTHROUGHS]
+PYTHON = [b for b in BLOCKS if b.language == 'python' and b.page not in (*WALKTHROUGHS, OWN_DATA)]
 CONFIGS = [b for b in PYTHON if b.file_name and '_base_ = ' in b.text]
 SNIPPETS = [b for b in PYTHON if b not in CONFIGS]
 STEPS = {
@@ -89,6 +91,26 @@ def test_walkthrough(section, readers_folder):
     steps = [block for block in STEPS[section] if not block.file_name]
     for _, blocks in groupby(steps, key=lambda block: block.language):
         execute(list(blocks), readers_folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', ['A detector', 'A segmentor', 'A classifier'])
+def test_own_data(part, run_here, tmp_path):
+    """The page works word for word, and the plain library names the reader's own classes."""
+    commands = []
+    for number, block in enumerate(b for b in BLOCKS if b.page == OWN_DATA):
+        script = block.file_name or f'block_{number}.py'
+        (tmp_path / script).write_text(block.text)
+        if block.section in ('Images to try it with', part) and not block.file_name:
+            if block.language == 'bash':
+                commands += block.text.replace('\\\n', '').splitlines()
+            elif block.language == 'python':
+                commands.append(f'python {script}')
+    for command in commands:
+        program, name, *arguments = shlex.split(command)
+        tool = f'tools/{name}.py' if program == 'mmdiffkd' else tmp_path / name
+        output = run_here(tool, *arguments, cwd=tmp_path)
+    assert re.search('apple|lemon|plum', output)
 
 
 @pytest.mark.slow

@@ -70,22 +70,14 @@ class ShortLogHook(Hook):
         return is_rest or self.every_n_inner_iters(batch_idx, hook.interval)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
-        """Write the metrics of a validation."""
-        self._tell_metrics('validation', metrics)
-
-    def after_test_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
-        """Write the metrics of a test."""
-        self._tell_metrics('test', metrics)
-
-    @staticmethod
-    def _tell_metrics(kind: str, metrics: Optional[Dict[str, float]]) -> None:
+        """Write the first metrics of a validation."""
         numbers = {
             k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float, np.number))
         }
         texts = [f'{name} {value:.4g}' for name, value in numbers.items()]
         more = len(texts) - _MOST_METRICS
         rest = [f'and {more} more in the log file'] if more > 0 else []
-        tell('  '.join([kind, *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
+        tell('  '.join(['validation', *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
 
 
 def _losses(tag: Dict[str, float], is_distillation: bool) -> Dict[str, float]:

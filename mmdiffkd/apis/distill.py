@@ -10,7 +10,13 @@ from mmengine.runner import Runner
 from mmdiffkd.apis import launch
 from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
-from mmdiffkd.command_line import add_run_arguments, add_train_arguments, launched_as_first
+from mmdiffkd.command_line import (
+    add_run_arguments,
+    add_train_arguments,
+    command_of,
+    launched_as_first,
+)
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import SHORT, SILENT, tell, terminal
 from mmdiffkd.models.configs import load_config
 
@@ -59,6 +65,11 @@ def distill(
     with terminal(None if args.verbose else SILENT if smoke else SHORT):
         text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
     if args.launcher == 'none' or launched_as_first():
+        if args.resume and path.is_file() and path.read_text() != text:
+            raise ConfigError(
+                f'--resume: {path} was edited, or made with other arguments; go on with it by '
+                f'`{command_of("train")} {path} --work-dir {folder} --resume`'
+            )
         write_config(path, text)
         tell(f'Config written to {path}')
     # Read from the text, as the other processes may not see the file yet, or never.

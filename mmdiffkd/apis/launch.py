@@ -26,7 +26,7 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 
 # Keys that mmengine and the hosts read beside the arguments of mmengine's runner.
 _OTHER_KEYS = (
-    'activation_checkpointing', 'compile', 'cudnn_benchmark', 'custom_imports',
+    'activation_checkpointing', 'check_data', 'compile', 'cudnn_benchmark', 'custom_imports',
     'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
     'sync_bn', 'terminal_level', 'training_policy', 'trust_checkpoint', 'tta_model',
     'tta_pipeline', 'vis_backends',

@@ -6,6 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmdiffkd.apis.inputs import check_inputs
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
 from mmdiffkd.apis.policy import apply_training_policy
 from mmdiffkd.apis.processes import process_group
@@ -60,6 +61,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         cfg.terminal_level = SILENT
     with process_group(cfg), terminal(cfg.get('terminal_level')):
         config = cfg.filename
+        not_tried = check_inputs(cfg, smoke)
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
         apply_training_policy(cfg)
@@ -82,5 +84,5 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             for hook in interrupts:
                 hook.after_train(runner)
         if smoke:
-            tell(verdict(runner, [], f'{command_of("train")} {config}'))
+            tell(verdict(runner, not_tried, f'{command_of("train")} {config}'))
     return runner

@@ -7,15 +7,18 @@ from typing import Any, Callable, Dict, List, Optional, Union
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
+from mmdiffkd.datasets.config_checks import check_config
+from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.errors import CheckpointError, ConfigError, UserError
 from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.models.configs import datasets_in
 from mmdiffkd.registry import MODELS, RUNNERS
 
 # Hooks of the hosts that take the student and the teacher of a model for others than they are here.
@@ -58,6 +61,7 @@ class DistillRunner(Runner):
 
     Checkpoints cannot run code unless the config has ``trust_checkpoint=True``. The tools use this
     runner by themselves; another library's tool needs ``runner_type='mmdiffkd.DistillRunner'``.
+    Data is checked before the first step unless the config has ``check_data=False``.
     """
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
@@ -76,6 +80,33 @@ class DistillRunner(Runner):
         """Build a model from its config; a built model is returned as it is."""
         with weights_only(self.cfg.get('trust_checkpoint') is True):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
+
+    def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
+        """Build the loop of training; its data is checked."""
+        return self._with_checked_data(super().build_train_loop, loop, 'train_dataloader')
+
+    def build_val_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
+        """Build the loop of validation; its data is checked."""
+        return self._with_checked_data(super().build_val_loop, loop, 'val_dataloader')
+
+    def build_test_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
+        """Build the loop of testing; its data is checked."""
+        return self._with_checked_data(super().build_test_loop, loop, 'test_dataloader')
+
+    def _with_checked_data(self, build: Callable, loop: Any, key: str) -> BaseLoop:
+        if self.cfg.get('check_data') is False:
+            return build(loop)
+        try:
+            loop = build(loop)
+        except UserError:
+            raise
+        except Exception:
+            # What is wrong with the data is said better here.
+            check_config(self.cfg, [key])
+            read_and_check(self.cfg, key)
+            raise
+        check_data(self.cfg, key, datasets_in(loop.dataloader.dataset, f'{key}.dataset'))
+        return loop
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call all hooks at a place of the run."""

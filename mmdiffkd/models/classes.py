@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.configs import load_config, scope_of
+from mmdiffkd.models.configs import datasets_in, load_config, scope_of
 from mmdiffkd.models.dry_run import random_state_kept
 
 Classes = Optional[Tuple[str, ...]]
@@ -34,24 +34,33 @@ def classes_of_data(loader: Optional[Dict], scope: Optional[str] = None) -> Clas
 
     ``scope`` is the registry scope of the data set's type, by default the current one.
     """
-    dataset: Any = (loader or {}).get('dataset')
-    while isinstance(dataset, dict) and ('dataset' in dataset or 'datasets' in dataset):
-        dataset = dataset.get('dataset') or dataset['datasets'][0]
+    _, dataset = next(datasets_in((loader or {}).get('dataset'), ''))
     if not isinstance(dataset, dict):
         return None
+    listed = listed_classes(dataset, scope)
+    if not listed:
+        # Some data sets find their classes when they read their files, as folders.
+        try:
+            with random_state_kept(), DATASETS.switch_scope_and_registry(scope) as registry:
+                listed = _names(getattr(registry.build(dataset), 'metainfo', {}).get('classes'))
+        except Exception as error:
+            # The files may be missing, or on another machine if it is the teacher's data.
+            print_log(f'The classes of a data set could not be read: {error!r}', 'current')
+    return listed
+
+
+def dataset_class(dataset: Dict, scope: Optional[str] = None) -> Any:
+    """The class of a data set's config, of the registry scope ``scope``; None if it is unknown."""
+    cls = dataset.get('type')
+    # Of a base that is named as 'library::config' each type has a scope.
+    with DATASETS.switch_scope_and_registry(dataset.get('_scope_', scope)) as registry:
+        return registry.get(cls) if isinstance(cls, str) else cls
+
+
+def listed_classes(dataset: Dict, scope: Optional[str] = None) -> Classes:
+    """The class names in a data set's config, or else those of its class."""
     listed = dataset.get('classes') or (dataset.get('metainfo') or {}).get('classes')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = dataset.get('type')
-        cls = registry.get(cls) if isinstance(cls, str) else cls
-        listed = listed or getattr(cls, 'METAINFO', {}).get('classes')
-        if not listed and cls is not None:
-            # Some data sets find their classes when they read their files, as folders.
-            try:
-                with random_state_kept():
-                    listed = getattr(registry.build(dataset), 'metainfo', {}).get('classes')
-            except Exception as error:
-                # The files may be missing, or on another machine if it is the teacher's data.
-                print_log(f'The classes of a data set could not be read: {error!r}', 'current')
+    listed = listed or getattr(dataset_class(dataset, scope), 'METAINFO', {}).get('classes')
     if isinstance(listed, str):
         path = Path(listed).expanduser()
         listed = list_from_file(path) if path.is_file() else None

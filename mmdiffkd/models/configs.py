@@ -4,7 +4,7 @@ import copy
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
@@ -39,13 +39,29 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
     try:
         if is_name:
             return get_config(str(location), pretrained=with_weights)
-        return Config.fromfile(Path(location).expanduser())
+        path = Path(location).expanduser()
+        cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
         problem = f'{str(location)!r} cannot be read: {describe(error)}'
         if is_name and name not in (names := _configs_of(library)):
             problem = f'{library} has no config {name!r}{suggest(name, names)}'
         raise ConfigError(f'{where}: {problem}') from error
+    _find_beside(cfg.get('model'), path.parent)
+    return cfg
+
+
+def _find_beside(model: Any, folder: Path) -> None:
+    """Make paths in a distiller's config absolute that are those of files in the config's folder.
+
+    All others stay as they are, for a file of the current folder.
+    """
+    while isinstance(model, dict) and isinstance(model.get('teacher'), dict):
+        teacher = model['teacher']
+        for part, key in ((model, 'student'), (teacher, 'config'), (teacher, 'checkpoint')):
+            if isinstance(part.get(key), str) and Path(folder, part[key]).is_file():
+                part[key] = str(Path(folder, part[key]).resolve())
+        model = model.get('student')
 
 
 def _configs_of(library: str) -> List[str]:
@@ -103,6 +119,23 @@ def dicts_in(value: Any) -> Iterator[Dict]:
     if isinstance(value, (list, tuple)):
         for item in value:
             yield from dicts_in(item)
+
+
+def datasets_in(dataset: Any, where: str) -> Iterator[Tuple[str, Any]]:
+    """The data sets inside wrappers such as ``ConcatDataset``, with their config keys.
+
+    ``dataset`` is built or a config dict, ``where`` its config key.
+    """
+    several, one = (
+        dataset.get(name) if isinstance(dataset, dict) else getattr(dataset, name, None)
+        for name in ('datasets', 'dataset')
+    )
+    for number, part in enumerate(several or ()):
+        yield from datasets_in(part, f'{where}.datasets[{number}]')
+    if not several and one is not None:
+        yield from datasets_in(one, f'{where}.dataset')
+    elif not several:
+        yield where, dataset
 
 
 def type_name(part: Any) -> str:

@@ -43,7 +43,8 @@ class FrozenTeacher:
     (EMA) share it.
 
     Args:
-        config: Config path, ``library::name`` or model dict of the teacher.
+        config: Config path, ``library::name`` or model dict of the teacher. In a config file this
+            path and the next are looked for beside the file first.
         checkpoint: Path or URL of its weights, ``'zoo'`` for the weights that the library publishes
             for ``config``, or ``'random'`` for random weights (tests and smoke runs).
         ignore_keys: Regular expressions for checkpoint keys that may not fit.

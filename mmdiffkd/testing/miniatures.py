@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence, Tuple
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
@@ -10,7 +10,8 @@ from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import DATASETS, Registry
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.configs import dicts_in
+from mmdiffkd.models.classes import dataset_class
+from mmdiffkd.models.configs import datasets_in, dicts_in
 from mmdiffkd.testing import formats
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -98,9 +99,12 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
     for key in LOADERS:
         if cfg.get(key) is None:
             continue
-        datasets = list(_innermost_datasets(cfg[key].dataset))
+        datasets = [dataset for _, dataset in datasets_in(cfg[key].dataset, key)]
+        for wrapper in dicts_in(cfg[key].dataset):
+            if 'dataset' in wrapper and 'times' in wrapper:
+                wrapper['times'] = 1
         with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
-            data_formats = [_format(registry, dataset, key) for dataset in datasets]
+            data_formats = [_format(dataset, key) for dataset in datasets]
             classification = classification or data_formats[0].is_classification
             batch = _BATCH_SIZE_OF_CLASSIFIERS if classification else _BATCH_SIZE
             total = _shrink_loader(cfg[key], batch) * ITERATIONS * get_world_size()
@@ -121,25 +125,9 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
     return classification
 
 
-def _innermost_datasets(dataset: ConfigDict) -> Iterator[ConfigDict]:
-    """The data sets inside wrappers such as ``RepeatDataset`` and ``ConcatDataset``."""
-    inside = dataset.get('datasets') or [dataset.get('dataset')]
-    if inside == [None]:
-        yield dataset
-        return
-    if 'times' in dataset:
-        dataset.times = 1
-    for part in inside:
-        yield from _innermost_datasets(part)
-
-
-def _format(registry: Registry, dataset: ConfigDict, key: str) -> DataFormat:
+def _format(dataset: ConfigDict, key: str) -> DataFormat:
     """The format in which the miniature of a data set is written."""
-    cls = dataset.type
-    if isinstance(cls, str):
-        # Of a base that is named as 'library::config' each type has a scope.
-        with registry.switch_scope_and_registry(dataset.get('_scope_')) as own:
-            cls = own.get(cls)
+    cls = dataset_class(dataset)
     data_format = format_of(cls) if cls is not None else None
     if data_format is None:
         known = ', '.join(name for name, value in FORMATS.items() if value is not None)

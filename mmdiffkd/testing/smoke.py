@@ -33,6 +33,8 @@ def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None)
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
+    # A miniature may stand for a data set with other classes.
+    cfg.check_data = False
     _forget_weights(cfg)
     if image_size is None:
         is_segmentor = cfg.get('default_scope') == 'mmseg'

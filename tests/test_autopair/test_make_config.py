@@ -73,6 +73,21 @@ def test_an_edited_config_is_kept(tmp_path):
     assert contents == {'made.py': 'third', 'made_old1.py': 'first', 'made_old2.py': 'second'}
 
 
+def test_an_edited_config_is_not_resumed_as_another(files, tmp_path, monkeypatch):
+    trained = []
+    parts = distill.__globals__
+    monkeypatch.setitem(parts, 'train', lambda cfg, smoke: trained.append(cfg))
+    arguments = dict(files, teacher_checkpoint='random', work_dir=str(tmp_path / 'work'))
+    distill(**arguments)
+    distill(**arguments, resume=True)
+    assert [cfg.get('resume') for cfg in trained] == [None, 'auto']
+    path = Path(trained[0].filename)
+    path.write_text(edited := f'{path.read_text()}# mine')
+    with pytest.raises(ConfigError, match=f'{path} --work-dir .*work --resume'):
+        distill(**arguments, resume=True)
+    assert [file.read_text() for file in path.parent.iterdir()] == [edited]
+
+
 def test_checkpoint_of_a_teacher(made, files):
     with pytest.raises(ConfigError, match='--teacher-checkpoint is needed: .*large.py'):
         made(teacher_checkpoint=None)

@@ -68,3 +68,15 @@ def test_plain_student(make_runner, toy_config):
     model = MODELS.build(toy_config['student'])
     runner = spoiled(make_runner, where=lambda model: model.neck, model=model)
     assert message_of(runner).startswith('iteration 4: loss_task is inf; nothing was saved')
+
+
+@pytest.mark.parametrize('weight, said', [(1e4, True), (1e-4, False)])
+def test_the_weight_of_a_pair_is_far_too_large(weight, said, make_runner, toy_config, capsys):
+    toy_config['pairs']['fpn']['loss']['loss_weight'] = weight
+    model = MODELS.build(toy_config)
+    length = dict(by_epoch=False, max_iters=12)
+    still = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.0))
+    make_runner(NonFiniteLossHook(), model=model, train_cfg=length, optim_wrapper=still).train()
+    output = capsys.readouterr()
+    text = output.out + output.err
+    assert text.count('pairs.fpn.loss.loss_weight lowers it') == said

@@ -1,8 +1,11 @@
 """The runner of a distillation."""
 
+import json
+
 import pytest
+from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import DATASETS, HOOKS
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.errors import ConfigError
@@ -25,3 +28,30 @@ def test_hooks_that_ask_for_another_teacher_are_refused(toy_config, tmp_path):
     message = 'custom_hooks: MeanTeacherHook cannot be used with a distiller'
     with pytest.raises(ConfigError, match=message):
         build_runner(toy_run(toy_config, tmp_path, custom_hooks=hooks))
+
+
+@DATASETS.register_module()
+class Listed(BaseDataset):
+    """A data set whose file lists it."""
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_data_is_checked_before_the_first_step(split, toy_config, tmp_path):
+    """mmengine says "need at least one array to concatenate"."""
+    path = tmp_path / 'list.json'
+    path.write_text(json.dumps(dict(metainfo={}, data_list=[])))
+    cfg = toy_run(toy_config['student'], tmp_path)
+    for part in ('val', 'test'):
+        cfg[f'{part}_dataloader'], cfg[f'{part}_cfg'] = cfg.train_dataloader.copy(), {}
+        cfg[f'{part}_evaluator'] = dict(type='MeanLogit')
+    cfg[f'{split}_dataloader'].dataset = dict(type='Listed', ann_file=str(path))
+
+    def run():
+        runner = build_runner(cfg)
+        runner.test() if split == 'test' else runner.train()
+
+    with pytest.raises(ConfigError, match=f"{split}_dataloader.dataset: .* '{path}' lists none"):
+        run()
+    cfg.check_data, cfg.experiment_name = False, f'unchecked_{split}'
+    with pytest.raises(ValueError, match='at least one array'):
+        run()

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, DefaultScope
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import FeatureCapture
-from mmdiffkd.models.configs import forget_weights, model_config, student_config
+from mmdiffkd.models.configs import forget_weights, load_config, model_config, student_config
 from mmdiffkd.models.hosts import build_model, run_for_features
 
 PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
@@ -23,6 +23,22 @@ def test_config_files_that_do_not_work(tmp_path):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             model_config(str(path), 'student')
+
+
+def test_files_beside_a_config(tmp_path, monkeypatch):
+    """They are found wherever the command runs; those of the current folder are, too."""
+    path = tmp_path / 'configs' / 'distilled.py'
+    path.parent.mkdir()
+    names = 'student.py', 'teacher.py', 'weights.pth'
+    teacher = dict(config='teacher.py', checkpoint='weights.pth')
+    path.write_text(f'model = {dict(student="student.py", teacher=teacher)}')
+    for folder in (tmp_path, path.parent):
+        for name in names:
+            (folder / name).write_text('model = {}')
+        monkeypatch.chdir(tmp_path)
+        model = load_config(path, 'config').model
+        found = model.student, model.teacher.config, model.teacher.checkpoint
+        assert [(tmp_path / file).resolve() for file in found] == [folder / name for name in names]
 
 
 def test_preprocessing_beside_the_model_is_taken_along(tmp_path):

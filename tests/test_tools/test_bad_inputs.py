@@ -53,6 +53,7 @@ def refused(folder, run_here):
         (f"{TEACHER}['config']['width'] = 16", 'wrongly shaped'),
         (f"{PAIR}['hed'] = 1", "pairs.fpn: unknown key 'hed'; did you mean 'head'?"),
         (f"{PAIR}['student'] = 'nek'", "'nek'; the closest are 'neck'"),
+        ("train_dataloader['dataset']['metainfo'] = dict(classes=('bolt'))", "classes=('bolt',)"),
         ("load_from = 'data/train.json'", 'was not read, because it is damaged'),
         ('a = (', "config: 'config.py' cannot be read: SyntaxError"),
     ],

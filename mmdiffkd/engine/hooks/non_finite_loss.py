@@ -1,5 +1,7 @@
 """Stop a training whose loss is not finite."""
 
+import logging
+import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
@@ -11,7 +13,12 @@ from torch import Tensor
 
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import UserError
+from mmdiffkd.messages import tell
+from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import HOOKS
+
+# The iteration, from 0, whose losses are compared, and how many times the others one may be.
+_LOOKED_AT, _LARGEST_RATIO = 9, 10
 
 
 class NonFiniteLossError(UserError, RuntimeError):
@@ -25,6 +32,8 @@ class NonFiniteLossHook(Hook):
     Finite losses can have gradients that are not finite, so the main process also checks weights
     before it saves them. If it ends, torchrun ends the other processes; without torchrun they end
     with an error, at the latest after ``env_cfg.dist_cfg.timeout``.
+
+    In the tenth iteration it warns of the loss of a pair that is far above those of the student.
     """
 
     # After RuntimeInfoHook, which waits for the losses, and before hooks that save weights.
@@ -53,6 +62,8 @@ class NonFiniteLossHook(Hook):
             if len(texts) > 1:
                 text = '; '.join(f'rank {rank}: {t}' for rank, t in enumerate(texts) if t)
             _stop(runner, f'iteration {runner.iter + 1}: {text}')
+        if runner.iter == _LOOKED_AT and isinstance(model_of(runner), DiffKDDistiller):
+            _warn_of_scale(runner, {name: loss.item() for name, loss in losses.items()})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the weights that are about to be saved."""
@@ -66,6 +77,23 @@ class NonFiniteLossHook(Hook):
 
 def _non_finite(named: Iterable[Tuple[str, Any]]) -> List[str]:
     return [k for k, v in named if isinstance(v, Tensor) and not v.isfinite().all()]
+
+
+def _warn_of_scale(runner: Runner, losses: Dict[str, float]) -> None:
+    """Warn of pairs whose losses are far larger than the sum of the student's own."""
+    pairs = '|'.join(model_of(runner).pairs)
+    others = [value for name, value in losses.items()
+              if name != 'loss' and not re.fullmatch(f'loss_.+_({pairs})', name)]  # fmt: skip
+    own = abs(sum(others))
+    for name, value in losses.items():
+        if name.startswith('loss_kd_') and own and value > _LARGEST_RATIO * own:
+            pair = name.removeprefix('loss_kd_')
+            tell(
+                f'{name} is {value:.3g}, {value / own:.0f} times the sum of the losses of the '
+                f'student, {own:.3g}, which then hardly count; pairs.{pair}.loss.loss_weight '
+                f'lowers it',
+                logging.WARNING,
+            )
 
 
 def _stop(runner: Runner, what: str) -> None:

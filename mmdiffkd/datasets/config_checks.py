@@ -1,0 +1,193 @@
+"""What a config says about its data, checked before anything is built."""
+
+import inspect
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+
+from mmdiffkd.errors import ConfigError, shortened, suggest
+from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
+from mmdiffkd.models.configs import datasets_in, dicts_in, student_config
+
+# Heads with one score per class. Others, such as an RPN or auxiliary heads, may have other numbers.
+_HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head')
+# Models with one of these learn from the names of classes.
+_READERS = {'language_model', 'text_encoder'}
+
+
+def datasets_of(cfg: Config, key: str) -> Iterator[Tuple[str, Dict]]:
+    """The config dicts of the innermost data sets of a loader, with their config keys."""
+    loader = cfg.get(key)
+    dataset = loader.get('dataset') if isinstance(loader, dict) else None
+    pairs = datasets_in(dataset, f'{key}.dataset') if isinstance(dataset, dict) else ()
+    return ((where, part) for where, part in pairs if isinstance(part, dict))
+
+
+def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[str, str]:
+    """Check what a config says about its data, without reading any.
+
+    Args:
+        cfg: Complete config.
+        keys: Loaders that will be used, such as ``train_dataloader``.
+        smoke: Whether the folder of a data set may be missing, see :func:`is_placeholder`.
+
+    Returns:
+        Config key of each data set that may be missing, and why it is not looked at.
+
+    Raises:
+        ConfigError: Naming the config key of a file that is not there, or of classes that fit
+            neither the model nor each other.
+    """
+    heads, scope = class_counts(cfg.get('model')), cfg.get('default_scope')
+    names: Dict[str, Classes] = {}
+    absent: Dict[str, str] = {}
+    for key in keys:
+        for where, dataset in datasets_of(cfg, key):
+            _check_listed(dataset, where)
+            cls = dataset_class(dataset, scope)
+            is_known = inspect.isclass(cls) and issubclass(cls, BaseDataset)
+            missing = _missing_place(dataset) if is_known else None
+            if is_known and 'download' in inspect.signature(cls).parameters:
+                absent[where] = f'{cls.__name__} downloads what is missing'
+            elif missing:
+                folder = dataset.get('data_root') or Path(missing[1]).parent
+                if not smoke or not is_placeholder(folder):
+                    raise ConfigError(f'{where}.{not_there(*missing)}')
+                absent[where] = f'{folder} is not there'
+            names[where] = listed_classes(dataset, scope)
+            if not is_open(cls, dataset):
+                own = {'metainfo', 'classes'} & dataset.keys()
+                check_counts(heads, names[where], where, '' if own else cls)
+        evaluator = key.replace('dataloader', 'evaluator')
+        for part in () if absent else dicts_in(cfg.get(evaluator)):
+            if missing := first_missing(dict(ann_file=part.get('ann_file')), part):
+                raise ConfigError(f'{evaluator}.{not_there(*missing)}')
+    _check_order(names)
+    return absent
+
+
+def class_counts(model: Any) -> Dict[str, int]:
+    """The numbers of classes in the config of a run's model, by their keys.
+
+    They are those of the student's heads that have one score per class. Others may have other
+    numbers: RPN and auxiliary heads, heads that are the same for all classes, and models that learn
+    from the names of classes.
+    """
+    if not isinstance(model, dict):
+        return {}
+    student = student_config(model)
+    name = 'student' if 'student' in model else 'model'
+    counts: Dict[str, int] = {}
+    for prefix, holder in ((name, student), (f'{name}.roi_head', student.get('roi_head'))):
+        for key in _HEADS if isinstance(holder, dict) and not _READERS & student.keys() else ():
+            heads = holder.get(key)
+            for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+                number = head.get('num_classes') if isinstance(head, dict) else None
+                if isinstance(number, int) and not head.get('class_agnostic'):
+                    counts[f'{prefix}.{key}.num_classes'] = number
+    return counts
+
+
+def is_open(cls: Any, dataset: Dict) -> bool:
+    """Whether the classes of a data set are not those of a head: panoptic, or given as words."""
+    infos = getattr(cls, 'METAINFO', {}), dataset.get('metainfo') or {}
+    return any('thing_classes' in info for info in infos) or bool(dataset.get('return_classes'))
+
+
+def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any = '') -> None:
+    """Raise :class:`ConfigError` if a head has another number of classes than the data ``where``.
+
+    ``cls`` is the class of a data set that has no ``metainfo`` of its own.
+    """
+    for key, number in heads.items() if classes else ():
+        if number != len(classes):
+            what, hint = 'has', 'correct the number or metainfo.classes'
+            if cls:
+                what = f'has no metainfo and so, as every {cls.__name__},'
+                hint = 'give it metainfo=dict(classes=(...))'
+            size = f'{len(classes)} class{"es" if len(classes) > 1 else ""}'
+            listed = shortened(', '.join(classes), 100)
+            raise ConfigError(f'{key} is {number}, but {where} {what} {size}: {listed}; {hint}')
+
+
+def _check_listed(dataset: Dict, where: str) -> None:
+    """Check the names that a data set's config lists itself."""
+    info = dataset.get('metainfo') or {}
+    classes, key = info.get('classes', dataset.get('classes')), f'{where}.metainfo'
+    for name in ('CLASSES', 'PALETTE'):
+        if name in info and name.lower() not in info:
+            raise ConfigError(f'{key}: nothing reads {name!r}; write {name.lower()!r}')
+    if isinstance(classes, str) and '://' not in classes:
+        if not Path(classes).expanduser().is_file():
+            raise ConfigError(
+                f'{key}.classes must be a list of names or the path of a file of names, got '
+                f"{classes!r}; one name is written with a comma, as in classes=('bolt',)"
+            )
+    elif classes is not None and not isinstance(classes, str):
+        if not is_list_of_names(classes):
+            got = shortened(repr(classes), 100)
+            raise ConfigError(f'{key}.classes must be a list of names, got {got}')
+        if twice := sorted({name for name in classes if classes.count(name) > 1}):
+            raise ConfigError(f'{key}.classes has {", ".join(map(repr, twice))} more than once')
+        colours = info.get('palette')
+        if isinstance(colours, (list, tuple)) and 0 < len(colours) < len(classes):
+            raise ConfigError(
+                f'{key}.palette: {len(classes)} classes need as many colours, got {len(colours)}; '
+                f'it may be left out'
+            )
+
+
+def _check_order(names: Dict[str, Classes]) -> None:
+    """Raise if two data sets list the same classes in different orders."""
+    known = {where: classes for where, classes in names.items() if classes}
+    for where, classes in known.items():
+        first, others = next(iter(known.items()))
+        if classes != others and sorted(classes) == sorted(others):
+            number = next(i for i, pair in enumerate(zip(others, classes)) if len({*pair}) == 2)
+            raise ConfigError(
+                f'{where}.metainfo.classes: the order is not that of {first} (number {number} is '
+                f'{classes[number]!r} here and {others[number]!r} there); list them in one order'
+            )
+
+
+def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:
+    """The key and the path of the first file or folder of a data set that is not there."""
+    root, prefix = dataset.get('data_root') or '', dataset.get('data_prefix')
+    prefixes = prefix if isinstance(prefix, dict) else {'': prefix}
+    named = {f'data_prefix.{key}'.rstrip('.'): value for key, value in prefixes.items()}
+    named.update({key: dataset.get(key) for key in ('ann_file', 'proposal_file')})
+    places = {k: os.path.join(root, v) for k, v in named.items() if v and isinstance(v, str)}
+    if not places or any(path.startswith(root) for path in places.values()):
+        places = dict(data_root=root, **places)
+    return first_missing(places, dataset)
+
+
+def first_missing(places: Dict[str, Any], settings: Dict) -> Optional[Tuple[str, str]]:
+    """The first of some local paths that does not exist; all do if ``settings`` name a backend."""
+    if any(part.get('backend_args') for part in dicts_in(settings)):
+        return None
+    for key, path in places.items():
+        is_local = isinstance(path, str) and path and '://' not in path
+        if is_local and not Path(path).expanduser().exists():
+            return key, path
+    return None
+
+
+def not_there(key: str, path: str) -> str:
+    """What a message says about a missing file or folder, and names beside it that look alike."""
+    folder = Path(path).parent
+    # Folders of images have too many names.
+    beside = [item.name for item in islice(folder.iterdir(), 1000)] if folder.is_dir() else []
+    hint, kind = suggest(Path(path).name, beside), 'folder' if key.startswith('data_') else 'file'
+    return f'{key}: no {kind} {path!r} (looked from {Path.cwd()}){hint}'
+
+
+def is_placeholder(folder: Any) -> bool:
+    """Whether a folder is not there, and is one where configs expect data or trained teachers."""
+    folder = Path(folder)
+    usual = not folder.is_absolute() and {'data', 'work_dirs'} & {*folder.parts}
+    return bool(usual) and not folder.exists()

@@ -1,0 +1,235 @@
+"""Mistakes in data sets that only their files show, found before the first step of a training."""
+
+from pathlib import Path
+from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.fileio import load
+from mmengine.registry import DATASETS
+
+from mmdiffkd.datasets.config_checks import (
+    check_counts,
+    class_counts,
+    datasets_of,
+    is_open,
+)
+from mmdiffkd.errors import ConfigError, describe, shortened
+from mmdiffkd.models.classes import dataset_class
+from mmdiffkd.models.configs import dicts_in
+
+# Annotation files of up to so many bytes are read a second time, which takes less than a second.
+_SMALL = 50_000_000
+# Images whose files are looked at, and labels of images.
+_FILES, _LABELS = 8, 10_000
+
+
+def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> None:
+    """Check built data sets of the loader ``key`` of a config, and what its metrics read.
+
+    ``datasets`` are pairs of a config key and a data set. Test data may have no annotations.
+    """
+    evaluator = key.replace('dataloader', 'evaluator')
+    metrics = list(dicts_in(cfg.get(evaluator)))
+    annotated = key != 'test_dataloader' and not any(part.get('format_only') for part in metrics)
+    number = 0
+    for where, dataset in datasets:
+        _check_dataset(dataset, where, cfg.get('model'), annotated)
+        number += 1
+    paths = {part.get('ann_file') for part in metrics} - {None}
+    for path in paths if number == 1 and hasattr(dataset, 'COCOAPI') else ():
+        _check_images(path, where, dataset, f'{evaluator}.ann_file')
+
+
+def read_and_check(cfg: Config, key: str, absent: Collection[str] = ()) -> None:
+    """Build the data sets of a loader's config, except those at ``absent`` keys, and check them.
+
+    A data set that cannot be built is a :class:`ConfigError`.
+    """
+    scope = cfg.get('default_scope')
+    present = (pair for pair in datasets_of(cfg, key) if pair[0] not in absent)
+    check_data(cfg, key, ((where, _build(part, where, scope)) for where, part in present))
+
+
+def _build(config: Dict, where: str, scope: Optional[str]) -> Any:
+    cls = dataset_class(config, scope)
+    if not isinstance(cls, type) or not issubclass(cls, BaseDataset):
+        return None
+    try:
+        with DATASETS.switch_scope_and_registry(config.get('_scope_', scope)) as registry:
+            # mmengine cannot serialize a data set without images.
+            return registry.build(dict(config, serialize_data=False))
+    except Exception as error:
+        raise ConfigError(f'{where}: cannot build {cls.__name__}: {describe(error)}') from error
+
+
+def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> None:
+    """Raise :class:`ConfigError` for a data set that the config's ``model`` cannot learn from.
+
+    Args:
+        dataset: Data set of mmengine that has read its annotations; others are not looked at.
+        where: Its config key.
+        model: Config of the run's model.
+        annotated: Whether the data set must have annotations.
+    """
+    known = all(hasattr(dataset, name) for name in ('get_data_info', 'metainfo', 'pipeline'))
+    # Those of videos count their images and return videos.
+    if not known or hasattr(dataset, 'get_len_per_video'):
+        return
+    if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI'):
+        _check_categories(dataset, where)
+    number = len(dataset)
+    if not number:
+        raise ConfigError(f'{where}: there is no image in it{_why_empty(dataset)}')
+    heads = class_counts(model)
+    classes = dataset.metainfo.get('classes')
+    words = getattr(dataset, 'return_classes', False)
+    if not is_open(dataset, dict(metainfo=dataset.metainfo, return_classes=words)):
+        check_counts(heads, classes, where)
+    infos = [dataset.get_data_info(int(i)) for i in _spread(number, _FILES)]
+    steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
+    _check_files(infos, steps, where)
+    count = len(classes) if classes else min(heads.values(), default=None)
+    is_loaded = annotated and 'LoadAnnotations' in steps
+    if 'instances' in infos[0] and is_loaded:
+        _check_boxes(dataset, infos, where)
+    elif 'reduce_zero_label' in infos[0] and is_loaded and count:
+        ignored = {part.get('ignore_index') for part in dicts_in(model)}
+        maps = (steps['LoadAnnotations'](dict(info)) for info in infos)
+        _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
+    elif 'gt_label' in infos[0] and annotated and count:
+        _check_labels(dataset, count, where)
+
+
+def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
+    """Raise if a metric's file ``path`` has no image of the data set, such as one of a split."""
+    if '://' in path or Path(path).samefile(dataset.ann_file):
+        return
+    known = {image['id'] for image in load(path)['images']}
+    infos = (dataset.get_data_info(int(i)) for i in _spread(len(dataset), _FILES))
+    if not any(info['img_id'] in known for info in infos):
+        what = f'{path!r} has none of the images of {where}, whose file is {dataset.ann_file!r}'
+        raise ConfigError(f'{key}: {what}')
+
+
+def _spread(number: int, most: int) -> Sequence[int]:
+    """At most so many indices of ``number`` items, evenly from the first to the last."""
+    return np.unique(np.linspace(0, number - 1, min(number, most)).astype(int))
+
+
+def _check_categories(dataset: Any, where: str) -> None:
+    """Compare the class names with the categories of COCO's file.
+
+    pycocotools leaves out names that the file does not have, and numbers the labels as the file
+    does, in whatever order the names are listed.
+    """
+    classes, path = list(dataset.metainfo['classes']), dataset.ann_file
+    few = len(dataset.cat_ids) < len(classes)
+    if not few and ('://' in path or Path(path).stat().st_size > _SMALL):
+        return
+    categories = {item['id']: item['name'] for item in load(path)['categories']}
+    names = [categories.get(number) for number in dataset.cat_ids]
+    listed = shortened(', '.join(map(repr, categories.values())), 200)
+    key = f'{where}.metainfo.classes'
+    missing = [name for name in classes if name not in names]
+    if missing:
+        more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
+        what = f'{", ".join(map(repr, missing[:3]))}{more}'
+        if classes == list(dataset.METAINFO.get('classes', ())):
+            key = f'{key} is not set, so it has the names of {type(dataset).__name__}'
+        raise ConfigError(f'{key}: {path!r} has no category {what}; its categories are {listed}')
+    if names != classes:
+        raise ConfigError(
+            f'{key}: labels are numbered in the order of {path!r}; list them so: '
+            f'{shortened(", ".join(map(repr, names)), 200)}'
+        )
+
+
+def _why_empty(dataset: Any) -> str:
+    """What a message says about a data set without images."""
+    path, suffix = dataset.ann_file, getattr(dataset, 'img_suffix', None)
+    if suffix and not Path(path).is_file():
+        folder = Path(dataset.data_prefix['img_path'])
+        found = {file.suffix for file in folder.rglob('*') if file.is_file()}
+        ends = f'files there end in {", ".join(sorted(found))}' if found else 'there are no files'
+        return f': no file in {str(folder)!r} ends in img_suffix={suffix!r}; {ends}'
+    listed = len(dataset.load_data_list())
+    if not listed:
+        return f': {path!r} lists none'
+    return (
+        f': {path!r} lists {listed}, and filter_cfg={dataset.filter_cfg} leaves out all, as those '
+        f'without an object of the classes'
+    )
+
+
+def _check_files(infos: List[Dict], steps: Dict[str, Any], where: str) -> None:
+    """Check that the files of a few images exist that the steps of the pipeline load."""
+    for key, kind, setting in (
+        ('img_path', 'LoadImageFromFile', 'data_prefix and the names in ann_file'),
+        ('seg_map_path', 'LoadAnnotations', 'data_prefix and seg_map_suffix'),
+    ):
+        step = steps.get(kind)
+        # MMDetection's step loads boxes without a setting for maps.
+        if step and getattr(step, 'with_seg', True) and not getattr(step, 'backend_args', None):
+            paths = [str(info[key]) for info in infos if info.get(key)]
+            lost = [path for path in paths if '://' not in path and not Path(path).exists()]
+            if lost:
+                raise ConfigError(
+                    f'{where}: no file {lost[0]!r} ({len(lost)} of the {len(paths)} '
+                    f'files looked at are not there); look at {setting}'
+                )
+
+
+def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
+    if not any(dataset.get_data_info(i)['instances'] for i in range(len(dataset))):
+        raise ConfigError(
+            f'{where}: {dataset.ann_file!r} has no box of the classes, or none of at least one '
+            f'pixel inside its image'
+        )
+    boxes = [(box['bbox'], info) for info in infos for box in info['instances']]
+    if hasattr(dataset, 'COCOAPI'):
+        outside = [x > info['width'] + 1 or y > info['height'] + 1 for (*_, x, y), info in boxes]
+        if sum(outside) > len(outside) / 2:
+            raise ConfigError(
+                f'{where}: most boxes of {dataset.ann_file!r} reach beyond their images; COCO '
+                f'writes a box as left, top, width and height in pixels'
+            )
+
+
+def _check_labels(dataset: Any, count: int, where: str) -> None:
+    for index in _spread(len(dataset), _LABELS):
+        info = dataset.get_data_info(int(index))
+        labels = np.atleast_1d(info['gt_label'])
+        if labels.size and not 0 <= labels.min() <= labels.max() < count:
+            raise ConfigError(
+                f'{where}: {info.get("img_path", index)!r} has the label {info["gt_label"]}, but '
+                f'those of the classes are 0 to {count - 1}'
+            )
+
+
+def _check_label_maps(
+    dataset: Any, maps: Iterable[Dict], count: int, ignored: Set, where: str
+) -> None:
+    """Check the labels in a few maps, as the pipeline loads them."""
+    seen: Set[int] = set()
+    for loaded in maps:
+        if loaded['gt_seg_map'].ndim != 2:
+            what = f'{loaded["seg_map_path"]!r} is a colour picture'
+            raise ConfigError(f'{where}: {what}; a label map has one channel, of labels')
+        labels = set(np.flatnonzero(np.bincount(loaded['gt_seg_map'].ravel())).tolist())
+        if wrong := [label for label in labels - ignored if label >= count]:
+            raise ConfigError(
+                f'{where}: {loaded["seg_map_path"]!r} has the label {max(wrong)}, but those of '
+                f'the classes are 0 to {count - 1}; if 0 in the file is no class, set '
+                f'reduce_zero_label=True'
+            )
+        seen |= labels
+    # Masks are often saved with 255 for the second class.
+    is_mask = seen == {0, 255} and count == 2 and not dataset.label_map
+    if not seen - ignored or is_mask:
+        raise ConfigError(
+            f'{where}: the label maps looked at hold {sorted(seen)} only (with reduce_zero_label='
+            f'{dataset.reduce_zero_label}), and {dataset.ignore_index} is ignored; the labels of '
+            f'the classes are 0 to {count - 1}'
+        )

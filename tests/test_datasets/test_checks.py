@@ -1,0 +1,277 @@
+"""Mistakes that users make with their own data are found before the first step, in one line."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+
+from mmdiffkd.apis.inputs import check_inputs
+from mmdiffkd.datasets.config_checks import check_config
+from mmdiffkd.datasets.data_checks import check_data, read_and_check
+from mmdiffkd.errors import UserError
+from mmdiffkd.models.configs import datasets_in
+
+from .conftest import picture
+
+TRAIN, VAL = 'train_dataloader.dataset', 'val_dataloader.dataset'
+
+
+def built(loader):
+    return Runner.build_dataloader(loader).dataset
+
+
+def check(cfg):
+    """What a training does before its first step."""
+    init_default_scope(cfg.default_scope)
+    check_inputs(cfg)
+    for key in ('train_dataloader', 'val_dataloader'):
+        try:
+            dataset = built(cfg[key])
+        except Exception:
+            check_config(cfg, [key])
+            read_and_check(cfg, key)
+            raise
+        check_data(cfg, key, datasets_in(dataset, f'{key}.dataset'))
+
+
+def message(cfg):
+    with pytest.raises(UserError) as caught:
+        check(cfg)
+    text = str(caught.value)
+    assert '\n' not in text
+    # A smoke run, which looks at the files itself, says the same.
+    with pytest.raises(UserError) as caught:
+        check_inputs(cfg, smoke=True)
+    return text
+
+
+def edit_json(path, edit):
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('task', ['detection', 'segmentation', 'classification'])
+def test_nothing_is_said_of_what_is_right(task, request):
+    cfg = request.getfixturevalue(task)
+    check(cfg)
+    assert check_inputs(cfg, smoke=True) == []
+    # A wrapper does not hide what is inside, and a distiller has a student.
+    cfg.train_dataloader.dataset = dict(
+        type='ConcatDataset',
+        datasets=[dict(type='RepeatDataset', times=2, dataset=cfg.train_dataloader.dataset)],
+    )
+    teacher = dict(config=cfg.model, checkpoint='random')
+    cfg.model = dict(type='mmdiffkd.DiffKDDistiller', student=cfg.model, teacher=teacher)
+    check(cfg)
+    cfg.train_dataloader.dataset.datasets[0].dataset.data_root = 'nowhere'
+    assert message(cfg).startswith('train_dataloader.dataset.datasets[0].dataset.data_root: no f')
+
+
+NAMES = 'bolt', 'nut', 'washer'
+
+
+def both(**info):
+    """The classes of both data sets."""
+    return {f'{where}.metainfo': info for where in (TRAIN, VAL)}
+
+
+@pytest.mark.parametrize(
+    'changes, said',
+    [
+        ({'model.bbox_head.num_classes': 80}, 'model.bbox_head.num_classes is 80, but train_data'),
+        ({'model.roi_head.mask_head.num_classes': 80}, 'model.roi_head.mask_head.num_classes is'),
+        (both(classes=('bolt')), "as in classes=('bolt',)"),
+        (both(classes=[dict(name='bolt')]), "must be a list of names, got [{'name': 'bolt'}]"),
+        (both(classes=(*NAMES[:2], 'nut')), "classes has 'nut' more than once"),
+        (both(_delete_=True, CLASSES=NAMES), "nothing reads 'CLASSES'; write 'classes'"),
+        (both(palette=[(0, 0, 0)]), '3 classes need as many colours, got 1'),
+        (both(classes=('bolt', 'nuts', 'washer')), "no category 'nuts'; its categories are 'bolt'"),
+        (both(classes=('nut', 'bolt', 'washer')), "list them so: 'bolt', 'nut', 'washer'"),
+        ({f'{VAL}.metainfo.classes': NAMES[::-1]}, "'washer' here and 'bolt' there"),
+        ({f'{TRAIN}.ann_file': 'trian.json'}, "did you mean 'train.json'"),
+        ({f'{TRAIN}.data_prefix.img': 'trains/'}, f'{TRAIN}.data_prefix.img: no folder'),
+        ({f'{TRAIN}.data_prefix.img': 'val/'}, '2 of the 2 files looked at are not there'),
+        ({f'{TRAIN}.data_root': 'bolts'}, f"{TRAIN}.data_root: no folder 'bolts' (looked from"),
+        ({'val_evaluator.ann_file': 'val.json'}, "val_evaluator.ann_file: no file 'val.json'"),
+    ],
+)
+def test_configs_of_detectors(changes, said, detection):
+    detection.merge_from_dict(changes)
+    assert said in message(detection)
+
+
+@pytest.mark.parametrize(
+    'number, said',
+    [
+        (3, 'has no metainfo and so, as every CocoDataset, 80 classes'),
+        (80, 'is not set, so it has the names of CocoDataset'),
+    ],
+)
+def test_data_without_names(number, said, detection):  # fmt: skip
+    del detection.train_dataloader.dataset['metainfo'], detection.val_dataloader.dataset['metainfo']
+    detection.model.bbox_head.num_classes = number
+    assert said in message(detection)
+
+
+def without_boxes(content):
+    content['annotations'] = []
+
+
+def without_images(content):
+    content.update(images=[], annotations=[])
+
+
+def set_box(*box):
+    def edit(content):
+        for annotation in content['annotations']:
+            annotation['bbox'] = box
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    'split, edit, said',
+    [
+        ('train', without_boxes, 'lists 2, and filter_cfg='),
+        ('val', without_images, 'lists none'),
+        ('val', without_boxes, 'has no box of the classes'),
+        ('train', set_box(0.1, 0.1, 0.5, 0.5), 'or none of at least one pixel inside its image'),
+        ('train', set_box(10, 5, 22, 14), 'COCO writes a box as left, top, width and height'),
+    ],
+)
+def test_files_of_boxes(split, edit, said, detection, tmp_path):
+    edit_json(tmp_path / f'{split}.json', edit)
+    text = message(detection)
+    assert text.startswith(f'{split}_dataloader.dataset: ') and said in text
+
+
+def test_a_metric_reads_another_split(detection, tmp_path):
+    detection.val_evaluator.ann_file = str(tmp_path / 'train.json')
+    assert message(detection).startswith('val_evaluator.ann_file: ')
+
+
+@pytest.mark.parametrize(
+    'changes, said',
+    [
+        (
+            {'model.decode_head.num_classes': 3},
+            'num_classes is 3, but train_dataloader.dataset has 2 classes',
+        ),
+        ({f'{TRAIN}.seg_map_suffix': '_mask.png'}, 'look at data_prefix and seg_map_suffix'),
+        ({f'{VAL}.img_suffix': '.jpeg'}, "ends in img_suffix='.jpeg'; files there end in .jpg"),
+        (
+            {f'{VAL}.reduce_zero_label': True},
+            'the label maps looked at hold [0, 255] only (with reduce_z',
+        ),
+    ],
+)
+def test_configs_of_segmentors(changes, said, segmentation):
+    segmentation.merge_from_dict(changes)
+    assert said in message(segmentation)
+
+
+@pytest.mark.parametrize(
+    'values, said',
+    [
+        ((1, 2), 'has the label 2, but those of the classes are 0 to 1'),
+        ((0, 255), 'hold [0, 255] only'),
+        ((255, 255), 'hold [255] only'),
+    ],
+)
+def test_label_maps(values, said, segmentation, tmp_path):
+    for name, value in zip('ab', values):
+        picture(tmp_path / 'maps' / 'val' / f'{name}.png', value)
+    text = message(segmentation)
+    assert text.startswith(f'{VAL}: ') and said in text
+    # A label that the model ignores is none.
+    segmentation.model.decode_head.ignore_index = values[1]
+    if said.startswith('has'):
+        check(segmentation)
+
+
+def test_pictures_for_label_maps(segmentation, tmp_path):
+    cv2.imwrite(str(tmp_path / 'maps' / 'train' / 'a.png'), np.zeros((16, 24, 3), np.uint8))
+    assert "maps/train/a.png' is a colour picture" in message(segmentation)
+
+
+@pytest.mark.parametrize(
+    'changes, lines, said',
+    [
+        ({}, 'cat/1.jpg 1\ndog/1.jpg 2\n', "dog/1.jpg' has the label 2, but those of the"),
+        ({}, 'cat/1.jpg 0\ndog/2.jpg 1\n', "dog/2.jpg' (1 of the 2 files looked at are not there"),
+        ({}, '', 'lists none'),
+        # The folders of the validation are two.
+        (
+            {'model.head.num_classes': 3},
+            'cat/1.jpg 0\n',
+            'but val_dataloader.dataset has 2 classes',
+        ),
+        (
+            {
+                f'{TRAIN}.classes': ('cat', 'dog', 'cow'),
+                f'{TRAIN}.ann_file': '',
+                'model.head.num_classes': 3,
+            },
+            '',
+            'CustomDataset: AssertionError: The number of subfold',
+        ),
+        ({f'{TRAIN}.classes': 'cat'}, 'cat/1.jpg 0\n', f'{TRAIN}.metainfo.classes must be a list'),
+    ],
+)
+def test_classifiers(changes, lines, said, classification, tmp_path):
+    classification.merge_from_dict(changes)
+    (tmp_path / 'train.txt').write_text(lines)
+    assert said in message(classification)
+
+
+@pytest.mark.parametrize('key', ['config', 'checkpoint'])
+def test_files_of_the_teacher(key, detection):
+    teacher = {'config': detection.model, 'checkpoint': 'random', key: 'nowhere.py'}
+    detection.model = dict(student=detection.model, teacher=teacher)
+    assert message(detection).startswith(f'teacher.{key}: no file')
+
+
+def test_what_a_smoke_run_does_not_look_at(detection, tmp_path, monkeypatch):
+    """Data below `data` may be missing as a whole; a part of it may not."""
+    monkeypatch.chdir(tmp_path)
+    for key in (TRAIN, VAL):
+        detection.merge_from_dict({f'{key}.data_root': 'data/bolts'})
+    teacher = dict(config=detection.model, checkpoint='zoo')
+    detection.model = dict(student=detection.model, teacher=teacher)
+    assert check_inputs(detection, smoke=True) == [
+        'the training data: data/bolts is not there',
+        'the validation data: data/bolts is not there',
+        'the published weights of the teacher (zoo): nothing is downloaded',
+    ]
+    detection.model.teacher.checkpoint = 'work_dirs/teacher/best.pth'
+    assert check_inputs(detection, smoke=True)[-1] == (
+        "the teacher's weights: work_dirs/teacher/best.pth is not there"
+    )
+    (tmp_path / 'work_dirs' / 'teacher').mkdir(parents=True)
+    with pytest.raises(UserError, match='teacher.checkpoint: no file'):
+        check_inputs(detection, smoke=True)
+    (tmp_path / 'data' / 'bolts').mkdir(parents=True)
+    assert message(detection).startswith(f'{TRAIN}.')
+
+
+def test_a_smoke_run_compares_the_teacher_with_its_file(toy_config, tmp_path):
+    path = tmp_path / 'teacher.pth'
+    torch.save(MODELS.build(dict(type='ToyModel', width=8)).state_dict(), path)
+    teacher = dict(config=dict(type='ToyModel', width=8), checkpoint=str(path))
+    cfg = Config(dict(model=dict(toy_config, teacher=teacher)))
+    assert check_inputs(cfg, smoke=True) == []
+    cfg.model.teacher.config.width = 16
+    with pytest.raises(UserError, match='does not fit.*wrongly shaped'):
+        check_inputs(cfg, smoke=True)
+
+
+def test_the_check_can_be_left_out(detection):
+    detection.train_dataloader.dataset.data_root = 'nowhere'
+    detection.check_data = False
+    assert check_inputs(detection, smoke=True) == ['the data: the config has check_data=False']

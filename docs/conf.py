@@ -6,7 +6,7 @@ import os
 import runpy
 import sys
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 from unittest import mock
 
 from docutils import nodes
@@ -48,7 +48,9 @@ copybutton_prompt_is_regexp = True
 
 html_theme = 'furo'
 html_title = f'mmdiffkd {release}'
-html_show_sourcelink = False
+html_theme_options = dict(top_of_page_buttons=['view'])  # shows the text that a page is made of
+html_static_path = ['_static']
+html_css_files = ['pages.css']
 html_show_sphinx = False
 html_show_copyright = False
 html_math_renderer = 'mathml'
@@ -88,7 +90,20 @@ class ToolHelp(SphinxDirective):
         return [nodes.literal_block(text=printed.getvalue(), language='text')]
 
 
+def skip_field(app: Sphinx, what: str, name: str, member: object, skip: bool, _) -> Optional[bool]:
+    """Leave out the fields of named tuples, which the docstring of the class describes."""
+    return True if type(member).__name__ == '_tuplegetter' else None
+
+
+def widen_pictures(app: Sphinx, page: nodes.document) -> None:
+    """Give pictures the width of the page; Sphinx links scaled ones to their files."""
+    for picture in page.findall(nodes.image):
+        picture.setdefault('width', '100%')
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect('autodoc-skip-member', skip_field)
+    app.connect('doctree-read', widen_pictures)
     app.add_directive('tool-help', ToolHelp)
     app.add_html_math_renderer('mathml', (visit_math, None), (visit_math_block, None))

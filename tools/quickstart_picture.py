@@ -80,11 +80,11 @@ def draw(axes, image, detections: Sequence[Detection], colours: dict) -> None:
     axes.imshow(image, interpolation='nearest')
     for name, score, (x1, y1, x2, y2) in detections:
         colour = colours[name]
-        axes.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=2, ec=colour))
+        axes.add_patch(plt.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, lw=1.5, ec=colour))
         text = name if score is None else f'{name} {score:.2f}'
         axes.text(
             x1,
-            max(y1, 7),
+            max(y1, 12),
             text,
             fontsize=8,
             color='white',
@@ -112,16 +112,16 @@ def main() -> None:
         len(columns),
         squeeze=False,
         layout='constrained',
-        figsize=(4.2 * len(columns), 2.6 * len(images) + 0.4),
+        figsize=(2.1 * len(columns), 1.3 * len(images) + 0.3),
     )
     for axes, title in zip(grid[0], columns):
-        axes.set_title(title, fontsize=14)
+        axes.set_title(title, fontsize=11)
     for row, path in enumerate(paths):
         picture = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         for axes, detections in zip(grid[row], columns.values()):
             draw(axes, picture, detections[row], colours)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.out, dpi=80)
+    figure.savefig(args.out, dpi=160)
     print(f'{args.out}: {len(images)} pictures, {len(args.models)} detectors')
 
 

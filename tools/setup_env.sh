@@ -130,7 +130,13 @@ _mmdiffkd_setup() {
         return 0
     fi
     if [ "$(python -c 'import sys; print(sys.prefix)')" = "$_mmdiffkd_venv" ]; then
+        echo "[setup] installs into $_mmdiffkd_venv: all packages of $_mmdiffkd_pins and mmdiffkd"
         _mmdiffkd_install_stack || return 1
+    else
+        echo "[setup] installs into the active environment, ${stamp%/*}: mmdiffkd and the packages"
+        echo "    of requirements/tests.txt and docs.txt. To stop it, press Ctrl-C now. Leave the"
+        echo "    environment first to use $_mmdiffkd_venv instead; 'pip install .' adds mmdiffkd alone."
+        sleep 5  # time to read and to stop
     fi
     _mmdiffkd_install_package || return 1
     _mmdiffkd_requirements >"$stamp"

@@ -170,8 +170,8 @@ class NaiveDiffKDHead(nn.Module):
         )
 
     def denoise(self, x: Tensor) -> Tensor:
-        """Step from the middle of the chain down to 0, (N, D, H, W) to the same."""
-        # Twice the steps over the whole chain, of which the cleaner half is walked.
+        """Step from t = 400 of 1000 down to 0, (N, D, H, W) to the same."""
+        # Twice the steps over the whole chain, of which those with the least noise are taken.
         self.scheduler.set_timesteps(2 * self.num_steps, device=x.device)
         for t in self.scheduler.timesteps[self.num_steps :]:
             noise = at_least_float32(self.denoiser(x, t.expand(len(x))))

@@ -73,7 +73,7 @@ def measure_axis(axis: str, values: List[int], repeats: int, device: str) -> Lis
 
 def draw(measured: Dict[str, List[Dict[str, Any]]], title: str, path: Path) -> None:
     """Times in the upper row, bytes kept for backward in the lower; one column per axis."""
-    figure, rows = plt.subplots(2, len(measured), figsize=(3.4 * len(measured), 6), sharey='row')
+    figure, rows = plt.subplots(2, len(measured), figsize=(1.8 * len(measured), 5), sharey='row')
     rows[0, 0].set_ylabel('forward and backward, ms')
     rows[1, 0].set_ylabel('kept for backward, MiB')
     for column, (axis, points) in enumerate(measured.items()):
@@ -93,10 +93,10 @@ def draw(measured: Dict[str, List[Dict[str, Any]]], title: str, path: Path) -> N
                 panel.spines[side].set_visible(False)
         rows[1, column].set_xlabel(AXES[axis][0])
     rows[0, 0].legend(frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(title, fontsize=10)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=150)
 
 
 def parse_args() -> argparse.Namespace:

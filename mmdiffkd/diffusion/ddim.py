@@ -42,8 +42,9 @@ def linear_alphas_cumprod(
 def sampling_timesteps(num_train_timesteps: int, num_steps: int) -> List[int]:
     """The K descending timesteps of denoising: T=1000, K=5 gives [400, 300, 200, 100, 0].
 
-    The chain is cut into ``2 * num_steps`` strides and only its cleaner half is walked, because a
-    student's feature is noisy but never pure noise (reference implementation of DiffKD).
+    The chain is cut into ``2 * num_steps`` strides, and the denoising starts at the K-th lowest of
+    their timesteps (t = 400 of 1000), because a student's feature is noisy but never pure noise
+    (reference implementation of DiffKD).
 
     Args:
         num_train_timesteps: Length T of the chain.

@@ -14,8 +14,8 @@ GREY = '#666666'
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
-    """An empty figure with a title; width and height are in inches."""
-    figure = Figure(figsize=(width, height), dpi=80, layout='constrained')
+    """An empty figure with a title; at a width of 9 inches its text is legible on a page."""
+    figure = Figure(figsize=(width, height), dpi=120, layout='constrained')
     figure.suptitle(title, fontsize=14, weight='bold', x=0.01, ha='left')
     return figure
 

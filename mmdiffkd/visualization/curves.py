@@ -13,7 +13,7 @@ from mmdiffkd.errors import ConfigError
 from mmdiffkd.visualization.canvas import COLOURS, GREY, new_figure, ordered_colours, tidy
 from mmdiffkd.visualization.run_log import RunLog, Series
 
-_COLUMNS = 5
+_COLUMNS = 3
 _WIDTH, _HEIGHT, _HEADING = 2.7, 2.1, 0.45  # of a panel and of a section's heading, in inches
 _TRAINED = dict(loss='the sum', diff='noise predictor', ae='autoencoder')
 _DENOISING = re.compile(r'(?:gamma|dist_after)_(?P<pair>\w+)(?P<level>/level_\d+)?')

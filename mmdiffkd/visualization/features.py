@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from mmdiffkd.visualization.canvas import COLOURS, GREY, colouring, new_figure
 
 MAX_BARS = 40
-_CELL = 1.9  # width of a cell in inches
+_CELL = 1.3  # width of a cell in inches
 _Colours = Optional[Callable[[np.ndarray], np.ndarray]]
-_DENOISED = ['student', 'student, denoised', 'teacher']
-_DENOISED += [f'distance to teacher,\n{when} denoising' for when in ('before', 'after')]
+_DENOISED = ['student', 'student,\ndenoised', 'teacher']
+_DENOISED += [f'distance\n{when} denoising' for when in ('before', 'after')]
 _SHARE = "γ: share of the student's feature that is kept; noise replaces the rest."
 _MAPS = """Colours: the three directions in which the feature of the teacher varies most.
 Distance: mean of the squared differences over the channels. Each row has its own scale."""
-_BARS = f"""Bars: one per channel, at most those {MAX_BARS} in which the teacher has the largest
-values. Distance: the squared difference. Each row has its own scale."""
+_BARS = f"""Bars: one per channel, at most the {MAX_BARS} in which the teacher is largest.
+Distance: the squared difference. Each row has its own scale."""
 
 
 class Level(NamedTuple):
@@ -52,7 +52,7 @@ def pair_figure(
     """
     denoised = any(level.gamma is not None for level in levels.values())
     headers = [] if images is None else ['image']
-    headers += _DENOISED if denoised else ['student', 'teacher', 'distance to teacher']
+    headers += _DENOISED if denoised else ['student', 'teacher', 'distance\nto teacher']
     entries = [(i, number) for number, level in levels.items() for i in range(len(level.target))]
     rows, first = sorted(entries), next(iter(levels.values()))
     # A cell has the proportions of the image, within limits.

@@ -1,7 +1,9 @@
-"""The example for torch alone, on a few epochs."""
+"""The examples for torch alone, on a few epochs."""
 
+import json
 import re
 
+import matplotlib.pyplot as plt
 import pytest
 from PIL import Image
 
@@ -20,3 +22,16 @@ def test_example_trains_and_draws(run, tmp_path):
         assert re.search(rf'^{name} +\d+\.\d % of the test digits$', output, re.MULTILINE)
     with Image.open(figure) as picture:
         assert min(picture.size) > 400
+
+
+def test_notebook_runs(monkeypatch):
+    """All code cells but the first, which installs, on a few epochs."""
+    monkeypatch.setattr(plt, 'show', lambda: None)
+    notebook = json.loads((tools.ROOT / 'docs/examples/distil_digits.ipynb').read_text())
+    cells = [''.join(c['source']) for c in notebook['cells'] if c['cell_type'] == 'code']
+    assert '%pip install' in cells[0]
+    names = {}
+    for cell in cells[1:]:
+        exec(cell.replace('epochs=60', 'epochs=2'), names)
+    assert len(names['distances']) == 20 and len(plt.get_fignums()) == 2
+    plt.close('all')

@@ -100,6 +100,8 @@ def test_active_environment_is_used_if_it_has_the_stack(installed, stack, used, 
     assert result.returncode == 0, result.stdout
     assert (tmp_path / 'mmdiffkd-setup').is_file() == used
     assert any('torch==' in words for words in packages) != used
+    # What is added to an environment of the user is announced.
+    assert (f'active environment, {tmp_path}:' in result.stdout) == used
 
 
 def test_unknown_stack(set_up):

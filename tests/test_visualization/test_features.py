@@ -67,7 +67,7 @@ def test_distances_share_a_scale(random):
 def test_pairs_without_denoising_have_no_column_for_it(random):
     figure = pair_figure('stem', {0: level_of(random, gamma=False)})
     headers = [text.get_text() for axes in figure.axes for text in axes.texts]
-    assert headers == ['student', 'teacher', 'distance to teacher']
+    assert headers == ['student', 'teacher', 'distance\nto teacher']
 
 
 @pytest.mark.parametrize('channels, shown', [(10, 10), (1000, 40)])

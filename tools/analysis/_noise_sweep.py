@@ -63,7 +63,7 @@ def noise_sweep_figure(title: str, sweeps: Sequence[NoiseSweep]) -> Figure:
         title: Title of the figure.
         sweeps: Sweeps of the levels of a pair, over the same timesteps; the first is pictured.
     """
-    figure = new_figure(title, 10.6, 6.4)
+    figure = new_figure(title, 9, 5.6)
     above, below = figure.subfigures(2, 1, height_ratios=(3.8, 2.4))
     prediction, feature = above.subplots(1, 2)
     _draw_errors(prediction, feature, sweeps)

@@ -12,7 +12,7 @@ from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
 
-_NAMES = dict(train_dataloader='training', val_dataloader='validation')
+_LOADERS = ('train_dataloader', 'val_dataloader')
 
 
 def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
@@ -28,15 +28,15 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
         For a smoke run a sentence for each thing that was not looked at.
     """
     unseen: List[str] = []
-    keys = [key for key in _NAMES if cfg.get(key) is not None]
+    keys = [key for key in _LOADERS if cfg.get(key) is not None]
     if cfg.get('check_data') is False:
         unseen += ['the data: the config has check_data=False'] if smoke else []
         keys = []
     absent = check_config(cfg, keys, smoke)
     for key in keys if smoke else ():
         read_and_check(cfg, key, absent)
-        why = [reason for where, reason in absent.items() if where.startswith(key)]
-        unseen += [f'the {_NAMES[key]} data: {reason}' for reason in dict.fromkeys(why)]
+    for reason in dict.fromkeys(absent.values()) if smoke else ():
+        unseen.append(f'your data, which the training needs: {reason}')
     unseen += _check_teachers(cfg.model, smoke)
     return unseen if smoke else []
 
@@ -51,7 +51,7 @@ def _check_teachers(model: Any, smoke: bool) -> List[str]:
             load_config(config, 'teacher.config')
         if checkpoint == 'zoo' or '://' in str(checkpoint):
             unseen.append(
-                f'the published weights of the teacher ({checkpoint}): nothing is downloaded'
+                f'the published weights of the teacher ({checkpoint}): the training downloads them'
             )
         elif not isinstance(checkpoint, str) or checkpoint == 'random':
             continue

@@ -87,7 +87,9 @@ def teacher_converter(
             f"student_input: the student's pictures have {ours} channels, the teacher's {theirs}"
         )
     converter = InputConverter(student.format, wanted)
-    tell(f"Student's pictures: {student.format}; the teacher's: {wanted}")
+    both = str(student.format) == str(wanted)
+    text = 'the same' if both else wanted
+    tell(f'Input of the student: {student.format}; of the teacher: {text}')
     return converter
 
 

@@ -4,6 +4,7 @@ import logging
 import re
 from typing import Any, Dict, Sequence
 
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdiffkd.checkpoints.download import fetch
@@ -22,9 +23,10 @@ def random_teacher(config: Any) -> nn.Module:
     Args:
         config: Value of ``teacher.config``.
     """
-    tell(
+    print_log(
         'The teacher has random weights (teacher.checkpoint="random"): good for a smoke run, '
         'nothing can be learned from it.',
+        'current',
         logging.WARNING,
     )
     model = build_model(untrained_config(config, 'teacher.config'), 'teacher.config')

@@ -107,6 +107,8 @@ def _shorten_schedule(cfg: Config) -> None:
     if (saving := hooks['checkpoint']) is not None:
         saving.update(interval=1 if saving.get('by_epoch', True) else ITERATIONS, save_begin=0)
     cfg.default_hooks = hooks
+    # Every step shows its own losses and not an average.
+    cfg.log_processor = {**(cfg.get('log_processor') or {}), 'window_size': 1}
 
 
 def _pin_scheduler_ends(cfg: Config, by_epoch: bool) -> None:

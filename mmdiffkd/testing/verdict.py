@@ -11,9 +11,15 @@ from torch import nn
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import DiffKDDistiller
 
-_MEANING = ' (loss_kd: distance to the teacher, loss_diff: training of the noise predictor)'
+_MEANING = (
+    ' (of no importance with random weights; loss_kd is a distance to the teacher, loss_diff\n'
+    'trains the noise predictor)'
+)
 # Every smoke run leaves this out.
-_NEVER_TRIED = 'whether anything is learned: two steps with random weights do not show that'
+_NEVER_TRIED = (
+    'real sizes of images and batches, and the memory that they need',
+    'whether anything is learned: losses and scores of two steps with random weights mean nothing',
+)
 
 
 def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
@@ -37,14 +43,14 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
         'with made-up pictures and random weights.',
     ]
     if is_distillation:
-        lines += ['', 'Pairs, with the shapes of their maps for one image:']
+        lines += ['', 'Pairs, with channels x height x width of their maps for one image:']
         lines += [f'  {pair.name}: {pair.summary}' for pair in model.pairs.values()]
     scalars = runner.message_hub.log_scalars
     losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
     changes = [f'{name.removeprefix("train/")} {_change(scalars[name])}' for name in losses]
     lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
     lines += [_cost(runner, model), '', 'Not tried:']
-    lines += [f'  {text}' for text in (*not_tried, _NEVER_TRIED)]
+    lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]
     lines += ['Files:', *(f'  {text}' for text in _files(runner)), 'Go on with:', f'  {command}']
     return '\n'.join(lines)
 
@@ -66,7 +72,7 @@ def _cost(runner: Runner, model: nn.Module) -> str:
     """The time of a training step, and that of the student alone."""
     scalars = runner.message_hub.log_scalars
     seconds = scalars['train/time'].current() - scalars['train/data_time'].current()
-    text = f'A step took {seconds:.2f} s'
+    text = f'A step took {seconds:.2f} s without loading of data'
     batch = next(iter(runner.train_dataloader))
     if isinstance(model, DiffKDDistiller) and isinstance(batch, dict):
         text += f', one of the student alone {_seconds(model.student, batch):.2f} s'
@@ -93,4 +99,4 @@ def _files(runner: Runner) -> List[str]:
     log: Optional[str] = runner.logger.log_file
     pictures = sorted(Path(runner.log_dir).rglob('pair_*'))
     found = [f'log       {log}'] if log else []
-    return [*found, *(f'picture   {path}' for path in pictures)]
+    return [*found, *(f'features  {path}' for path in pictures)]

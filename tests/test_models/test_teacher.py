@@ -238,11 +238,11 @@ def test_a_distiller_s_checkpoint_can_be_a_teacher(toy_distiller, tmp_path):
 def test_random_warns(toy_teacher, monkeypatch):
     messages = []
     monkeypatch.setattr(
-        'mmdiffkd.models.teacher_weights.tell',
+        'mmdiffkd.models.teacher_weights.print_log',
         lambda text, *level: messages.append((text, level)),
     )
     FrozenTeacher(toy_teacher['config'], 'random')
-    ((text, (level,)),) = messages
+    ((text, (_, level)),) = messages
     assert 'random weights' in text and level == logging.WARNING
 
 

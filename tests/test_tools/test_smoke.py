@@ -47,6 +47,6 @@ def test_verdict(run_here, tmp_path):
     assert 'features: student backbone' in report and 'loss_kd_logits' in report
     assert re.search(r'A step took \S+ s, one of the student alone \S+ s', report)
     assert f'train.py {config}' in report.split('Go on with:')[1]
-    logs = re.findall(r'(?:log|picture) +(\S+)', report)
+    logs = re.findall(r'^  (?:log|features) +(\S+)$', report, re.MULTILINE)
     assert len(logs) == 3 and all(Path(path).is_file() for path in logs)
     assert 'after_train_iter' in Path(logs[0]).read_text()

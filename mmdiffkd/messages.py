@@ -9,7 +9,8 @@ from typing import Iterator, Optional, TextIO
 from mmengine.logging import MMLogger
 
 SHORT, SILENT = 'WARNING', 'CRITICAL'
-"""Values of ``terminal_level`` in a config: warnings of other libraries are shown, or nothing."""
+"""Values of ``terminal_level`` in a config. SHORT shows the messages of this package and the
+warnings of other libraries, SILENT the messages of this package alone."""
 
 
 def tell(text: str, level: int = logging.INFO) -> None:
@@ -26,6 +27,7 @@ def shorten(logger: logging.Logger, level: str) -> None:
         if not isinstance(handler, logging.FileHandler):
             # A logger that was made while standard output was caught must not write there.
             handler.setStream(getattr(handler.stream, 'terminal', handler.stream))
+            handler.filters = [item for item in handler.filters if not isinstance(item, _Filter)]
             handler.addFilter(_Filter(logging.getLevelName(level)))
             handler.setFormatter(_Formatter())
 
@@ -33,8 +35,7 @@ def shorten(logger: logging.Logger, level: str) -> None:
 def lengthen(logger: logging.Logger) -> None:
     """Undo :func:`shorten`, except for the short form of the lines."""
     for handler in logger.handlers:
-        for item in [item for item in handler.filters if isinstance(item, _Filter)]:
-            handler.removeFilter(item)
+        handler.filters = [item for item in handler.filters if not isinstance(item, _Filter)]
 
 
 @contextmanager
@@ -46,7 +47,9 @@ def terminal(level: Optional[str]) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if level is not None:
-            shorten(MMLogger.get_current_instance(), level)
+            logger = MMLogger.get_current_instance()
+            shorten(logger, level)
+            stack.callback(lambda: [*map(lengthen, (logger, MMLogger.get_current_instance()))])
             handler, warnings = _ToLogFile(), logging.getLogger('py.warnings')
             warnings.addHandler(handler)
             stack.callback(warnings.removeHandler, handler)
@@ -64,7 +67,8 @@ class _Filter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         # Users of a host can do nothing about what the host calls in an old-fashioned way.
-        is_useful = record.levelno >= self.level and 'deprecated' not in record.getMessage()
+        is_old = record.levelno == logging.WARNING and 'deprecated' in record.getMessage()
+        is_useful = record.levelno >= self.level and not is_old
         return is_useful or getattr(record, 'is_told', False)
 
 
@@ -85,8 +89,14 @@ class _Printed(io.TextIOBase):
     def __init__(self, terminal: TextIO) -> None:
         super().__init__()
         self.terminal = terminal
+        self._is_logging = False
 
     def write(self, text: str) -> int:
-        if text.strip():
-            MMLogger.get_current_instance().info(text.rstrip())
+        # A logger that was made while standard output was caught writes its records here.
+        if text.strip() and not self._is_logging:
+            self._is_logging = True
+            try:
+                MMLogger.get_current_instance().info(text.rstrip())
+            finally:
+                self._is_logging = False
         return len(text)

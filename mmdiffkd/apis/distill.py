@@ -58,7 +58,9 @@ def distill(
     folder = str(work_dir or Path('work_dirs', name))
     args = argparse.Namespace(**{**known, **train_arguments, 'work_dir': folder})
     args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
-    launch.check_complete(load_config(student, 'student'), launch.TRAINING_KEYS)
+    cfg = load_config(student, 'student')
+    launch.check_complete(cfg, launch.TRAINING_KEYS)
+    launch.import_host(cfg)
     launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')

@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 
 from mmdiffkd.engine.runner import DistillRunner
 from mmdiffkd.errors import ConfigError, describe, suggest
-from mmdiffkd.messages import SHORT, tell
+from mmdiffkd.messages import SHORT, shorten, tell
 from mmdiffkd.models.configs import add_hook, has_pretrained_weights, student_config
 from mmdiffkd.models.configs import load_config as read_config
 
@@ -28,7 +28,7 @@ TESTING_KEYS = ('model', 'test_dataloader', 'test_cfg', 'test_evaluator')
 _OTHER_KEYS = (
     'activation_checkpointing', 'check_data', 'compile', 'cudnn_benchmark', 'custom_imports',
     'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type',
-    'sync_bn', 'terminal_level', 'training_policy', 'trust_checkpoint', 'tta_model',
+    'sync_bn', 'training_policy', 'trust_checkpoint', 'tta_model',
     'tta_pipeline', 'vis_backends',
 )  # fmt: skip
 
@@ -36,6 +36,7 @@ _OTHER_KEYS = (
 def load_config(args: argparse.Namespace) -> Config:
     """The config of a command line, whose work directory is ``work_dirs/<name>`` by default."""
     cfg = read_config(args.config, 'config')
+    import_host(cfg)
     apply_run_arguments(cfg, args)
     if cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
@@ -103,16 +104,24 @@ def build_runner(cfg: Config) -> Runner:
     """The runner of a config: that of its ``runner_type``, else a :class:`DistillRunner`."""
     if cfg.get('terminal_level') is not None:
         add_hook(cfg, 'mmdiffkd.ShortLogHook')
-        # The libraries print on their import which optional data sets they lack.
-        with redirect_stdout(io.StringIO()), suppress(ImportError):
-            import_module(f'{cfg.get("default_scope")}.datasets')
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         # A base named 'library::config' gives each type a scope. mmengine takes it out wherever it
         # builds something, except here, where the function would get it as an argument.
         collate = (cfg.get(key) or {}).get('collate_fn')
         if isinstance(collate, dict):
             collate.pop('_scope_', None)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
+    if 'runner_type' not in cfg:
+        return DistillRunner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg)
+    if cfg.get('terminal_level') is not None:
+        shorten(runner.logger, cfg.terminal_level)
+    return runner
+
+
+def import_host(cfg: Config) -> None:
+    """Import the library of a config, without what it prints on optional data sets it lacks."""
+    with redirect_stdout(io.StringIO()), suppress(ImportError):
+        import_module(f'{cfg.get("default_scope")}.datasets')
 
 
 def warn_of_a_student_from_scratch(cfg: Config) -> None:

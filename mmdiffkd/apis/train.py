@@ -1,6 +1,8 @@
 """From a config to a trained student, as ``tools/train.py`` does it."""
 
 import argparse
+import logging
+import shlex
 
 import torch
 from mmengine.config import Config
@@ -60,7 +62,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     if smoke and cfg.get('terminal_level') is not None:
         cfg.terminal_level = SILENT
     with process_group(cfg), terminal(cfg.get('terminal_level')):
-        config = cfg.filename
+        go_on = shlex.join([str(cfg.filename), '--work-dir', str(cfg.get('work_dir'))])
         not_tried = check_inputs(cfg, smoke)
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
@@ -68,7 +70,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         runner = build_runner(cfg)
         warn_of_a_student_from_scratch(cfg)
         for warning in warnings:
-            runner.logger.warning(warning)
+            tell(warning, logging.WARNING)
         interrupts = [hook for hook in runner.hooks if isinstance(hook, InterruptHook)]
         try:
             runner.train()
@@ -77,12 +79,14 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         except RuntimeError as error:
             if not any(hook.requested for hook in interrupts):
                 raise
-            # After a signal the first process to leave makes the others fail.
-            runner.logger.error(f'After the signal the run failed: {describe(error)}')
+            # After a signal the first process to leave makes the others fail. A signal for a whole
+            # process group ends the workers that load the next batch of the first one.
+            tell(f'After the signal the run failed: {describe(error)}', logging.ERROR)
+            interrupts[0].save(runner, runner.iter)
             raise SystemExit(130) from None
         finally:
             for hook in interrupts:
                 hook.after_train(runner)
         if smoke:
-            tell(verdict(runner, not_tried, f'{command_of("train")} {config}'))
+            tell(verdict(runner, not_tried, f'{command_of("train")} {go_on}'))
     return runner

@@ -47,8 +47,8 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
     absent: Dict[str, str] = {}
     for key in keys:
         for where, dataset in datasets_of(cfg, key):
-            _check_listed(dataset, where)
             cls = dataset_class(dataset, scope)
+            _check_listed(dataset, where, hasattr(cls, 'class_to_idx'))
             is_known = inspect.isclass(cls) and issubclass(cls, BaseDataset)
             missing = _missing_place(dataset) if is_known else None
             if is_known and 'download' in inspect.signature(cls).parameters:
@@ -93,9 +93,16 @@ def class_counts(model: Any) -> Dict[str, int]:
 
 
 def is_open(cls: Any, dataset: Dict) -> bool:
-    """Whether the classes of a data set are not those of a head: panoptic, or given as words."""
-    infos = getattr(cls, 'METAINFO', {}), dataset.get('metainfo') or {}
-    return any('thing_classes' in info for info in infos) or bool(dataset.get('return_classes'))
+    """Whether the classes of a data set need not be those of a head.
+
+    Panoptic data has more of them, some are words that a model reads, and the names that a
+    classification data set has by its type may be more than its annotations use.
+    """
+    info = dataset.get('metainfo') or {}
+    usual = getattr(cls, 'METAINFO', {})
+    own = info.get('classes') or dataset.get('classes') or usual.get('classes')
+    is_usual = hasattr(cls, 'class_to_idx') and own == usual.get('classes')
+    return is_usual or 'thing_classes' in {*usual, *info} or bool(dataset.get('return_classes'))
 
 
 def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any = '') -> None:
@@ -114,8 +121,11 @@ def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any =
             raise ConfigError(f'{key} is {number}, but {where} {what} {size}: {listed}; {hint}')
 
 
-def _check_listed(dataset: Dict, where: str) -> None:
-    """Check the names that a data set's config lists itself."""
+def _check_listed(dataset: Dict, where: str, is_classification: bool) -> None:
+    """Check the names that a data set's config lists itself.
+
+    In a classification two classes may have one name, as the cranes of ImageNet.
+    """
     info = dataset.get('metainfo') or {}
     classes, key = info.get('classes', dataset.get('classes')), f'{where}.metainfo'
     for name in ('CLASSES', 'PALETTE'):
@@ -131,7 +141,8 @@ def _check_listed(dataset: Dict, where: str) -> None:
         if not is_list_of_names(classes):
             got = shortened(repr(classes), 100)
             raise ConfigError(f'{key}.classes must be a list of names, got {got}')
-        if twice := sorted({name for name in classes if classes.count(name) > 1}):
+        twice = sorted({name for name in classes if classes.count(name) > 1})
+        if twice and not is_classification:
             raise ConfigError(f'{key}.classes has {", ".join(map(repr, twice))} more than once')
         colours = info.get('palette')
         if isinstance(colours, (list, tuple)) and 0 < len(colours) < len(classes):

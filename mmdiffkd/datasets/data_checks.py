@@ -1,5 +1,6 @@
 """Mistakes in data sets that only their files show, found before the first step of a training."""
 
+import inspect
 from pathlib import Path
 from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
@@ -17,12 +18,12 @@ from mmdiffkd.datasets.config_checks import (
 )
 from mmdiffkd.errors import ConfigError, describe, shortened
 from mmdiffkd.models.classes import dataset_class
-from mmdiffkd.models.configs import dicts_in
+from mmdiffkd.models.configs import dicts_in, student_config
 
 # Annotation files of up to so many bytes are read a second time, which takes less than a second.
 _SMALL = 50_000_000
-# Images whose files are looked at, and labels of images.
-_FILES, _LABELS = 8, 10_000
+# Images whose files are looked at, labels of images, and label maps if few have no class.
+_FILES, _LABELS, _MAPS = 8, 10_000, 200
 
 
 def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> None:
@@ -33,12 +34,14 @@ def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> No
     evaluator = key.replace('dataloader', 'evaluator')
     metrics = list(dicts_in(cfg.get(evaluator)))
     annotated = key != 'test_dataloader' and not any(part.get('format_only') for part in metrics)
-    number = 0
+    datasets = list(datasets)
     for where, dataset in datasets:
-        _check_dataset(dataset, where, cfg.get('model'), annotated)
-        number += 1
-    paths = {part.get('ann_file') for part in metrics} - {None}
-    for path in paths if number == 1 and hasattr(dataset, 'COCOAPI') else ():
+        # Beside others a data set may have images without objects, as examples of none.
+        needed = annotated and len(datasets) == 1
+        _check_dataset(dataset, where, cfg.get('model'), annotated, needed)
+    paths = {part.get('ann_file') for part in metrics if not part.get('backend_args')} - {None}
+    (where, dataset), *more = datasets or [('', None)]
+    for path in paths if not more and hasattr(dataset, 'COCOAPI') else ():
         _check_images(path, where, dataset, f'{evaluator}.ann_file')
 
 
@@ -59,25 +62,29 @@ def _build(config: Dict, where: str, scope: Optional[str]) -> Any:
     try:
         with DATASETS.switch_scope_and_registry(config.get('_scope_', scope)) as registry:
             # mmengine cannot serialize a data set without images.
-            return registry.build(dict(config, serialize_data=False))
+            parameters = inspect.signature(cls).parameters.values()
+            names = {item.name for item in parameters if item.kind is not item.VAR_KEYWORD}
+            takes = 'serialize_data' in names or len(names) < len(parameters)
+            settings = dict(serialize_data=False) if takes else {}
+            return registry.build(dict(config, **settings))
     except Exception as error:
         raise ConfigError(f'{where}: cannot build {cls.__name__}: {describe(error)}') from error
 
 
-def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> None:
+def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed: bool) -> None:
     """Raise :class:`ConfigError` for a data set that the config's ``model`` cannot learn from.
 
     Args:
         dataset: Data set of mmengine that has read its annotations; others are not looked at.
         where: Its config key.
         model: Config of the run's model.
-        annotated: Whether the data set must have annotations.
+        annotated: Whether the data set has annotations.
+        needed: Whether it must have objects of the classes.
     """
-    known = all(hasattr(dataset, name) for name in ('get_data_info', 'metainfo', 'pipeline'))
     # Those of videos count their images and return videos.
-    if not known or hasattr(dataset, 'get_len_per_video'):
+    if not isinstance(dataset, BaseDataset) or hasattr(dataset, 'get_len_per_video'):
         return
-    if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI'):
+    if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI') and (needed or dataset.cat_ids):
         _check_categories(dataset, where)
     number = len(dataset)
     if not number:
@@ -85,18 +92,25 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> Non
     heads = class_counts(model)
     classes = dataset.metainfo.get('classes')
     words = getattr(dataset, 'return_classes', False)
-    if not is_open(dataset, dict(metainfo=dataset.metainfo, return_classes=words)):
+    if not is_open(type(dataset), dict(metainfo=dataset.metainfo, return_classes=words)):
         check_counts(heads, classes, where)
     infos = [dataset.get_data_info(int(i)) for i in _spread(number, _FILES)]
     steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
     _check_files(infos, steps, where)
-    count = len(classes) if classes else min(heads.values(), default=None)
+    # Without classes, labels of a validation may be indices into a gallery.
+    is_training = where.startswith('train')
+    counts = [len(classes or ()), *(heads.values() if is_training else ())]
+    count = min(filter(None, counts), default=0)
     is_loaded = annotated and 'LoadAnnotations' in steps
     if 'instances' in infos[0] and is_loaded:
+        if needed:
+            _check_objects(dataset, where)
         _check_boxes(dataset, infos, where)
     elif 'reduce_zero_label' in infos[0] and is_loaded and count:
-        ignored = {part.get('ignore_index') for part in dicts_in(model)}
-        maps = (steps['LoadAnnotations'](dict(info)) for info in infos)
+        ignored = {part.get('ignore_index') for part in dicts_in(student_config(model or {}))}
+        load_map, few = steps['LoadAnnotations'], _spread(number, _MAPS)
+        others = (dataset.get_data_info(int(i)) for i in few)
+        maps = (load_map(dict(info)) for part in (infos, others) for info in part)
         _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
     elif 'gt_label' in infos[0] and annotated and count:
         _check_labels(dataset, count, where)
@@ -104,7 +118,9 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool) -> Non
 
 def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
     """Raise if a metric's file ``path`` has no image of the data set, such as one of a split."""
-    if '://' in path or Path(path).samefile(dataset.ann_file):
+    if getattr(dataset, 'backend_args', None) or '://' in path or not Path(path).is_file():
+        return
+    if Path(path).samefile(dataset.ann_file):
         return
     known = {image['id'] for image in load(path)['images']}
     infos = (dataset.get_data_info(int(i)) for i in _spread(len(dataset), _FILES))
@@ -125,8 +141,10 @@ def _check_categories(dataset: Any, where: str) -> None:
     does, in whatever order the names are listed.
     """
     classes, path = list(dataset.metainfo['classes']), dataset.ann_file
+    if not Path(path).is_file():  # it is on another storage
+        return
     few = len(dataset.cat_ids) < len(classes)
-    if not few and ('://' in path or Path(path).stat().st_size > _SMALL):
+    if not few and Path(path).stat().st_size > _SMALL:
         return
     categories = {item['id']: item['name'] for item in load(path)['categories']}
     names = [categories.get(number) for number in dataset.cat_ids]
@@ -181,12 +199,15 @@ def _check_files(infos: List[Dict], steps: Dict[str, Any], where: str) -> None:
                 )
 
 
-def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
+def _check_objects(dataset: Any, where: str) -> None:
     if not any(dataset.get_data_info(i)['instances'] for i in range(len(dataset))):
         raise ConfigError(
             f'{where}: {dataset.ann_file!r} has no box of the classes, or none of at least one '
             f'pixel inside its image'
         )
+
+
+def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
     boxes = [(box['bbox'], info) for info in infos for box in info['instances']]
     if hasattr(dataset, 'COCOAPI'):
         outside = [x > info['width'] + 1 or y > info['height'] + 1 for (*_, x, y), info in boxes]
@@ -213,7 +234,10 @@ def _check_label_maps(
 ) -> None:
     """Check the labels in a few maps, as the pipeline loads them."""
     seen: Set[int] = set()
-    for loaded in maps:
+    for number, loaded in enumerate(maps):
+        # More than a few are looked at only if these have no label of a class.
+        if number >= _FILES and seen - ignored and seen != {0, 255}:
+            return
         if loaded['gt_seg_map'].ndim != 2:
             what = f'{loaded["seg_map_path"]!r} is a colour picture'
             raise ConfigError(f'{where}: {what}; a label map has one channel, of labels')

@@ -105,7 +105,8 @@ class DistillRunner(Runner):
             check_config(self.cfg, [key])
             read_and_check(self.cfg, key)
             raise
-        check_data(self.cfg, key, datasets_in(loop.dataloader.dataset, f'{key}.dataset'))
+        dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
+        check_data(self.cfg, key, datasets_in(dataset, f'{key}.dataset'))
         return loop
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:

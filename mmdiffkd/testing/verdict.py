@@ -1,10 +1,12 @@
 """The end of a smoke run: what ran, what it cost, what was not tried, and how to go on."""
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Iterable, List, Optional, Sequence
 
 import torch
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
@@ -71,11 +73,16 @@ def _wrapped(items: Sequence[str], most: int = 12) -> List[str]:
 def _cost(runner: Runner, model: nn.Module) -> str:
     """The time of a training step, and that of the student alone."""
     scalars = runner.message_hub.log_scalars
+    if 'train/time' not in scalars:
+        return ''
     seconds = scalars['train/time'].current() - scalars['train/data_time'].current()
     text = f'A step took {seconds:.2f} s without loading of data'
     batch = next(iter(runner.train_dataloader))
     if isinstance(model, DiffKDDistiller) and isinstance(batch, dict):
-        text += f', one of the student alone {_seconds(model.student, batch):.2f} s'
+        wrapper = runner.optim_wrapper
+        is_one = isinstance(wrapper, OptimWrapper)
+        with wrapper.optim_context(model) if is_one else nullcontext():
+            text += f', one of the student alone {_seconds(model.student, batch):.2f} s'
     device = next(model.parameters()).device
     where = torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
     return f'{text}, on {where}.'

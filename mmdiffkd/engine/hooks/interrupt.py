@@ -72,7 +72,13 @@ class InterruptHook(Hook):
             print('\nSaving a checkpoint soon; repeat the signal to end the run now', flush=True)
 
     def _leave_if_requested(self, runner: Runner, iterations: int) -> None:
-        if not (self.requested and is_main_process()):
+        if self.requested and is_main_process():
+            self.save(runner, iterations)
+            raise KeyboardInterrupt
+
+    def save(self, runner: Runner, iterations: int) -> None:
+        """Save the checkpoint after so many iterations, in the main process."""
+        if not is_main_process():
             return
         name = f'interrupted_iter_{iterations}.pth'
         meta = dict(epoch=runner.epoch, iter=iterations)
@@ -81,4 +87,3 @@ class InterruptHook(Hook):
         path = Path(runner.work_dir, name)
         path.with_name('last_checkpoint').write_text(str(path))
         tell(f'Interrupted after {iterations} iterations, saved {path}')
-        raise KeyboardInterrupt

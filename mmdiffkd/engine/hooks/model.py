@@ -1,5 +1,7 @@
 """Access to the model of a runner."""
 
+from typing import Any, Dict
+
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -12,6 +14,12 @@ from mmdiffkd.models import DiffKDDistiller
 def model_of(runner: Runner) -> nn.Module:
     """The runner's model, without DDP around it."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def student_losses(losses: Dict[str, Any], distiller: DiffKDDistiller) -> Dict[str, Any]:
+    """Those of the losses in a log that are the student's own, neither a pair's nor the sum."""
+    of_pairs = {f'loss_{kind}_{name}' for kind in ('kd', 'diff', 'ae') for name in distiller.pairs}
+    return {name: value for name, value in losses.items() if name not in of_pairs | {'loss'}}
 
 
 def distiller_of(runner: Runner, hook: Hook) -> DiffKDDistiller:

@@ -1,7 +1,6 @@
 """Stop a training whose loss is not finite."""
 
 import logging
-import re
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
@@ -11,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
 
-from mmdiffkd.engine.hooks.model import model_of
+from mmdiffkd.engine.hooks.model import model_of, student_losses
 from mmdiffkd.errors import UserError
 from mmdiffkd.messages import tell
 from mmdiffkd.models import DiffKDDistiller
@@ -81,10 +80,7 @@ def _non_finite(named: Iterable[Tuple[str, Any]]) -> List[str]:
 
 def _warn_of_scale(runner: Runner, losses: Dict[str, float]) -> None:
     """Warn of pairs whose losses are far larger than the sum of the student's own."""
-    pairs = '|'.join(model_of(runner).pairs)
-    others = [value for name, value in losses.items()
-              if name != 'loss' and not re.fullmatch(f'loss_.+_({pairs})', name)]  # fmt: skip
-    own = abs(sum(others))
+    own = abs(sum(student_losses(losses, model_of(runner)).values()))
     for name, value in losses.items():
         if name.startswith('loss_kd_') and own and value > _LARGEST_RATIO * own:
             pair = name.removeprefix('loss_kd_')

@@ -7,13 +7,11 @@ import numpy as np
 from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import Runner
 
-from mmdiffkd.engine.hooks.model import model_of
+from mmdiffkd.engine.hooks.model import model_of, student_losses
 from mmdiffkd.messages import SILENT, tell
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import HOOKS
 
-# Beginnings of the names of losses that are not the student's own.
-_OF_PAIRS = ('loss_kd_', 'loss_diff_', 'loss_ae_')
 # Largest number of metrics in a line; detectors have a dozen.
 _MOST_METRICS = 4
 
@@ -51,8 +49,15 @@ class ShortLogHook(Hook):
         else:
             place = f'step {runner.iter + 1}/{runner.max_iters}'
         left = datetime.timedelta(seconds=int(runner.message_hub.get_info('eta', 0)))
-        parts = [place, f'{1000 * tag["time"]:.0f} ms per step', f'{left} left']
-        losses = _losses(tag, isinstance(model_of(runner), DiffKDDistiller))
+        parts = [place]
+        if 'time' in tag:
+            parts += [f'{1000 * tag["time"]:.0f} ms per step', f'{left} left']
+        model = model_of(runner)
+        losses = {name: value for name, value in tag.items() if 'loss' in name}
+        if isinstance(model, DiffKDDistiller):
+            own = sum(student_losses(losses, model).values())
+            distances = {k: v for k, v in losses.items() if k.startswith('loss_kd_')}
+            losses = dict(loss=losses['loss'], student=own, **distances)
         tell('  '.join([*parts, *(f'{name} {value:.4g}' for name, value in losses.items())]))
 
     def after_train(self, runner: Runner) -> None:
@@ -78,14 +83,3 @@ class ShortLogHook(Hook):
         more = len(texts) - _MOST_METRICS
         rest = [f'and {more} more in the log file'] if more > 0 else []
         tell('  '.join(['validation', *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
-
-
-def _losses(tag: Dict[str, float], is_distillation: bool) -> Dict[str, float]:
-    """The losses to show out of all scalars of an iteration."""
-    losses = {name: value for name, value in tag.items() if 'loss' in name}
-    if not is_distillation:
-        return losses
-    parts = {name: value for name, value in losses.items() if name != 'loss'}
-    own = sum(value for name, value in parts.items() if not name.startswith(_OF_PAIRS))
-    distances = {name: value for name, value in parts.items() if name.startswith('loss_kd_')}
-    return dict(loss=losses['loss'], student=own, **distances)

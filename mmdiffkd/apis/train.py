@@ -76,7 +76,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             runner.train()
         except KeyboardInterrupt:
             raise SystemExit(130) from None
-        except RuntimeError as error:
+        except Exception as error:
             if not any(hook.requested for hook in interrupts):
                 raise
             # After a signal the first process to leave makes the others fail. A signal for a whole

@@ -23,6 +23,7 @@ run, run_here = tools.run, tools.run_here
 
 WALKTHROUGHS = ('docs/checkpoints.md', 'docs/extending.md')
 OWN_DATA = 'docs/own-data.md'
+TOOLS = [['python', f'tools/{name}.py'] for name in ('train', 'export_student')]
 # Files that the examples expect a reader to have.
 READERS_FILES = {
     'my_student.py': "_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'\n",
@@ -51,6 +52,12 @@ def readers_folder(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     Image.fromarray(np.full((96, 128, 3), 127, np.uint8)).save(tmp_path / 'image.jpg')
     return tmp_path
+
+
+def commands_of(block):
+    """The words of the commands of a shell block."""
+    lines = block.text.replace('\\\n', '').splitlines() if block.language == 'bash' else ()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
 def execute(blocks, folder):
@@ -84,13 +91,20 @@ def test_snippet_runs(block, readers_folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('section', STEPS, ids=lambda section: ':'.join(section))
-def test_walkthrough(section, readers_folder):
+def test_walkthrough(section, run_here, readers_folder):
     for block in BLOCKS:
         if block.page == section[0] and block.file_name:
             (readers_folder / block.file_name).write_text(block.text)
     steps = [block for block in STEPS[section] if not block.file_name]
     for _, blocks in groupby(steps, key=lambda block: block.language):
-        execute(list(blocks), readers_folder)
+        blocks = list(blocks)
+        commands = [command for block in blocks for command in commands_of(block)]
+        # In one process the libraries are imported once.
+        if all(command[:2] in TOOLS for command in commands) and commands:
+            for _, tool, *arguments in commands:
+                run_here(tool, *arguments, cwd=readers_folder)
+        else:
+            execute(blocks, readers_folder)
 
 
 @pytest.mark.slow
@@ -102,12 +116,10 @@ def test_own_data(part, run_here, tmp_path):
         script = block.file_name or f'block_{number}.py'
         (tmp_path / script).write_text(block.text)
         if block.section in ('Images to try it with', part) and not block.file_name:
-            if block.language == 'bash':
-                commands += block.text.replace('\\\n', '').splitlines()
-            elif block.language == 'python':
-                commands.append(f'python {script}')
-    for command in commands:
-        program, name, *arguments = shlex.split(command)
+            commands += commands_of(block)
+            if block.language == 'python':
+                commands.append(['python', script])
+    for program, name, *arguments in commands:
         tool = f'tools/{name}.py' if program == 'mmdiffkd' else tmp_path / name
         output = run_here(tool, *arguments, cwd=tmp_path)
     assert re.search('apple|lemon|plum', output)

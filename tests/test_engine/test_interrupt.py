@@ -21,16 +21,18 @@ from tests.toy_run import toy_run
 class SignalHook(Hook):
     """Sends a signal some times at a place of the run, and notes the weights of iterations."""
 
-    def __init__(self, number=signal.SIGTERM, place='before_train_iter', times=1):
-        setattr(self, place, lambda *_, **__: self.send(number, times))
+    def __init__(self, number=signal.SIGTERM, place='before_train_iter', times=1, error=None):
+        setattr(self, place, lambda *_, **__: self.send(number, times, error))
 
     def after_train_iter(self, runner, *args, **kwargs):
         type(self).weights = {k: v.clone() for k, v in runner.model.state_dict().items()}
 
     @staticmethod
-    def send(number, times):
+    def send(number, times, error):
         for _ in range(times):
             os.kill(os.getpid(), number)
+        if error is not None:
+            raise error
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +75,12 @@ def test_validation_with_averaged_weights(toy_config, tmp_path):
     for name, value in SignalHook.weights.items():
         # mmengine saves the average as the model, and the model as the average.
         assert torch.equal(checkpoint['ema_state_dict'][f'module.{name}'], value), name
+
+
+def test_signal_that_ends_the_loading_of_data(toy_config, tmp_path):
+    """A scheduler's signal for all processes ends the workers that load the next batch."""
+    (path,) = interrupted(toy_config, tmp_path, error=ConnectionResetError)
+    assert path.name == 'interrupted_iter_0.pth'
 
 
 def test_second_signal_ends_at_once(toy_config, tmp_path):

@@ -1,14 +1,13 @@
 """The data and the teacher of a config, looked at before anything slow begins."""
 
 from pathlib import Path
-from typing import Any, Collection, List, Optional, Sequence
+from typing import Any, List
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmdiffkd.datasets.config_checks import check_config, is_placeholder, not_there
 from mmdiffkd.datasets.data_checks import read_and_check
-from mmdiffkd.errors import CheckpointError, UserError
+from mmdiffkd.errors import CheckpointError
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
@@ -34,26 +33,12 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
         unseen += ['the data: the config has check_data=False'] if smoke else []
         keys = []
     absent = check_config(cfg, keys, smoke)
-    if smoke:
-        _read_in_one_process(cfg, keys, absent)
+    for key in keys if smoke else ():
+        read_and_check(cfg, key, absent)
     for reason in dict.fromkeys(absent.values()) if smoke else ():
         unseen.append(f'your data, which the training needs: {reason}')
     unseen += _check_teachers(cfg.model, smoke)
     return unseen if smoke else []
-
-
-def _read_in_one_process(cfg: Config, keys: Sequence[str], absent: Collection[str]) -> None:
-    """Read data sets in the main process; an error of the user is one in all processes."""
-    problem: List[Optional[UserError]] = [None]
-    if is_main_process():
-        try:
-            for key in keys:
-                read_and_check(cfg, key, absent)
-        except UserError as error:
-            problem = [error]
-    broadcast_object_list(problem)
-    if problem[0] is not None:
-        raise problem[0]
 
 
 def _check_teachers(model: Any, smoke: bool) -> List[str]:

@@ -15,7 +15,7 @@ from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.command_line import command_of
 from mmdiffkd.engine.hooks import InterruptHook
-from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.errors import ConfigError, came_from, describe
 from mmdiffkd.messages import SILENT, tell, terminal
 from mmdiffkd.models.configs import add_hook
 from mmdiffkd.testing import make_smoke_config, verdict
@@ -82,7 +82,8 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             # After a signal the first process to leave makes the others fail. A signal for a whole
             # process group ends the workers that load the next batch of the first one.
             tell(f'After the signal the run failed: {describe(error)}', logging.ERROR)
-            interrupts[0].save(runner, runner.iter)
+            # The runner counts an iteration after the hooks that follow it.
+            interrupts[0].save(runner, runner.iter + came_from(error, 'after_train_iter'))
             raise SystemExit(130) from None
         finally:
             for hook in interrupts:

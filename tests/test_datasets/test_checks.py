@@ -270,6 +270,14 @@ def test_a_smoke_run_compares_the_teacher_with_its_file(toy_config, tmp_path):
         check_inputs(cfg, smoke=True)
 
 
+def test_every_process_reads_the_data(detection, tmp_path, monkeypatch):
+    """None waits for another, which may have failed."""
+    monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: 1)
+    edit_json(tmp_path / 'val.json', without_boxes)
+    with pytest.raises(UserError, match='has no box of the classes'):
+        check_inputs(detection, smoke=True)
+
+
 def test_the_check_can_be_left_out(detection):
     detection.train_dataloader.dataset.data_root = 'nowhere'
     detection.check_data = False

@@ -12,7 +12,11 @@ from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
 
-_LOADERS = ('train_dataloader', 'val_dataloader')
+
+def loaders_to_check(cfg: Config) -> List[str]:
+    """The keys of the loaders of a training whose data is checked."""
+    keys = () if cfg.get('check_data') is False else ('train_dataloader', 'val_dataloader')
+    return [key for key in keys if cfg.get(key) is not None]
 
 
 def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
@@ -27,16 +31,14 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
     Returns:
         For a smoke run a sentence for each thing that was not looked at.
     """
-    unseen: List[str] = []
-    keys = [key for key in _LOADERS if cfg.get(key) is not None]
-    if cfg.get('check_data') is False:
-        unseen += ['the data: the config has check_data=False'] if smoke else []
-        keys = []
+    keys = loaders_to_check(cfg)
     absent = check_config(cfg, keys, smoke)
     for key in keys if smoke else ():
         read_and_check(cfg, key, absent)
-    for reason in dict.fromkeys(absent.values()) if smoke else ():
-        unseen.append(f'your data, which the training needs: {reason}')
+    reasons = dict.fromkeys(absent.values())
+    unseen = [f'your data, which the training needs: {reason}' for reason in reasons]
+    if cfg.get('check_data') is False:
+        unseen = ['the data: the config has check_data=False']
     unseen += _check_teachers(cfg.model, smoke)
     return unseen if smoke else []
 

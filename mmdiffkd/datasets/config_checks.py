@@ -6,15 +6,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
 from mmdiffkd.errors import ConfigError, shortened, suggest
 from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
-from mmdiffkd.models.configs import datasets_in, dicts_in, student_config
+from mmdiffkd.models.configs import datasets_in, dicts_in, student_config, type_name
 
-# Heads with one score per class. Others, such as an RPN or auxiliary heads, may have other numbers.
-_HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head')
+# Heads with one score per class, or more. Others, such as an RPN, may have any number.
+_HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head', 'auxiliary_head')
+# Those with one of these settings score something else: whether there is an object, or a boundary.
+_WITHOUT_CLASSES = ('class_agnostic', 'boundary_threshold')
 # Models with one of these learn from the names of classes.
 _READERS = {'language_model', 'text_encoder'}
 
@@ -45,6 +48,7 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
     heads, scope = class_counts(cfg.get('model')), cfg.get('default_scope')
     names: Dict[str, Classes] = {}
     absent: Dict[str, str] = {}
+    folders: Dict[str, Classes] = {}
     for key in keys:
         for where, dataset in datasets_of(cfg, key):
             cls = dataset_class(dataset, scope)
@@ -59,23 +63,30 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
                     raise ConfigError(f'{where}.{not_there(*missing)}')
                 absent[where] = f'{folder} is not there'
             names[where] = listed_classes(dataset, scope)
+            if where not in absent and not dataset.get('ann_file'):
+                folders[where] = _class_folders(cls, dataset)
             if not is_open(cls, dataset):
                 own = {'metainfo', 'classes'} & dataset.keys()
                 check_counts(heads, names[where], where, '' if own else cls)
         evaluator = key.replace('dataloader', 'evaluator')
-        for part in () if absent else dicts_in(cfg.get(evaluator)):
-            if missing := first_missing(dict(ann_file=part.get('ann_file')), part):
+        for part in dicts_in(cfg.get(evaluator)):
+            missing = first_missing(dict(ann_file=part.get('ann_file')), part)
+            if missing and not absent:
                 raise ConfigError(f'{evaluator}.{not_there(*missing)}')
+            best = np.max(part.get('topk', 1)) if type_name(part) == 'Accuracy' else 1
+            if best > min(heads.values(), default=best):
+                what = f'the best {best} classes are asked for, and the model has fewer'
+                raise ConfigError(f'{evaluator}.topk: {what}')
     _check_order(names)
+    _check_folders(folders, names)
     return absent
 
 
 def class_counts(model: Any) -> Dict[str, int]:
     """The numbers of classes in the config of a run's model, by their keys.
 
-    They are those of the student's heads that have one score per class. Others may have other
-    numbers: RPN and auxiliary heads, heads that are the same for all classes, and models that learn
-    from the names of classes.
+    They are those of the student's heads that score the classes, unless the model learns from
+    their names.
     """
     if not isinstance(model, dict):
         return {}
@@ -86,9 +97,9 @@ def class_counts(model: Any) -> Dict[str, int]:
         for key in _HEADS if isinstance(holder, dict) and not _READERS & student.keys() else ():
             heads = holder.get(key)
             for head in heads if isinstance(heads, (list, tuple)) else [heads]:
-                number = head.get('num_classes') if isinstance(head, dict) else None
-                if isinstance(number, int) and not head.get('class_agnostic'):
-                    counts[f'{prefix}.{key}.num_classes'] = number
+                is_head = isinstance(head, dict) and isinstance(head.get('num_classes'), int)
+                if is_head and not any(map(head.get, _WITHOUT_CLASSES)):
+                    counts[f'{prefix}.{key}.num_classes'] = head['num_classes']
     return counts
 
 
@@ -111,7 +122,7 @@ def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any =
     ``cls`` is the class of a data set that has no ``metainfo`` of its own.
     """
     for key, number in heads.items() if classes else ():
-        if number != len(classes):
+        if number < len(classes) or (number > len(classes) and 'auxiliary' not in key):
             what, hint = 'has', 'correct the number or metainfo.classes'
             if cls:
                 what = f'has no metainfo and so, as every {cls.__name__},'
@@ -144,12 +155,6 @@ def _check_listed(dataset: Dict, where: str, is_classification: bool) -> None:
         twice = sorted({name for name in classes if classes.count(name) > 1})
         if twice and not is_classification:
             raise ConfigError(f'{key}.classes has {", ".join(map(repr, twice))} more than once')
-        colours = info.get('palette')
-        if isinstance(colours, (list, tuple)) and 0 < len(colours) < len(classes):
-            raise ConfigError(
-                f'{key}.palette: {len(classes)} classes need as many colours, got {len(colours)}; '
-                f'it may be left out'
-            )
 
 
 def _check_order(names: Dict[str, Classes]) -> None:
@@ -163,6 +168,32 @@ def _check_order(names: Dict[str, Classes]) -> None:
                 f'{where}.metainfo.classes: the order is not that of {first} (number {number} is '
                 f'{classes[number]!r} here and {others[number]!r} there); list them in one order'
             )
+
+
+def _class_folders(cls: Any, dataset: Dict) -> Classes:
+    """The folders after which mmpretrain's ``CustomDataset`` numbers classes; None for others."""
+    prefix = dataset.get('data_prefix') or ''
+    prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
+    path = Path(dataset.get('data_root') or '', prefix).expanduser()
+    is_sorted = getattr(cls, '__name__', '') == 'CustomDataset' and dataset.get('with_label', True)
+    if not is_sorted or not path.is_dir():
+        return None
+    return tuple(sorted(item.name for item in os.scandir(path) if item.is_dir()))
+
+
+def _check_folders(folders: Dict[str, Classes], names: Dict[str, Classes]) -> None:
+    """Raise if the class folders of a data set are not those of the first one and of its config."""
+    found = {where: classes for where, classes in folders.items() if classes}
+    for where, classes in found.items():
+        first, others = next(iter(found.items()))
+        for other, expected in ((first, others), (f'{where}.metainfo.classes', names[where])):
+            # Names that have nothing to do with those of the folders are only shown.
+            if {*classes} & {*(expected or ())} and classes != expected:
+                raise ConfigError(
+                    f'{where}: its folders of classes are, in the order of their labels, '
+                    f'{shortened(", ".join(classes), 200)}, but {other} has '
+                    f'{shortened(", ".join(expected), 200)}'
+                )
 
 
 def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:

@@ -11,12 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
-from mmdiffkd.datasets.config_checks import (
-    check_counts,
-    class_counts,
-    datasets_of,
-    is_open,
-)
+from mmdiffkd.datasets.config_checks import class_counts, datasets_of
 from mmdiffkd.errors import ConfigError, describe, shortened
 from mmdiffkd.models.classes import dataset_class
 from mmdiffkd.models.configs import dicts_in, student_config
@@ -92,18 +87,12 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     number = len(dataset)
     if not number:
         raise ConfigError(f'{where}: there is no image in it{_why_empty(dataset)}')
-    heads = class_counts(model)
-    classes = dataset.metainfo.get('classes')
-    words = getattr(dataset, 'return_classes', False)
-    if not is_open(type(dataset), dict(metainfo=dataset.metainfo, return_classes=words)):
-        check_counts(heads, classes, where)
     infos = [dataset.get_data_info(int(i)) for i in _spread(number, _FILES)]
     steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
     loaded = [_load(info, steps, where) for info in infos]
     # Without classes, labels of a validation may be indices into a gallery.
-    is_training = where.startswith('train')
-    counts = [len(classes or ()), *(heads.values() if is_training else ())]
-    count = min(filter(None, counts), default=0)
+    heads = class_counts(model).values() if where.startswith('train') else ()
+    count = min(filter(None, [len(dataset.metainfo.get('classes') or ()), *heads]), default=0)
     is_loaded = annotated and 'LoadAnnotations' in steps
     if 'instances' in infos[0] and is_loaded:
         if needed:
@@ -158,12 +147,8 @@ def _check_categories(dataset: Any, where: str) -> None:
     names = [categories.get(number) for number in dataset.cat_ids]
     listed = shortened(', '.join(map(repr, categories.values())), 200)
     key = f'{where}.metainfo.classes'
-    missing = [name for name in classes if name not in names]
-    if missing:
-        more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
-        what = f'{", ".join(map(repr, missing[:3]))}{more}'
-        if classes == list(dataset.METAINFO.get('classes', ())):
-            key = f'{key} is not set, so it has the names of {type(dataset).__name__}'
+    if missing := [name for name in classes if name not in names]:
+        what = shortened(', '.join(map(repr, missing)), 100)
         raise ConfigError(f'{key}: {path!r} has no category {what}; its categories are {listed}')
     if names != classes:
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from mmengine.hooks import LoggerHook
 
 from mmdiffkd.apis import train
@@ -9,11 +10,20 @@ from mmdiffkd.apis import train
 from ..toy_run import toy_run
 
 
-def test_interval_and_end_of_an_epoch_are_shown(toy_config, tmp_path, capsys):
+@pytest.mark.parametrize(
+    'counted, expected',
+    [
+        (dict(by_epoch=True, max_epochs=1), '3/4 4/4'),
+        (dict(by_epoch=False, max_iters=5), '3/5 5/5'),
+    ],
+)
+def test_interval_and_end_are_shown(counted, expected, toy_config, tmp_path, capsys):
     logging = dict(logger=dict(type=LoggerHook, interval=3))
     cfg = toy_run(toy_config, tmp_path, default_hooks=logging, terminal_level='WARNING')
+    cfg.train_cfg = counted
+    cfg.log_processor = dict(by_epoch=counted['by_epoch'])
     cfg.train_dataloader.batch_size = 1
     train(cfg)
     lines = [line for line in capsys.readouterr().out.splitlines() if 'step ' in line]
-    assert [re.search(r'step (.)/4', line)[1] for line in lines] == ['3', '4']
+    assert ' '.join(re.search(r'step (\S+)', line)[1] for line in lines) == expected
     assert all('student ' in line and 'loss_kd_' in line for line in lines)

@@ -21,7 +21,7 @@ class ShortLogHook(Hook):
     """Shows lines of the training and one per validation in the terminal.
 
     Those of the training come at the interval of mmengine's ``LoggerHook`` and at the end of an
-    epoch. They have the place in the schedule, the time per step and the time left, the sum of all
+    epoch, or of the training if it counts iterations. They have the place in the schedule, the time per step and the time left, the sum of all
     losses, the sum of the student's own ones, and the distance of each pair, ``loss_kd_<pair>``.
     """
 
@@ -41,7 +41,9 @@ class ShortLogHook(Hook):
     ) -> None:
         """Write the line of the training if this iteration is logged."""
         hook = next((hook for hook in runner.hooks if isinstance(hook, LoggerHook)), None)
-        is_last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        is_last = self.is_last_train_iter(runner)
+        if runner.log_processor.by_epoch:
+            is_last = self.end_of_epoch(runner.train_dataloader, batch_idx)
         if hook is None or not (is_last or self.every_n_inner_iters(batch_idx, hook.interval)):
             return
         tag = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')[0]

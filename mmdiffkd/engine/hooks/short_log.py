@@ -21,8 +21,9 @@ class ShortLogHook(Hook):
     """Shows lines of the training and one per validation in the terminal.
 
     Those of the training come at the interval of mmengine's ``LoggerHook`` and at the end of an
-    epoch, or of the training if it counts iterations. They have the place in the schedule, the time per step and the time left, the sum of all
-    losses, the sum of the student's own ones, and the distance of each pair, ``loss_kd_<pair>``.
+    epoch, or of the training if it counts iterations. They have the place in the schedule, the time
+    per step and the time left, the sum of all losses, the sum of the student's own ones, and the
+    distance of each pair, ``loss_kd_<pair>``.
     """
 
     priority = 'VERY_LOW'

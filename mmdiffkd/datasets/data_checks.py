@@ -87,7 +87,7 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     number = len(dataset)
     if not number:
         raise ConfigError(f'{where}: there is no image in it{_why_empty(dataset)}')
-    infos = [dataset.get_data_info(int(i)) for i in _spread(number, _FILES)]
+    infos = [dataset.get_data_info(i) for i in _spread(number, _FILES)]
     steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
     loaded = [_load(info, steps, where) for info in infos]
     # Without classes, labels of a validation may be indices into a gallery.
@@ -101,7 +101,7 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     elif 'reduce_zero_label' in infos[0] and is_loaded and count:
         ignored = {part.get('ignore_index') for part in dicts_in(student_config(model or {}))}
         load_map, few = dict(LoadAnnotations=steps['LoadAnnotations']), _spread(number, _MAPS)
-        others = (_load(dataset.get_data_info(int(i)), load_map, where) for i in few)
+        others = (_load(dataset.get_data_info(i), load_map, where) for i in few)
         maps = chain(loaded, others)
         _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
     elif 'gt_label' in infos[0] and annotated and count:
@@ -115,15 +115,15 @@ def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
     if Path(path).samefile(dataset.ann_file):
         return
     known = {image['id'] for image in load(path)['images']}
-    infos = (dataset.get_data_info(int(i)) for i in _spread(len(dataset), _FILES))
+    infos = (dataset.get_data_info(i) for i in _spread(len(dataset), _FILES))
     if not any(info['img_id'] in known for info in infos):
         what = f'{path!r} has none of the images of {where}, whose file is {dataset.ann_file!r}'
         raise ConfigError(f'{key}: {what}')
 
 
 def _spread(number: int, most: int) -> Sequence[int]:
-    """At most so many indices of ``number`` items, evenly from the first to the last."""
-    return np.unique(np.linspace(0, number - 1, min(number, most)).astype(int))
+    """At most so many indices of ``number`` items, at equal distances."""
+    return range(0, number, -(-number // most))
 
 
 def _check_categories(dataset: Any, where: str) -> None:
@@ -166,12 +166,8 @@ def _why_empty(dataset: Any) -> str:
         ends = f'files there end in {", ".join(sorted(found))}' if found else 'there are no files'
         return f': no file in {str(folder)!r} ends in img_suffix={suffix!r}; {ends}'
     listed = len(dataset.load_data_list())
-    if not listed:
-        return f': {path!r} lists none'
-    return (
-        f': {path!r} lists {listed}, and filter_cfg={dataset.filter_cfg} leaves out all, as those '
-        f'without an object of the classes'
-    )
+    why = f'{path!r} lists {listed}, and filter_cfg={dataset.filter_cfg} leaves out all, as those'
+    return f': {why} without an object of the classes' if listed else f': {path!r} lists none'
 
 
 def _load(info: Dict, steps: Dict[str, Any], where: str) -> Dict:
@@ -215,7 +211,7 @@ def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
 
 def _check_labels(dataset: Any, count: int, where: str) -> None:
     for index in _spread(len(dataset), _LABELS):
-        info = dataset.get_data_info(int(index))
+        info = dataset.get_data_info(index)
         labels = np.atleast_1d(info['gt_label'])
         if labels.size and not 0 <= labels.min() <= labels.max() < count:
             raise ConfigError(

@@ -19,12 +19,13 @@ from mmdiffkd.registry import HOOKS
 
 
 class ObservingHook(Hook):
-    """Base of hooks that look at the outputs of all pairs, in the main process unless they say so.
+    """Base of hooks that look at the outputs of all pairs.
 
-    They look in the first iteration and every ``interval``-th one, and do not change the training.
-    Subclasses implement ``see(pair, outputs)``, called with a pair's name and the ``HeadOutput`` of
-    each map that has rows, by its level, and ``report(runner)``, called after the iteration. The
-    outputs must not be kept after the call.
+    They do so in the main process, or in all if ``in_all_processes`` is set, in the first iteration
+    and every ``interval``-th one, and do not change the training. Subclasses implement
+    ``see(pair, outputs)``, called with a pair's name and the ``HeadOutput`` of each map that has
+    rows, by its level, and ``report(runner)``, called after the iteration. The outputs must not be
+    kept after the call.
     """
 
     priority = 'VERY_LOW'

@@ -48,16 +48,9 @@ def distill(
     Returns:
         The runner, after training.
     """
-    parser = argparse.ArgumentParser()
-    add_run_arguments(parser)
-    add_train_arguments(parser)
-    known = vars(parser.parse_args([]))
-    for name in train_arguments.keys() - known.keys():
-        raise TypeError(f'distill() has no argument {name!r} (accepted: {", ".join(known)})')
     name = f'{Path(student).stem}_from_{Path(teacher).stem}'
     folder = str(work_dir or Path('work_dirs', name))
-    args = argparse.Namespace(**{**known, **train_arguments, 'work_dir': folder})
-    args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
+    args = train_namespace('distill', work_dir=folder, **train_arguments)
     cfg = load_config(student, 'student')
     launch.check_complete(cfg, launch.TRAINING_KEYS)
     launch.import_host(cfg)
@@ -79,3 +72,19 @@ def distill(
     launch.apply_run_arguments(cfg, args)
     apply_train_arguments(cfg, args)
     return train(cfg, smoke=smoke)
+
+
+def train_namespace(caller: str, **train_arguments: Any) -> argparse.Namespace:
+    """The flags of ``tools/train.py`` as its parser returns them, by default as if none is given.
+
+    ``caller`` is the function that an error names as the one that got a wrong argument.
+    """
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    add_train_arguments(parser)
+    known = vars(parser.parse_args([]))
+    for name in train_arguments.keys() - known.keys():
+        raise TypeError(f'{caller}() has no argument {name!r} (accepted: {", ".join(known)})')
+    args = argparse.Namespace(**{**known, **train_arguments})
+    args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
+    return args

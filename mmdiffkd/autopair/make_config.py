@@ -72,7 +72,7 @@ def make_config(
     smoke: bool = False,
 ) -> str:
     """The text of the config that :func:`mmdiffkd.apis.distill` writes to ``path`` and trains."""
-    checkpoint = _checkpoint(teacher, teacher_checkpoint, smoke)
+    checkpoint = teacher_weights(teacher, teacher_checkpoint, smoke)
     cfg = load_config(student, 'student')
     comments: Dict[str, str] = {}
     if not isinstance(pairs, dict):
@@ -86,9 +86,9 @@ def make_config(
         distill=command_of('distill'),
         train=command_of('train'),
         plot_run=command_of('analysis/plot_run'),
-        models=shlex.join([_located(student), '--teacher', _located(teacher)]),
-        teacher=_located(teacher),
-        student=_located(student),
+        models=shlex.join([locate(student), '--teacher', locate(teacher)]),
+        teacher=locate(teacher),
+        student=locate(student),
         path=shlex.quote(str(path)),
         work_dir=shlex.quote(str(path.parent.parent)),
         checkpoint=checkpoint,
@@ -97,10 +97,15 @@ def make_config(
         # A list in a config replaces that of its base.
         inherited_hooks='    *_base_.custom_hooks,\n' if cfg.get('custom_hooks') else '',
     )
-    clipping = cfg.optim_wrapper.get('clip_grad', {})
+    return text + clipping_of(cfg)
+
+
+def clipping_of(student: Config) -> str:
+    """What the text of a config adds to that of the student, if that clips no gradients."""
+    clipping = student.optim_wrapper.get('clip_grad', {})
     # A None in the base cannot be merged with a dict.
     replacing = '_delete_=True, ' if clipping is None else ''
-    return text if clipping else text + _CLIPPING.format(replacing=replacing)
+    return '' if clipping else _CLIPPING.format(replacing=replacing)
 
 
 def list_modules(student: str, teacher: str) -> str:
@@ -159,14 +164,14 @@ def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[st
     return classes.class_difference(mine, others)
 
 
-def _checkpoint(teacher: str, given: Optional[str], smoke: bool) -> str:
+def teacher_weights(teacher: str, given: Optional[str], smoke: bool) -> str:
     """The value of ``teacher.checkpoint``."""
     given = given or ('zoo' if '::' in teacher else 'random' if smoke else None)
     if given is None:
         raise ConfigError(
             f'--teacher-checkpoint is needed: no library publishes a weight for {teacher!r}'
         )
-    return given if given in ('zoo', 'random') or '://' in given else _located(given)
+    return given if given in ('zoo', 'random') or '://' in given else locate(given)
 
 
 def write_config(path: Path, text: str) -> None:
@@ -179,7 +184,7 @@ def write_config(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _located(file: str) -> str:
+def locate(file: str) -> str:
     """A ``library::name`` as it is, a path made absolute."""
     return file if '::' in file else str(Path(file).expanduser().resolve())
 

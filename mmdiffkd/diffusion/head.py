@@ -18,7 +18,7 @@ from mmdiffkd.diffusion.ddim import (
 from mmdiffkd.diffusion.denoiser import Denoiser
 from mmdiffkd.diffusion.layers import conv_bn
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
-from mmdiffkd.diffusion.output import HeadOutput
+from mmdiffkd.diffusion.output import HeadOutput, check_maps
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.diffusion.recompute import recomputed
 from mmdiffkd.errors import check_numbers as check
@@ -38,6 +38,7 @@ class AlignHead(nn.Module):
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> HeadOutput:
         """Project (N, Cs, H, W) to the shape (N, Ct, H, W) of the teacher feature."""
+        check_maps(student_feat, teacher_feat)
         aligned = at_least_float32(self.align(student_feat))
         return HeadOutput(aligned, at_least_float32(teacher_feat).detach(), aligned.detach())
 
@@ -162,6 +163,7 @@ class DiffKDHead(nn.Module):
         Returns:
             The tensors to compare, of width D, the losses of the head and ``gamma``.
         """
+        check_maps(student_feat, teacher_feat)
         if self.kernel_size == 1 and teacher_feat.shape[2:] != (1, 1):
             what = 'kernel_size=1 is for vectors (1x1 maps), use 3 for maps of'
             raise ValueError(f'{what} {teacher_feat.shape[2]}x{teacher_feat.shape[3]}')

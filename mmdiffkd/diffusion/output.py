@@ -1,4 +1,4 @@
-"""What a head returns."""
+"""What a head takes and returns."""
 
 from dataclasses import dataclass, field
 from typing import Dict, Optional
@@ -54,3 +54,13 @@ class HeadOutput:
             {name: value.detach() for name, value in self.stats.items()},
             None if self.distance is None else self.distance.detach(),
         )
+
+
+def check_maps(*features: Tensor) -> None:
+    """Raise :class:`ValueError` unless features are maps (N, C, H, W)."""
+    for feature in features:
+        if feature.ndim != 4:
+            raise ValueError(
+                f'a head takes maps (N, C, H, W), got a tensor of shape {tuple(feature.shape)}; '
+                f'vectors x of shape (N, C) are maps x[:, :, None, None]'
+            )

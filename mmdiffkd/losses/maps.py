@@ -27,9 +27,9 @@ def cwd(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
 
 
 def pkd(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor:
-    """General Distillation Framework for Object Detectors via Pearson Correlation (Cao et al., 2022).
+    """PKD: General Distillation Framework for Object Detectors (Cao et al., 2022), equation 3.
 
-    Equation 3: half the mean squared difference of maps that have mean 0 and standard deviation 1
+    Half the mean squared difference of maps that have mean 0 and standard deviation 1
     per channel over images and places, which is one minus their correlation. A constant channel
     counts as zeros and gets no gradient.
 
@@ -41,11 +41,12 @@ def pkd(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor:
     Returns:
         Scalar.
     """
-    student, teacher = (_standardised(x, eps) for x in (student, teacher))
+    student, teacher = (standardised(x, eps) for x in (student, teacher))
     return F.mse_loss(student, teacher) / 2
 
 
-def _standardised(x: Tensor, eps: float) -> Tensor:
+def standardised(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """The channels of a map (N, C, H, W) with mean 0 and standard deviation 1, (C, N * H * W)."""
     rows = centred(x.transpose(0, 1).flatten(1))
     std = rows.norm(dim=1, keepdim=True) / max(1, rows.shape[1] - 1) ** 0.5
     return rows / (std + eps)

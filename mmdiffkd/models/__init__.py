@@ -2,6 +2,7 @@
 
 from mmdiffkd.capture import FeatureCapture, FeaturePath
 from mmdiffkd.diffusion import AlignHead, DiffKDHead
+from mmdiffkd.heads import CrossKDHead, FGDHead, LDHead, MGDHead
 from mmdiffkd.losses import (
     ATLoss,
     CWDLoss,
@@ -19,7 +20,7 @@ from mmdiffkd.models.teacher import FrozenTeacher
 from mmdiffkd.registry import MODELS
 
 # Heads and losses need torch alone, so they are registered here.
-HEADS = (AlignHead, DiffKDHead)
+HEADS = (AlignHead, DiffKDHead, MGDHead, FGDHead, CrossKDHead, LDHead)
 LOSSES = (MSELoss, L1Loss, SmoothL1Loss, KLDivLoss, DISTLoss, DKDLoss, ATLoss, CWDLoss, PKDLoss)
 for component in (*HEADS, *LOSSES):
     MODELS.register_module(module=component)

@@ -14,6 +14,11 @@ from mmengine.config import DictAction
 TOOLS = Path(__file__).resolve().parent / '.mim' / 'tools'
 """The tools of this package, one script each."""
 
+METHODS = (
+    'diffkd', 'align', 'l2', 'at', 'cwd', 'pkd', 'mgd', 'fgd', 'kd', 'dkd', 'dist', 'crosskd', 'ld',
+)  # fmt: skip
+"""The methods of ``tools/distill.py --method``."""
+
 # Number of this process, as torchrun, slurm and mpirun tell it.
 _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -144,6 +149,12 @@ def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         metavar='PATH',
         help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher)",
+    )
+    parser.add_argument(
+        '--method',
+        choices=METHODS,
+        default='diffkd',
+        help='method of distillation: diffkd (default), or another one with its published weights',
     )
     add_run_arguments(parser)
     add_train_arguments(parser)

@@ -13,13 +13,12 @@ from mmdiffkd.apis import launch
 from mmdiffkd.apis.runs import Run, config_text
 from mmdiffkd.apis.train import apply_train_arguments
 from mmdiffkd.autopair.make_config import clipping_of, locate, make_config, teacher_weights
+from mmdiffkd.command_line import METHODS
 from mmdiffkd.datasets.held_out import hold_out
 from mmdiffkd.errors import CheckpointError, ConfigError, suggest
 from mmdiffkd.models.configs import load_config
 
-ALONE, DEFAULT = 'alone', 'diffkd'
-METHODS = (DEFAULT,)
-"""Methods that the package knows."""
+ALONE = 'alone'
 
 _VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
 _NO_NAMES = ('teacher', 'tuning', 'smoke')
@@ -76,12 +75,13 @@ class Configs:
         args = copy.copy(self.args)
         if method == ALONE:
             # Its gradients are clipped like those of the others.
-            text = f'_base_ = {locate(self.student)!r}\n{clipping_of(self.base)}'
+            text = f'_base_ = {locate(self.student)!r}\n{clipping_of(self.base, method)}'
             args.check_teacher = False
             args.cfg_options = _options_of_the_student(args.cfg_options or {})
         else:
             path = self.folder / method / 'config' / f'{method}.py'
-            named = dict(pairs=self.own[method]) if method in self.own else {}
+            own = method in self.own
+            named = dict(pairs=self.own[method]) if own else dict(method=method)
             text = make_config(
                 path, self.student, self.teacher, self.checkpoint, smoke=args.smoke, **named
             )
@@ -122,7 +122,7 @@ class Configs:
         if self.checkpoint == 'random' or self.args.smoke:
             return None
         # Whatever methods are compared, as the config of a finished run may not change.
-        cfg = self.of_method(DEFAULT)
+        cfg = self.of_method(METHODS[0])
         cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
         cfg.test_cfg = dict(type='TestLoop')
         text = config_text(cfg, self._teacher_note)

@@ -28,11 +28,13 @@ def distill(
     pairs: Optional[Pairs] = None,
     work_dir: Optional[str] = None,
     smoke: bool = False,
+    method: str = 'diffkd',
     **train_arguments: Any,
 ) -> Runner:
     """Distil a teacher into a student, with a config that is made for the two.
 
-    The config is written to ``config/<student>_from_<teacher>.py`` below the work directory.
+    The config is written to ``config/<student>_from_<teacher>.py`` below the work directory. For a
+    method other than DiffKD its name ends with ``_<method>``, as does that of the work directory.
 
     Args:
         student: Config of the student with its data and schedule, a path or a ``library::name``.
@@ -42,6 +44,7 @@ def distill(
         pairs: Module paths as of ``--pairs``, or the ``pairs`` of a config; chosen by default.
         work_dir: Output folder, ``work_dirs/<student>_from_<teacher>`` by default.
         smoke: Whether only to find out if it runs, see :func:`mmdiffkd.testing.make_smoke_config`.
+        method: Method as of ``--method``, which has heads, losses and weights of its own.
         **train_arguments: Flags of ``tools/train.py``, such as ``resume`` (True or a path),
             ``amp``, ``cfg_options`` (a dict) or ``launcher``.
 
@@ -49,6 +52,7 @@ def distill(
         The runner, after training.
     """
     name = f'{Path(student).stem}_from_{Path(teacher).stem}'
+    name += '' if method == 'diffkd' else f'_{method}'
     folder = str(work_dir or Path('work_dirs', name))
     args = train_namespace('distill', work_dir=folder, **train_arguments)
     cfg = load_config(student, 'student')
@@ -58,7 +62,7 @@ def distill(
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
     with terminal(None if args.verbose else SILENT if smoke else SHORT):
-        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
+        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke, method)
     if args.launcher == 'none' or launched_as_first():
         if args.resume and path.is_file() and path.read_text() != text:
             raise ConfigError(

@@ -20,11 +20,10 @@ def comparison_figure(
     """
     figure = new_figure(title, 9, 1.4 + 0.4 * len(values))
     axes = figure.subplots()
-    for row, (name, seeds) in enumerate(values.items()):
+    for row, seeds in enumerate(values.values()):
         if not seeds:
-            axes.text(
-                0.01, row, 'failed', color=GREY, va='center', transform=axes.get_yaxis_transform()
-            )
+            place = dict(transform=axes.get_yaxis_transform(), va='center')
+            axes.text(0.01, row, 'no result', color=GREY, **place)
             continue
         mean = sum(seeds) / len(seeds)
         axes.plot(seeds, [row] * len(seeds), 'o', color=COLOURS[0], alpha=0.6, markersize=6)

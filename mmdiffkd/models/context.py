@@ -1,9 +1,11 @@
 """What a head or a loss may know of the training step it is part of."""
 
+import inspect
 from dataclasses import dataclass
-from typing import Any, Tuple
+from functools import cache
+from typing import Any, Tuple, Type
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -33,3 +35,16 @@ class PairContext:
         height, width = inputs.shape[-2:]
         stride = height / feature.shape[-2], width / feature.shape[-1]
         return cls(inputs, data_samples, level, (height, width), stride)
+
+
+def call(module: nn.Module, first: Tensor, second: Tensor, context: PairContext) -> Any:
+    """Run a head or a loss, with the context if its forward takes one."""
+    if takes_context(type(module)):
+        return module(first, second, context=context)
+    return module(first, second)
+
+
+@cache
+def takes_context(kind: Type[nn.Module]) -> bool:
+    """Whether the forward of a head or loss has a parameter ``context``."""
+    return 'context' in inspect.signature(kind.forward).parameters

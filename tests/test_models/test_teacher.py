@@ -13,6 +13,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmdiffkd.capture import FeatureCapture
 from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.hosts import run_for_features
@@ -363,3 +364,21 @@ def test_segmentor_s_head_that_needs_the_samples():
     run_for_features(model, ['decode_head'], torch.zeros(1, 3, 8, 8), ['sample'])
     assert model.decode_head.samples == ['sample']
     assert model.modes == ['extract_feat']
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_segmentor_s_auxiliary_head(several):
+    """mmseg runs it for its losses alone; backbone and decode head still run once."""
+
+    class Head(nn.Module):
+        def forward(self, levels):
+            return levels[-1]
+
+    model = MODELS.build(dict(type='ToyModel'))
+    model.decode_head = Head()
+    heads = nn.ModuleList(Head() for _ in range(2))
+    model.auxiliary_head = heads if several else heads[0]
+    paths = ['auxiliary_head' + '.0' * several, 'decode_head', 'backbone']
+    with FeatureCapture(model, paths, role='teacher') as features:
+        run_for_features(model, paths, torch.zeros(1, 3, 8, 8))
+    assert [len(features[path]) for path in paths] == [1, 1, 1]

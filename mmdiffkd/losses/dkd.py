@@ -1,0 +1,114 @@
+"""DKD: the class of an image apart from the other classes."""
+
+from typing import Any, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdiffkd.diffusion.precision import at_least_float32
+from mmdiffkd.errors import ConfigError, check_numbers
+from mmdiffkd.losses.regression import WeightedDistance
+
+
+def dkd(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    tau: float = 4.0,
+) -> Tensor:
+    """Decoupled Knowledge Distillation (Zhao et al., 2022), equation 7.
+
+    One term compares the score of the image's class with the sum of all others, the other term
+    the scores among the others.
+
+    Args:
+        student: Logits, (N, C).
+        teacher: Logits, same shape.
+        labels: Classes, (N,), or their probabilities, (N, C), as mixup and CutMix yield them. With
+            these the distance is its mean over the classes of the image, weighted by probability.
+        alpha: Weight of the image's class against the others.
+        beta: Weight of the relations among the others.
+        tau: Temperature. The result is multiplied by ``tau ** 2``.
+
+    Returns:
+        Mean over images; scalar.
+    """
+    number, classes = student.shape
+    if labels.ndim == 1:
+        labels = F.one_hot(labels, classes)
+    # One row per image and class of it.
+    images, targets = labels.nonzero(as_tuple=True)
+    mask = F.one_hot(targets, classes).bool()
+    own, others = zip(*(_split(logits[images] / tau, mask) for logits in (student, teacher)))
+    per_row = alpha * _kl(*own) + beta * _kl(*others)
+    return tau**2 * (labels[images, targets] * per_row).sum() / max(1, number)
+
+
+def _split(logits: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
+    """Logits of the class against all others together, (M, 2), and of the others, (M, C - 1)."""
+    others = logits[~mask].view(len(logits), logits.shape[1] - 1)
+    return torch.stack([logits[mask], others.logsumexp(dim=1)], dim=1), others
+
+
+def _kl(student: Tensor, teacher: Tensor) -> Tensor:
+    student, teacher = student.log_softmax(dim=1), teacher.log_softmax(dim=1)
+    return F.kl_div(student, teacher, reduction='none', log_target=True).sum(dim=1)
+
+
+class DKDLoss(WeightedDistance):
+    """The distance :func:`dkd` on the logits of a classifier and the classes of the batch.
+
+    Published settings: ``alpha=1``, ``beta=8``, ``tau=4`` on CIFAR-100 (``beta=6`` for WRN-40-1, 2
+    for ResNet-20), with a weight that grows from 0 during 20 epochs; ``beta=0.5``, ``tau=1`` on
+    ImageNet.
+
+    Args:
+        alpha: Weight of the image's class against the others.
+        beta: Weight of the relations among the others.
+        tau: Temperature, above 0.
+        loss_weight: Factor of the distance.
+    """
+
+    def __init__(
+        self, alpha: float = 1.0, beta: float = 8.0, tau: float = 4.0, loss_weight: float = 1.0
+    ) -> None:
+        super().__init__(loss_weight)
+        check_numbers(0, float, alpha=alpha, beta=beta)
+        check_numbers(0, float, above=True, tau=tau)
+        self.alpha, self.beta, self.tau = alpha, beta, tau
+
+    def forward(self, refined: Tensor, target: Tensor, context: Any) -> Tensor:
+        """Weighted distance, a scalar.
+
+        Args:
+            refined: Logits of the student, (N, C) or (N, C, 1, 1).
+            target: Logits of the teacher, same shape; no gradient flows into them.
+            context: A :class:`PairContext`. Its data samples have a ``gt_label`` or, from mixup and
+                CutMix, a ``gt_score``, as those of mmpretrain; or they are a tensor, the ``labels``
+                of :func:`dkd`.
+        """
+        if refined.shape[2:].numel() > 1:
+            size = 'x'.join(map(str, refined.shape[2:]))
+            raise ConfigError(f'DKDLoss: the logits must be vectors (N, C), got maps of {size}')
+        logits = (at_least_float32(x).flatten(1) for x in (refined, target.detach()))
+        labels = labels_of(context.data_samples).to(refined.device)
+        return self.loss_weight * dkd(*logits, labels, self.alpha, self.beta, self.tau)
+
+
+def labels_of(samples: Any) -> Tensor:
+    """Classes, (N,), or probabilities of the classes, (N, C), of a batch of images."""
+    if isinstance(samples, Tensor):
+        return samples
+    for key, join in (('gt_score', torch.stack), ('gt_label', torch.cat)):
+        values = [getattr(sample, key, None) for sample in samples or ()]
+        if values and all(isinstance(value, Tensor) for value in values):
+            labels = join(values)
+            if len(labels) == len(values):
+                return labels
+    raise ConfigError(
+        'DKDLoss: it needs the class of each image, gt_label or gt_score of its data sample as in '
+        'mmpretrain, and these have none; use KLDivLoss, which needs no labels'
+    )

@@ -1,0 +1,14 @@
+# Methods of one's own for the classification task: DiffKD's ablations, and its pairs without diffusion.
+_base_ = ['../../../configs/_base_/classifier-pairs.py', '../ablations.py']
+
+methods = {
+    name: {
+        pair: dict(settings, head=dict(settings['head'], **arguments))
+        for pair, settings in _base_.pairs.items()
+    }
+    for name, arguments in _base_.ablations.items()
+}
+methods['no_diffusion'] = dict(
+    features=dict(_base_.pairs['features'], head=dict(type='AlignHead')),
+    logits=dict(_base_.pairs['logits'], head=None),
+)

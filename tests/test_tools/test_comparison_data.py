@@ -1,0 +1,99 @@
+"""The data sets of the comparison: what is written is what the hosts read."""
+
+import cv2
+import numpy as np
+import pytest
+from composing import SPLITS, Pictures, compose_scene, random_state, write_digits, write_scenes
+from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
+
+from .conftest import ROOT
+
+CONFIGS = ROOT / 'benchmarks/comparison'
+SIZES = dict(train=40, val=3, test=3)
+
+
+def discs(classes, each=10):
+    """Opaque discs, whose colour is their class."""
+    images = []
+    for label in np.repeat(np.arange(classes), each):
+        image = np.zeros((64, 64, 4), np.uint8)
+        images.append(cv2.circle(image, (32, 32), 25, (20 * int(label), 0, 0, 255), -1))
+    return Pictures(images, np.repeat(np.arange(classes), each))
+
+
+@pytest.fixture(scope='module')
+def photographs():
+    return list(np.random.RandomState(0).randint(0, 255, (2, 200, 150, 3), np.uint8))
+
+
+@pytest.fixture(scope='module')
+def classes():
+    return Config.fromfile(CONFIGS / 'detection/student.py').classes
+
+
+@pytest.fixture(scope='module')
+def root(photographs, classes, tmp_path_factory):
+    root = tmp_path_factory.mktemp('comparison')
+    for split in SPLITS:
+        common = split, SIZES[split], photographs, discs(10), 0
+        write_digits(root / 'digits', *common)
+        write_scenes(root / 'scenes', *common, classes)
+    return root
+
+
+def dataset(task, root, split, model='student'):
+    cfg = Config.fromfile(CONFIGS / task / f'{model}.py')
+    init_default_scope(cfg.default_scope)
+    settings = cfg[f'{split}_dataloader'].dataset
+    folder = 'digits' if task == 'classification' else 'scenes'
+    assert settings.data_root == f'data/comparison/{folder}/'
+    return DATASETS.build(dict(settings, data_root=str(root / folder)))
+
+
+def test_the_splits_share_no_picture():
+    pictures = Pictures([np.full((1, 1, 4), i) for i in range(60)], np.repeat([0, 1, 2], 20))
+    parts = [pictures.part(split, seed=0) for split in SPLITS]
+    assert [len(part.images) for part in parts] == [36, 9, 15]
+    assert sorted(int(image.max()) for part in parts for image in part.images) == [*range(60)]
+    assert all(image.max() // 20 == label for part in parts for image, label in zip(*part))
+
+
+def test_a_picture_follows_from_seed_split_and_index(photographs):
+    def image(*key):
+        return compose_scene(random_state(*key), photographs, discs(10)).image
+
+    first = image(0, 'train', 1)
+    assert np.array_equal(first, image(0, 'train', 1))
+    for other in ((1, 'train', 1), (0, 'test', 1), (0, 'train', 2)):
+        assert not np.array_equal(first, image(*other))
+
+
+@pytest.mark.parametrize('split', SPLITS)
+def test_detection_and_segmentation_read_the_same_objects(root, split, classes):
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmseg')
+    boxes, maps = (dataset(task, root, split) for task in ('detection', 'segmentation'))
+    assert len(boxes) == len(maps) == SIZES[split]
+    assert maps.metainfo['classes'] == ('background', *boxes.metainfo['classes'])
+    for index in range(3):
+        read = boxes.get_data_info(index)
+        image = cv2.imread(maps.get_data_info(index)['seg_map_path'], cv2.IMREAD_UNCHANGED)
+        labels = {instance['bbox_label'] + 1 for instance in read['instances']}
+        assert labels == {*np.unique(image)} - {0}
+        found = cv2.boundingRect((image > 0).astype(np.uint8))
+        corners = np.array([instance['bbox'] for instance in read['instances']])
+        assert [*corners[:, :2].min(0), *(corners[:, 2:].max(0))] == [
+            found[0], found[1], found[0] + found[2], found[1] + found[3],
+        ]  # fmt: skip
+
+
+def test_classification_reads_the_digits(root):
+    pytest.importorskip('mmpretrain')
+    digits = dataset('classification', root, 'train')
+    assert len(digits) == SIZES['train']
+    sample = digits[0]
+    assert sample['inputs'].shape == (3, 32, 32)
+    assert [int(p.split('/')[-2]) for p in (digits[i]['data_samples'].img_path for i in range(40))] == [
+        int(digits.get_data_info(i)['gt_label']) for i in range(40)
+    ]

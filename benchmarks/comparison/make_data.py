@@ -41,7 +41,10 @@ PHOTOGRAPHS = dict(
         *map(SKIMAGE.format, ('gravel.png', 'ihc.png', 'retina.jpg', 'rocket.jpg')),
     ],
     val=[*map(SKIMAGE.format, ('camera.png', 'grass.png')), SKLEARN.format('flower.jpg')],
-    test=[*map(SKIMAGE.format, ('coins.png', 'hubble_deep_field.jpg')), SKLEARN.format('china.jpg')],
+    test=[
+        *map(SKIMAGE.format, ('coins.png', 'hubble_deep_field.jpg')),
+        SKLEARN.format('china.jpg'),
+    ],
 )
 # Beginnings of the subcategories that make up a class.
 EMOJI_CLASSES = dict(
@@ -96,7 +99,9 @@ def download(folder: Path) -> Dict[str, Path]:
             try:
                 subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
             except FileNotFoundError:
-                raise ConfigError(f'{command[0]} is not installed, but {package} needs it') from None
+                raise ConfigError(
+                    f'{command[0]} is not installed, but {package} needs it'
+                ) from None
             except subprocess.CalledProcessError:
                 raise ConfigError(f'{package} could not be downloaded, see above') from None
         archives[name] = next(folder.glob(pattern))
@@ -147,7 +152,9 @@ def wanted(name: str, drawer: str) -> bool:
     return name == 'package/emoji.json' or name.startswith(f'package/img/{drawer}/64/')
 
 
-def make(out: Path, archives: Dict[str, Path], seed: int, digits: Sequence[int], scenes: Sequence[int]) -> None:
+def make(
+    out: Path, archives: Dict[str, Path], seed: int, digits: Sequence[int], scenes: Sequence[int]
+) -> None:
     """Write both data sets, with the given number of pictures per split."""
     photographs = {split: read_photographs(archives, PHOTOGRAPHS[split]) for split in SPLITS}
 

@@ -1,5 +1,5 @@
-# Methods of one's own for the classification task: DiffKD's ablations, and its pairs without diffusion.
-_base_ = ['../../../configs/_base_/classifier-pairs.py', '../ablations.py']
+# Own methods of the classification task: the ablations of DiffKD, and its pairs without diffusion.
+_base_ = ['../../../configs/_base_/classifier-pairs.py', '../_base_/ablations.py']
 
 methods = {
     name: {

@@ -57,9 +57,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(
-                type='Resize', scale=(128, 128), keep_ratio=True
-            ),
+            dict(type='Resize', scale=(128, 128), keep_ratio=True),
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -75,9 +73,7 @@ test_dataloader = dict(
         data_prefix=dict(img='images/test/'),
     ),
 )
-val_evaluator = dict(
-    type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox'
-)
+val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
 test_evaluator = dict(val_evaluator, ann_file=data_root + 'annotations/test.json')
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)

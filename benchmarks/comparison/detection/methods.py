@@ -1,6 +1,6 @@
-# Methods of one's own for the detection task: DiffKD's ablations. Its pairs without diffusion are
-# the method "align".
-_base_ = '../ablations.py'
+# Own methods of the detection task: the ablations of DiffKD. Its pairs without diffusion are the
+# method "align".
+_base_ = '../_base_/ablations.py'
 
 methods = {
     name: dict(

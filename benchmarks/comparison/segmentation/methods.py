@@ -1,5 +1,5 @@
-# Methods of one's own for the segmentation task: DiffKD's ablations, and its pairs without diffusion.
-_base_ = ['../../../configs/_base_/segmentor-pairs.py', '../ablations.py']
+# Own methods of the segmentation task: the ablations of DiffKD, and its pairs without diffusion.
+_base_ = ['../../../configs/_base_/segmentor-pairs.py', '../_base_/ablations.py']
 
 methods = {
     name: {

@@ -1,4 +1,4 @@
-"""Digits and emoji on photographs, as data sets for classification, detection and segmentation."""
+"""Digits on photographs, as data sets for classification, detection and segmentation."""
 
 import json
 from pathlib import Path
@@ -7,39 +7,42 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import cv2
 import numpy as np
 
+CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 SPLITS = ('train', 'val', 'test')
-# Shares of the digits or emoji of each class.
+# Shares of the digits of each class.
 SHARES = dict(train=0.6, val=0.15, test=0.25)
 # Of a digit's picture and of a scene, in pixels.
-DIGIT_SIZE, SCENE_SIZE = 32, 128
+DIGIT_SIZE, SCENE_SIZE = 32, 96
 MAX_TRIES = 20
 
 
-class Pictures(NamedTuple):
-    """Cut-out pictures to paste.
+class Digits(NamedTuple):
+    """Written digits.
 
     Attributes:
-        images: (H, W, 4) each, in BGR and opacity.
-        labels: Their classes from 0, (N,).
+        strokes: Opacity of each, from 0 to 255, (H, W).
+        labels: The digits, from 0 to 9, (N,).
     """
 
-    images: Sequence[np.ndarray]
+    strokes: Sequence[np.ndarray]
     labels: np.ndarray
 
-    def part(self, split: str, seed: int) -> 'Pictures':
-        """The pictures of a split: a share of each class, other ones than in other splits."""
+    def part(self, split: str, seed: int) -> 'Digits':
+        """Those of a split: a share of each digit, other ones than in other splits."""
         kept: List[int] = []
         rng = np.random.RandomState(seed)  # its numbers never change
         for label in np.unique(self.labels):
             order = rng.permutation(np.flatnonzero(self.labels == label))
             ends = np.round(np.cumsum(list(SHARES.values())) * len(order)).astype(int)
             kept += list(np.split(order, ends[:-1])[SPLITS.index(split)])
-        return Pictures([self.images[i] for i in kept], self.labels[kept])
+        return Digits([self.strokes[i] for i in kept], self.labels[kept])
 
-    def draw(self, rng: np.random.RandomState) -> Tuple[np.ndarray, int]:
-        """A random picture of a random class, all classes being as likely."""
-        label = rng.choice(np.unique(self.labels))
-        return self.images[rng.choice(np.flatnonzero(self.labels == label))], int(label)
+    def draw(self, rng: np.random.RandomState, smallest: int, largest: int):
+        """A random one, resized to a random side in pixels, and its label."""
+        index = rng.randint(len(self.labels))
+        side = rng.randint(smallest, largest + 1)
+        strokes = cv2.resize(self.strokes[index], (side, side), interpolation=cv2.INTER_LINEAR)
+        return strokes, int(self.labels[index])
 
 
 class Scene(NamedTuple):
@@ -49,7 +52,8 @@ class Scene(NamedTuple):
         image: (H, W, 3) in BGR.
         boxes: x, y, width and height of each object.
         labels: Class of each object.
-        label_map: Class + 1 of every pixel, 0 for the background, (H, W).
+        label_map: Class + 1 of every pixel, 0 for the background, (H, W). A digit's pixels are
+            those of the convex hull of its strokes.
     """
 
     image: np.ndarray
@@ -68,50 +72,44 @@ def background(rng: np.random.RandomState, photographs: Sequence[np.ndarray], si
     return np.ascontiguousarray(piece[:, :: rng.choice([-1, 1])])
 
 
-def paste(canvas: np.ndarray, cutout: np.ndarray, left: int, top: int) -> None:
-    """Draw a cut-out (h, w, 4) on a picture (H, W, 3)."""
-    height, width = cutout.shape[:2]
+def paste(canvas: np.ndarray, strokes: np.ndarray, left: int, top: int, rng) -> None:
+    """Draw strokes (h, w) on a picture (H, W, 3), in a colour that differs from what is there."""
+    height, width = strokes.shape
     area = canvas[top : top + height, left : left + width]
-    opacity = cutout[..., 3:] / 255
-    area[:] = np.round(opacity * cutout[..., :3] + (1 - opacity) * area)
-
-
-def resized(cutout: np.ndarray, side: int) -> np.ndarray:
-    return cv2.resize(cutout, (side, side), interpolation=cv2.INTER_AREA)
+    colour = (area.mean((0, 1)) + rng.randint(64, 193, 3)) % 256
+    opacity = strokes[..., None] / 255
+    area[:] = np.round(opacity * colour + (1 - opacity) * area)
 
 
 def digit_picture(
-    rng: np.random.RandomState, photographs: Sequence[np.ndarray], digits: Pictures
+    rng: np.random.RandomState, photographs: Sequence[np.ndarray], digits: Digits
 ) -> Tuple[np.ndarray, int]:
-    """A digit in a random colour that differs from the photograph's mean, and its class."""
+    """A digit on a photograph, and its label."""
     canvas = background(rng, photographs, DIGIT_SIZE)
-    cutout, label = digits.draw(rng)
-    cutout = resized(cutout, rng.randint(20, DIGIT_SIZE + 1))
-    cutout[..., :3] = (canvas.mean((0, 1)) + rng.randint(64, 193, 3)) % 256
-    left, top = rng.randint(DIGIT_SIZE - len(cutout) + 1, size=2)
-    paste(canvas, cutout, left, top)
+    strokes, label = digits.draw(rng, 20, DIGIT_SIZE)
+    left, top = rng.randint(DIGIT_SIZE - len(strokes) + 1, size=2)
+    paste(canvas, strokes, left, top, rng)
     return canvas, label
 
 
 def compose_scene(
-    rng: np.random.RandomState, photographs: Sequence[np.ndarray], things: Pictures
+    rng: np.random.RandomState, photographs: Sequence[np.ndarray], digits: Digits
 ) -> Scene:
-    """Up to five things of random sizes on a photograph, which overlap little."""
+    """Up to five digits of random sizes on a photograph, which overlap little."""
     canvas = background(rng, photographs, SCENE_SIZE)
     label_map = np.zeros(canvas.shape[:2], np.uint8)
     boxes: List[List[int]] = []
     labels: List[int] = []
     for _ in range(rng.randint(1, 6)):
-        cutout, label = things.draw(rng)
-        cutout = resized(cutout, rng.randint(20, 57))
-        mask = cutout[..., 3] > 127
-        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        strokes, label = digits.draw(rng, 24, 56)
+        written = cv2.findNonZero((strokes > 127).astype(np.uint8))
+        x, y, width, height = cv2.boundingRect(written)
         for _ in range(MAX_TRIES):
-            left, top = rng.randint(SCENE_SIZE - len(mask) + 1, size=2)
-            box = [int(left + x), int(top + y), width, height]
+            left, top = (int(i) for i in rng.randint(SCENE_SIZE - len(strokes) + 1, size=2))
+            box = [left + x, top + y, width, height]
             if not any(overlap(box, other) > 0.1 for other in boxes):
-                paste(canvas, cutout, left, top)
-                label_map[top : top + len(mask), left : left + len(mask)][mask] = label + 1
+                paste(canvas, strokes, left, top, rng)
+                cv2.fillConvexPoly(label_map, cv2.convexHull(written) + (left, top), label + 1)
                 boxes.append(box)
                 labels.append(label)
                 break
@@ -130,7 +128,7 @@ def random_state(seed: int, split: str, index: int) -> np.random.RandomState:
 
 
 def write_digits(
-    root: Path, split: str, count: int, photographs: List[np.ndarray], digits: Pictures, seed: int
+    root: Path, split: str, count: int, photographs: List[np.ndarray], digits: Digits, seed: int
 ) -> None:
     """Write ``<root>/<split>/<digit>/<index>.png``."""
     for index in range(count):
@@ -143,9 +141,8 @@ def write_scenes(
     split: str,
     count: int,
     photographs: List[np.ndarray],
-    things: Pictures,
+    digits: Digits,
     seed: int,
-    classes: Sequence[str],
 ) -> None:
     """Write images, annotations of boxes in COCO's format and label maps of a split.
 
@@ -155,7 +152,7 @@ def write_scenes(
     images: List[Dict] = []
     annotations: List[Dict] = []
     for index in range(count):
-        scene = compose_scene(random_state(seed, split, index), photographs, things)
+        scene = compose_scene(random_state(seed, split, index), photographs, digits)
         name = f'{index:06d}.png'
         write_image(root / 'images' / split / name, scene.image)
         write_image(root / 'label_maps' / split / name, scene.label_map)
@@ -163,7 +160,7 @@ def write_scenes(
         for box, label in zip(scene.boxes, scene.labels):
             ids = dict(id=len(annotations) + 1, image_id=index, category_id=label + 1)
             annotations.append(dict(ids, bbox=box, area=box[2] * box[3], iscrowd=0))
-    categories = [dict(id=i, name=name) for i, name in enumerate(classes, 1)]
+    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
     path = root / 'annotations' / f'{split}.json'
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))

@@ -5,23 +5,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from composing import SPLITS, Pictures, compose_scene, random_state, write_digits, write_scenes
+from composing import SPLITS, Digits, compose_scene, random_state, write_digits, write_scenes
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
 from .conftest import ROOT
 
 CONFIGS = ROOT / 'benchmarks/comparison'
-SIZES = dict(train=40, val=3, test=3)
+SIZES = dict(train=60, val=3, test=3)
 
 
-def discs(classes, each=10):
-    """Opaque discs, whose colour is their class."""
-    images = []
-    for label in np.repeat(np.arange(classes), each):
-        image = np.zeros((64, 64, 4), np.uint8)
-        images.append(cv2.circle(image, (32, 32), 25, (20 * int(label), 0, 0, 255), -1))
-    return Pictures(images, np.repeat(np.arange(classes), each))
+def discs():
+    """Ten discs for each of the ten digits."""
+    strokes = cv2.circle(np.zeros((28, 28), np.uint8), (14, 14), 11, 255, -1)
+    return Digits([strokes] * 100, np.repeat(np.arange(10), 10))
 
 
 @pytest.fixture(scope='module')
@@ -30,22 +27,16 @@ def photographs():
 
 
 @pytest.fixture(scope='module')
-def classes():
-    return Config.fromfile(CONFIGS / 'detection/student.py').classes
-
-
-@pytest.fixture(scope='module')
-def root(photographs, classes, tmp_path_factory):
+def root(photographs, tmp_path_factory):
     root = tmp_path_factory.mktemp('comparison')
     for split in SPLITS:
-        common = split, SIZES[split], photographs, discs(10), 0
-        write_digits(root / 'digits', *common)
-        write_scenes(root / 'scenes', *common, classes)
+        for name, write in (('digits', write_digits), ('scenes', write_scenes)):
+            write(root / name, split, SIZES[split], photographs, discs(), 0)
     return root
 
 
-def dataset(task, root, split, model='student'):
-    cfg = Config.fromfile(CONFIGS / task / f'{model}.py')
+def dataset(task, root, split):
+    cfg = Config.fromfile(CONFIGS / task / 'student.py')
     init_default_scope(cfg.default_scope)
     settings = cfg[f'{split}_dataloader'].dataset
     folder = 'digits' if task == 'classification' else 'scenes'
@@ -54,16 +45,16 @@ def dataset(task, root, split, model='student'):
 
 
 def test_the_splits_share_no_picture():
-    pictures = Pictures([np.full((1, 1, 4), i) for i in range(60)], np.repeat([0, 1, 2], 20))
-    parts = [pictures.part(split, seed=0) for split in SPLITS]
-    assert [len(part.images) for part in parts] == [36, 9, 15]
-    assert sorted(int(image.max()) for part in parts for image in part.images) == [*range(60)]
-    assert all(image.max() // 20 == label for part in parts for image, label in zip(*part))
+    digits = Digits([np.full((1, 1), i) for i in range(60)], np.repeat([0, 1, 2], 20))
+    parts = [digits.part(split, seed=0) for split in SPLITS]
+    assert [len(part.labels) for part in parts] == [36, 9, 15]
+    assert sorted(image.item() for part in parts for image in part.strokes) == [*range(60)]
+    assert all(image // 20 == label for part in parts for image, label in zip(*part))
 
 
 def test_a_picture_follows_from_seed_split_and_index(photographs):
     def image(*key):
-        return compose_scene(random_state(*key), photographs, discs(10)).image
+        return compose_scene(random_state(*key), photographs, discs()).image
 
     first = image(0, 'train', 1)
     assert np.array_equal(first, image(0, 'train', 1))
@@ -72,7 +63,7 @@ def test_a_picture_follows_from_seed_split_and_index(photographs):
 
 
 @pytest.mark.parametrize('split', SPLITS)
-def test_detection_and_segmentation_read_the_same_objects(root, split, classes):
+def test_detection_and_segmentation_read_the_same_objects(root, split):
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
     boxes, maps = (dataset(task, root, split) for task in ('detection', 'segmentation'))

@@ -1,7 +1,6 @@
-# Data, schedule and runtime of the comparison's detection task: emoji on photographs.
-# python benchmarks/comparison/make_data.py makes the data. The emoji and photographs of training,
-# validation and test are different ones, and the test's are by other artists; tools/test.py reads
-# the test images.
+# Data, schedule and runtime of the comparison's detection task: MNIST digits on photographs.
+# python benchmarks/comparison/make_data.py makes the data. The digits and photographs of training,
+# validation and test are different ones; tools/test.py reads the test images.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
@@ -10,7 +9,7 @@ _base_ = [
 
 max_epochs = 16
 data_root = 'data/comparison/scenes/'
-classes = ('face', 'hand', 'person', 'animal', 'food', 'vehicle', 'flag', 'sign', 'clock', 'heart')
+classes = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 
 model = dict(
     backbone=dict(depth=18, frozen_stages=-1, norm_eval=False, init_cfg=None),
@@ -19,7 +18,7 @@ model = dict(
         num_classes=10,
         stacked_convs=2,
         norm_cfg=dict(type='GN', num_groups=8),
-        anchor_generator=dict(octave_base_scale=3, strides=[8, 16, 32]),
+        anchor_generator=dict(octave_base_scale=2, strides=[8, 16, 32]),
     ),
     test_cfg=dict(nms_pre=300),
 )
@@ -37,7 +36,6 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs'),
         ],
     ),
@@ -57,7 +55,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='Resize', scale=(128, 128), keep_ratio=True),
+            dict(type='Resize', scale=(96, 96), keep_ratio=True),
             dict(
                 type='PackDetInputs',
                 meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),

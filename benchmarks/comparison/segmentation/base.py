@@ -1,7 +1,6 @@
-# Data, schedule and runtime of the comparison's segmentation task: emoji on photographs.
-# python benchmarks/comparison/make_data.py makes the data. The emoji and photographs of training,
-# validation and test are different ones, and the test's are by other artists; tools/test.py reads
-# the test images.
+# Data, schedule and runtime of the comparison's segmentation task: MNIST digits on photographs.
+# python benchmarks/comparison/make_data.py makes the data. The digits and photographs of training,
+# validation and test are different ones; tools/test.py reads the test images.
 _base_ = [
     'mmseg::_base_/models/pspnet_r50-d8.py',
     'mmseg::_base_/default_runtime.py',
@@ -11,13 +10,13 @@ _base_ = [
 max_epochs = 12
 data_root = 'data/comparison/scenes/'
 classes = (
-    *('background', 'face', 'hand', 'person', 'animal', 'food'),
-    *('vehicle', 'flag', 'sign', 'clock', 'heart'),
+    *('background', 'zero', 'one', 'two', 'three', 'four'),
+    *('five', 'six', 'seven', 'eight', 'nine'),
 )
 norm_cfg = dict(type='BN', requires_grad=True)
 
 model = dict(
-    data_preprocessor=dict(size=(128, 128)),
+    data_preprocessor=dict(size=(96, 96)),
     pretrained=None,
     backbone=dict(depth=18, norm_cfg=norm_cfg),
     decode_head=dict(num_classes=11, norm_cfg=norm_cfg),
@@ -38,7 +37,6 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
-            dict(type='RandomFlip', prob=0.5),
             dict(type='PackSegInputs'),
         ],
     ),

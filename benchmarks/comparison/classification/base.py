@@ -7,7 +7,7 @@ _base_ = [
     '../../../configs/_base_/distillation_run.py',
 ]
 
-max_epochs = 16
+max_epochs = 12
 data_root = 'data/comparison/digits/'
 classes = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 

@@ -7,7 +7,7 @@ _base_ = [
     '../../../configs/_base_/distillation_run.py',
 ]
 
-max_epochs = 12
+max_epochs = 16
 data_root = 'data/comparison/scenes/'
 classes = (
     *('background', 'zero', 'one', 'two', 'three', 'four'),

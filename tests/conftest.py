@@ -21,7 +21,8 @@ import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd
 
 # Modules that belong to scripts and not to the package.
 ROOT = Path(__file__).parents[1]
-sys.path += [str(ROOT / folder) for folder in ('benchmarks/cost', 'tools/analysis')]
+FOLDERS = ('benchmarks/cost', 'benchmarks/comparison', 'tools/analysis')
+sys.path += [str(ROOT / folder) for folder in FOLDERS]
 
 # Workers of a data loader that is in a reference cycle are not told to end, and torch waits so many
 # seconds for each. Killed runs leave such loaders.

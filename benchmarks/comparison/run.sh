@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# One task of the comparison, from the data to the table. Run again, it goes on where it was stopped.
+#
+#     bash benchmarks/comparison/run.sh classification|detection|segmentation [ablations] [flags]
+#
+# With "ablations" the table also has DiffKD's ablations. The flags are those of tools/compare.py.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+task=${1:?classification, detection or segmentation}
+shift
+configs=benchmarks/comparison/$task
+results=work_dirs/comparison/$task
+
+case $task in
+    classification) methods=alone,kd,align,cwd,pkd,mgd,diffkd,no_diffusion ;;
+    detection) methods=alone,align,cwd,pkd,mgd,diffkd ;; # align is DiffKD's pair without diffusion
+    segmentation) methods=alone,kd,align,cwd,pkd,mgd,diffkd,no_diffusion,diffkd_scores ;;
+esac
+if [[ ${1:-} == ablations ]]; then
+    methods+=,diffkd_own_loss,diffkd_no_noise,diffkd_gamma_07,diffkd_own_loss_no_noise
+    methods+=,diffkd_own_loss_gamma_07,diffkd_roots,diffkd_one_step
+    shift
+fi
+
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # The operations are too small for several threads.
+python benchmarks/comparison/make_data.py
+if [[ ! -f $results/teacher/last_checkpoint ]]; then
+    python tools/train.py "$configs/teacher.py" --work-dir "$results/teacher"
+fi
+python tools/compare.py "$configs/student.py" --teacher "$configs/teacher.py" \
+    --teacher-checkpoint "$(<"$results/teacher/last_checkpoint")" \
+    --methods $methods --methods-file "$configs/methods.py" \
+    --seeds 5 --weights 0.3,1,3 --work-dir "$results/compare" "$@"

@@ -1,0 +1,43 @@
+# Own methods of the segmentation task: the ablations of DiffKD, its pairs without diffusion, and
+# DiffKD on the scores alone.
+_base_ = '../_base_/ablations.py'
+
+# Those of the method "diffkd".
+pairs = dict(
+    features=dict(
+        student='decode_head.bottleneck',
+        teacher='decode_head.bottleneck',
+        head=dict(type='DiffKDHead'),
+        loss=dict(type='MSELoss', loss_weight=1.0),
+    ),
+    logits=dict(
+        student='decode_head',
+        teacher='decode_head',
+        head=dict(type='DiffKDHead', reduction=1, adapter_reduction=1),
+        loss=dict(type='KLDivLoss', loss_weight=1.0),
+    ),
+)
+
+methods = {
+    name: {
+        pair: dict(settings, head=dict(settings['head'], **arguments))
+        for pair, settings in pairs.items()
+    }
+    for name, arguments in _base_.ablations.items()
+}
+methods['no_diffusion'] = dict(
+    features=dict(pairs['features'], head=dict(type='AlignHead')),
+    logits=dict(pairs['logits'], head=None),
+)
+methods['diffkd_scores'] = {
+    name: dict(
+        student=module,
+        teacher=module,
+        head=dict(type='DiffKDHead', reduction=1, adapter_reduction=1),
+        loss=dict(type='DISTLoss', loss_weight=weight),
+    )
+    for name, module, weight in (
+        ('logits', 'decode_head', 1.0),
+        ('auxiliary_logits', 'auxiliary_head', 0.4),
+    )
+}

@@ -11,9 +11,13 @@ from mmdiffkd.testing.miniatures import ITERATIONS, LOADERS, use_miniature_data
 
 # mmengine's parameter schedulers take this for infinity.
 _NO_END = int(1e9)
-# Width and height in pixels; the second ones are for detectors that choose their queries, up to 900
-# in DINO, from the places of their maps.
-_IMAGE_SIZE, _IMAGE_SIZE_FOR_QUERIES = (128, 96), (256, 192)
+# Width and height in pixels. At a stride of 128, the largest of a pyramid, two rows and columns are
+# left: on a single value of each of two images batch norm would have gradients without bound.
+_IMAGE_SIZE = (192, 144)
+# Enough for the 900 places of the maps from which DINO chooses its queries.
+_IMAGE_SIZE_FOR_QUERIES = (256, 192)
+# Segmentors compute on large maps, which takes long on a CPU.
+_IMAGE_SIZE_OF_SEGMENTORS = (128, 96)
 # Keys of sizes in pixels: of models, and of transforms and preprocessors that pad.
 _MODEL_SIZE_KEYS = ('input_size', 'img_size')
 _SIZE_KEYS = ('scale', 'scales', 'img_scale', 'crop_size', 'size')
@@ -23,11 +27,11 @@ def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None)
     """A copy of a config that trains two iterations, validates once and saves one checkpoint.
 
     Miniature data of the config's own kind is written below the work directory, images shrink to
-    ``image_size`` (width and height in pixels; not those of classifiers; 128x96 by default,
-    256x192 for detectors with queries), weights are random, and the batch size is 2 (4 for
-    classifiers). Model, losses, optimizer, hooks and evaluation stay, except that mixed precision
-    is left out without a GPU. The copy's work directory is ``smoke`` below the one given. A data
-    set that has no miniature is a :class:`ConfigError`.
+    ``image_size`` (width and height in pixels; not those of classifiers; 192x144 by default,
+    256x192 for detectors with queries, 128x96 for segmentors), weights are random, and the batch
+    size is 2 (4 for classifiers). Model, losses, optimizer, hooks and evaluation stay, except that
+    mixed precision is left out without a GPU. The copy's work directory is ``smoke`` below the one
+    given. A data set that has no miniature is a :class:`ConfigError`.
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
@@ -36,8 +40,9 @@ def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None)
     models = _forget_weights(cfg)
     if image_size is None:
         queries = any('num_queries' in part for part in dicts_in(models))
-        is_detector = cfg.get('default_scope') != 'mmseg'
-        image_size = _IMAGE_SIZE_FOR_QUERIES if queries and is_detector else _IMAGE_SIZE
+        image_size = _IMAGE_SIZE_FOR_QUERIES if queries else _IMAGE_SIZE
+        if cfg.get('default_scope') == 'mmseg':
+            image_size = _IMAGE_SIZE_OF_SEGMENTORS
     is_classifier = use_miniature_data(cfg, image_size)
     # Many classifiers work at their own size only.
     if not is_classifier:

@@ -28,8 +28,8 @@ def dkd(
     Args:
         student: Logits, (N, C).
         teacher: Logits, same shape.
-        labels: Classes, (N,), or their probabilities, (N, C), as mixup and CutMix yield them. With
-            these the distance is its mean over the classes of the image, weighted by probability.
+        labels: Classes, (N,), or their shares, (N, C), as mixup and CutMix yield them. With these
+            the distance is its sum over the two largest shares of an image, multiplied by them.
         alpha: Weight of the image's class against the others.
         beta: Weight of the relations among the others.
         tau: Temperature. The result is multiplied by ``tau ** 2``.
@@ -37,21 +37,31 @@ def dkd(
     Returns:
         Mean over images; scalar.
     """
-    number, classes = student.shape
     if labels.ndim == 1:
-        labels = F.one_hot(labels, classes)
-    # One row per image and class of it.
-    images, targets = labels.nonzero(as_tuple=True)
-    mask = F.one_hot(targets, classes).bool()
-    own, others = zip(*(_split(logits[images] / tau, mask) for logits in (student, teacher)))
-    per_row = alpha * softmax_kl_each(*own) + beta * softmax_kl_each(*others)
-    return tau**2 * (labels[images, targets] * per_row).sum() / max(1, number)
+        shares, targets = torch.ones_like(student[:, :1]), labels[:, None]
+    else:
+        shares, targets = labels.topk(min(2, labels.shape[1]))
+    # A mask instead of an index, whose length a GPU would have to tell.
+    mask = F.one_hot(targets, student.shape[1]).bool().transpose(1, 2)
+    own, others = zip(*(_split(logits / tau, targets, mask) for logits in (student, teacher)))
+    divergence = alpha * softmax_kl_each(*own) + beta * softmax_kl_each(*others)
+    return tau**2 * (shares * divergence).sum() / max(1, len(student))
 
 
-def _split(logits: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
-    """Logits of the class against all others together, (M, 2), and of the others, (M, C - 1)."""
-    others = logits[~mask].view(len(logits), logits.shape[1] - 1)
-    return torch.stack([logits[mask], others.logsumexp(dim=1)], dim=1), others
+def _split(logits: Tensor, targets: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
+    """Scores of K classes of each image against all others, and scores of the others.
+
+    Args:
+        logits: Scores, (N, C).
+        targets: The K classes, (N, K).
+        mask: Where they are, (N, C, K).
+
+    Returns:
+        Two scores for each of the K classes, (N, 2, K), and the others, (N, C, K), in which the
+        class itself is as good as impossible.
+    """
+    others = logits[..., None].masked_fill(mask, torch.finfo(logits.dtype).min)
+    return torch.stack([logits.gather(1, targets), others.logsumexp(dim=1)], dim=1), others
 
 
 class DKDLoss(WeightedDistance):

@@ -37,7 +37,8 @@ lines = [dict(loss=1.0, time=0.25, iter=1, step=1), {'toy/mean': 0.5 * value}, {
 lines += [dict(loss=1.0, time=0.75, iter=2, step=2), {'toy/mean': value, 'time': 9.0}]
 log.write_text(''.join(json.dumps(line) + '\\n' for line in lines))
 """
-PAIR = "dict(fpn=dict(student='neck', teacher='neck', loss=dict(type='{}')))"
+PAIR = """dict(p=dict(
+    student='neck', teacher='neck', head=dict(type='AlignHead'), loss=dict(type='{}')))"""
 METHODS = f"""
 custom_imports = dict(imports=['an_own_loss'])
 methods = dict(mine={PAIR.format('AnOwnLoss')}, broken={PAIR.format('NoLoss')})
@@ -114,14 +115,14 @@ def test_a_failing_method_does_not_lose_the_others(files, fake, capsys):
 
 
 def test_all_are_trained_alike(files, fake):
-    options = {'model.student.width': 6, 'model.pairs.fpn.weight': 2.0, 'train_cfg.max_epochs': 5}
+    options = {'model.student.width': 6, 'model.pairs.p.weight': 2.0, 'train_cfg.max_epochs': 5}
     compare(**files, cfg_options=options)
     alone, mine = (
         Config.fromfile(Path(files['work_dir'], name, 'seed-1/config/train.py'))
         for name in ('alone', 'mine')
     )
     assert alone.model == mine.model.student == dict(type='ToyModel', width=6)
-    assert mine.model.pairs.fpn.weight == 2 and mine.randomness.seed == alone.randomness.seed == 1
+    assert mine.model.pairs.p.weight == 2 and mine.randomness.seed == alone.randomness.seed == 1
     assert mine.custom_imports.imports == ['tests.toy_run', 'an_own_loss']
     same = ('train_cfg', 'optim_wrapper', 'train_dataloader', 'val_dataloader', 'val_evaluator')
     assert all(alone[key] == mine[key] for key in same)
@@ -200,18 +201,14 @@ def test_killed_and_started_again(files):
     flags = [f'--{key.replace("_", "-")}={files[key]}' for key in files if key != 'student']
     flags[[flag[:10] for flag in flags].index('--methods=')] = '--methods=alone,mine,broken'
     command = [sys.executable, 'tools/compare.py', files['student'], *flags]
-    command += [
-        '--cfg-options',
-        'train_cfg.max_epochs=300',
-        'default_hooks.checkpoint.interval=300',
-    ]
+    command += ['--cfg-options', 'train_cfg.max_epochs=100', 'default_hooks.checkpoint=None']
     environment = {**os.environ, 'PYTHONPATH': '.', 'OMP_NUM_THREADS': '1'}
     folder = Path(files['work_dir'])
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
     )
     log = folder / 'mine/seed-0/console.log'
-    while not log.is_file() or 'step' not in log.read_text():
+    while not log.is_file() or 'ms per step' not in log.read_text():
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
@@ -221,7 +218,7 @@ def test_killed_and_started_again(files):
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1, ended.stderr
     assert 'alone, seed 0: finished before' in ended.stdout
-    assert "broken failed: pairs.fpn.loss: 'NoLoss'" in ended.stdout
+    assert 'NoLoss' in ended.stdout
     assert 'Going on after' in log.read_text()
     content = json.loads((folder / 'comparison.json').read_text())['methods']
     for method in ('alone', 'mine'):

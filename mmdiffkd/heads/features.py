@@ -1,6 +1,6 @@
 """MGD and FGD: feature maps of which parts are left out, or weigh more."""
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +10,7 @@ from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.diffusion.layers import conv, project
 from mmdiffkd.diffusion.output import check_maps
 from mmdiffkd.diffusion.precision import at_least_float32
-from mmdiffkd.errors import ConfigError, check_numbers
-
-Size = Tuple[float, float]
-"""Height and width in pixels."""
+from mmdiffkd.errors import check_numbers
 
 
 class MGDHead(nn.Module):
@@ -54,8 +51,7 @@ class MGDHead(nn.Module):
     ) -> HeadOutput:
         """Compare (N, Cs, H, W) with (N, Ct, H, W).
 
-        ``uniform`` are the numbers from 0 to 1 that make the mask, (N, 1, H, W) for places and
-        (N, Ct, 1, 1) for channels, instead of a draw from the device's default generator.
+        ``uniform`` numbers, (N, 1, H, W) or for channels (N, Ct, 1, 1), make the mask; None draws.
         """
         check_maps(student_feat, teacher_feat)
         aligned, target = self.align(student_feat), at_least_float32(teacher_feat).detach()
@@ -101,31 +97,32 @@ class FGDHead(nn.Module):
         check_numbers(0, float, alpha=alpha, beta=beta, gamma=gamma, lambda_=lambda_)
         self.temperature, self.weights = temperature, (alpha, beta, gamma, gamma, lambda_)
         self.align = project(student_channels, teacher_channels)
+        hidden = max(1, teacher_channels // 2)
         for role in 'st':
-            scores, block = conv(teacher_channels, 1), context_block(teacher_channels)
+            scores, last = conv(teacher_channels, 1), conv(hidden, teacher_channels)
             nn.init.kaiming_normal_(scores.weight)
-            for zero in (scores.bias, block[-1].weight, block[-1].bias):
+            for zero in (scores.bias, last.weight, last.bias):
                 nn.init.zeros_(zero)
+            block = [conv(teacher_channels, hidden), nn.LayerNorm([hidden, 1, 1]), nn.ReLU(), last]
             self.add_module(f'conv_mask_{role}', scores)
-            self.add_module(f'channel_add_conv_{role}', block)
+            self.add_module(f'channel_add_conv_{role}', nn.Sequential(*block))
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor, context: Any) -> HeadOutput:
         """Compare (N, Cs, H, W) with (N, Ct, H, W); ``context`` has the boxes of the batch."""
         check_maps(student_feat, teacher_feat)
-        boxes = boxes_of(context.data_samples, 'FGDHead')
         aligned = at_least_float32(self.align(student_feat))
         target = at_least_float32(teacher_feat).detach()
-        # The map covers the padded images.
-        distance = self.distance(aligned, target, boxes, [context.image_size] * len(boxes))
+        sizes = [context.image_size] * len(target)  # the map covers the padded images
+        distance = self.distance(aligned, target, context.boxes(), sizes)
         return HeadOutput(aligned, target, aligned.detach(), distance=distance)
 
     def distance(
-        self, student: Tensor, teacher: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Size]
+        self, student: Tensor, teacher: Tensor, boxes: Sequence[Tensor], sizes: Sequence[Sequence]
     ) -> Tensor:
         """The weighted sum of all parts for maps (N, Ct, H, W), a scalar.
 
-        ``boxes`` are those of each image, (n, 4): left, top, right and bottom in pixels. ``sizes``
-        are the heights and widths in pixels that the maps of the images cover.
+        ``boxes`` of each image are (n, 4): left, top, right, bottom. They are in pixels, as the
+        heights and widths ``sizes`` that the maps of the images cover.
         """
         inside = torch.zeros_like(teacher[:, :1])
         for mask, of_image, size in zip(inside, boxes, sizes):
@@ -144,13 +141,6 @@ class FGDHead(nn.Module):
         return total / max(1, len(teacher))
 
 
-def context_block(channels: int) -> nn.Sequential:
-    """What is added to all places, from a vector (N, channels, 1, 1) of the whole image."""
-    hidden = max(1, channels // 2)
-    norm, relu = nn.LayerNorm([hidden, 1, 1]), nn.ReLU(inplace=True)
-    return nn.Sequential(conv(channels, hidden), norm, relu, conv(hidden, channels))
-
-
 def pooled(x: Tensor, scores: nn.Conv2d) -> Tensor:
     """Mean of (N, C, H, W) over places, weighted by the softmax of scores; (N, C, 1, 1)."""
     weights = scores(x).flatten(2).softmax(dim=2).view_as(x[:, :1])
@@ -165,11 +155,12 @@ def attention(x: Tensor, temperature: float) -> Tuple[Tensor, Tensor]:
     return places, x.shape[1] * channels.softmax(dim=1)
 
 
-def box_mask(boxes: Tensor, size: Size, like: Tensor) -> Tensor:
+def box_mask(boxes: Tensor, size: Sequence, like: Tensor) -> Tensor:
     """One over the number of places of the smallest box around each place, (H, W); 0 outside."""
     height, width = like.shape[-2:]
-    scale = like.new_tensor([width / size[1], height / size[0]])
-    first, last = (boxes[:, :2].to(like) * scale).floor(), (boxes[:, 2:].to(like) * scale).ceil()
+    size, places = like.new_tensor([size[1], size[0]]), like.new_tensor([width, height])
+    corners = boxes.to(like).view(-1, 2, 2) / size * places
+    first, last = corners[:, 0].floor(), corners[:, 1].ceil()
     share = 1 / (last - first + 1).clamp(min=1).prod(dim=1)
     columns, rows = (
         (side >= first[:, axis, None]) & (side <= last[:, axis, None])
@@ -177,14 +168,3 @@ def box_mask(boxes: Tensor, size: Size, like: Tensor) -> Tensor:
     )
     masks = share[:, None, None] * (rows[:, :, None] & columns[:, None])
     return torch.cat([like.new_zeros(1, height, width), masks]).amax(dim=0)
-
-
-def boxes_of(samples: Any, who: str) -> List[Tensor]:
-    """The annotated boxes of each image, (n, 4), from the data samples of mmdet."""
-    objects = [getattr(sample, 'gt_instances', None) for sample in samples or ()]
-    if not objects or not all(hasattr(of_image, 'bboxes') for of_image in objects):
-        raise ConfigError(
-            f'{who}: it needs the boxes of each image (gt_instances.bboxes of mmdet), and the data '
-            f'samples have none; choose a head or loss that needs no boxes'
-        )
-    return [getattr(of_image.bboxes, 'tensor', of_image.bboxes) for of_image in objects]

@@ -1,7 +1,7 @@
 """CrossKD and LD: predictions of dense detectors, compared with those of the teacher's head."""
 
 from contextlib import nullcontext
-from typing import Any, ContextManager, Optional, Sequence
+from typing import Any, ContextManager, Optional
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +12,8 @@ from mmdiffkd.diffusion.layers import project
 from mmdiffkd.diffusion.output import check_maps
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import check_numbers
-from mmdiffkd.heads.features import boxes_of
-from mmdiffkd.losses.maps import standardised
+from mmdiffkd.losses.kl_div import softmax_kl_each
+from mmdiffkd.losses.maps import with_statistics
 
 
 class DenseHead:
@@ -22,15 +22,11 @@ class DenseHead:
     def __init__(self, model: nn.Module) -> None:
         self.head = head = getattr(model, 'bbox_head', None)
         if not hasattr(head, 'cls_convs') or not hasattr(head.cls_convs[0], 'activate'):
-            raise ValueError(
-                f'it needs a teacher whose bbox_head has cls_convs, as RetinaHead, GFLHead, '
-                f'FCOSHead and ATSSHead, got {type(model).__name__} with {type(head).__name__}'
-            )
+            got = type(model).__name__
+            raise ValueError(f'the teacher must be as RetinaNet, GFL, FCOS or ATSS, got {got}')
+        # A head may have one branch for both.
+        self.convs = dict(cls=head.cls_convs, reg=getattr(head, 'reg_convs', head.cls_convs))
         self.bins = getattr(head, 'reg_max', -1) + 1
-
-    def convs(self, branch: str) -> Sequence[nn.Module]:
-        """The convolutions of a branch; a head may have one for both."""
-        return getattr(self.head, f'{branch}_convs', self.head.cls_convs)
 
     def precision(self) -> ContextManager:
         """Autocast if the weights are in half precision."""
@@ -38,23 +34,21 @@ class DenseHead:
         half = weight.dtype.itemsize < 4
         return torch.autocast(weight.device.type, weight.dtype) if half else nullcontext()
 
-    def until(self, branch: str, feature: Tensor, index: Optional[int]) -> Tensor:
+    def until(self, branch: str, feature: Tensor, index: int) -> Tensor:
         """What the first ``index`` convolutions make of a map, before the last activation."""
-        *convs, last = self.convs(branch)[:index]
+        *convs, last = self.convs[branch][:index]
         for conv in convs:
             feature = conv(feature)
         return last(feature, activate=False)
 
-    def after(self, branch: str, feature: Tensor, index: Optional[int], level: int) -> Tensor:
+    def after(self, branch: str, feature: Tensor, index: int, level: int) -> Tensor:
         """The prediction from what :meth:`until` returns; boxes are not decoded."""
-        convs = self.convs(branch)
-        index = len(convs) if index is None else index
-        feature = convs[index - 1].activate(feature)
-        for conv in convs[index:]:
+        feature = self.convs[branch][index - 1].activate(feature)
+        for conv in self.convs[branch][index:]:
             feature = conv(feature)
-        names = [name for name, _ in self.head.named_children() if not name.startswith('loss')]
-        name = next(name for name in names if name.endswith(f'_{branch}'))
-        prediction = getattr(self.head, name)(feature)
+        layers = dict(self.head.named_children())
+        name = next(n for n in layers if n.endswith(f'_{branch}') and not n.startswith('loss'))
+        prediction = layers[name](feature)
         if branch == 'reg' and hasattr(self.head, 'scales'):
             prediction = self.head.scales[level](prediction)
         return at_least_float32(prediction)
@@ -74,17 +68,17 @@ class DenseHead:
 class CrossKDHead(nn.Module):
     """CrossKD: Cross-Head Knowledge Distillation for Object Detection (Wang et al., 2024).
 
-    A feature of a branch of the student's dense head goes through the rest of the teacher's head,
-    whose predictions are compared: class scores by the quality focal loss (beta 1); boxes, weighted
-    by the teacher's best class score, by the KL divergence of their distributions (GFL) or else by
-    their generalised overlap. Each branch is a pair with ``teacher='neck'`` and with
+    A feature of the student's dense head goes through the rest of the teacher's, whose predictions
+    are compared: class scores by the quality focal loss (beta 1); boxes, weighted by the teacher's
+    best class score, by the KL divergence of their distributions (GFL) or else the generalised
+    overlap. Each branch is a pair, of ``teacher='neck'`` with
     ``student='bbox_head.cls_convs.2.activate:input'``, or ``reg_convs`` for boxes.
 
-    The published code divides by numbers of all levels; a head knows one level. Scores and overlaps
-    are summed over places and divided by 9 times the number of annotated boxes, about as many
-    anchors as ATSS assigns. Divergences are a mean over the level times 3/4, 3/16, ..., its share
-    in the places of a pyramid. Published settings: the defaults; for FCOS ``index=2`` and
-    ``loss_weight=0.4`` (scores) and 0.75 (boxes).
+    The published code divides by numbers of all levels; a head knows one. Scores and overlaps are
+    summed over places and divided by 9 times the number of annotated boxes, about as many anchors
+    as ATSS assigns. Divergences are a mean over the level times 3/4, 3/16, ..., its share in the
+    places of a pyramid. Published: the defaults; for FCOS ``index=2`` and ``loss_weight=0.4``
+    (scores) and 0.75 (boxes).
 
     Args:
         student_channels: Number Cs of channels of the student's feature.
@@ -107,46 +101,50 @@ class CrossKDHead(nn.Module):
     ) -> None:
         super().__init__()
         dense = DenseHead(teacher_model)
-        if branch not in ('cls', 'reg'):
+        if branch not in dense.convs:
             raise ValueError(f"branch must be 'cls' or 'reg', got {branch!r}")
         if loss_weight is None:
             loss_weight = 4.0 if branch == 'reg' and dense.bins else 1.0
-        check_numbers(0, float, loss_weight=loss_weight, tau=tau)
-        self.branch, self.index, self.loss_weight, self.tau = branch, index, loss_weight, tau
+        self.index = len(dense.convs[branch]) if index is None else index
+        check_numbers(0, float, loss_weight=loss_weight)
+        check_numbers(0, float, above=True, tau=tau)
+        check_numbers(1, int, index=self.index)
+        self.branch, self.loss_weight, self.tau = branch, loss_weight, tau
         if index is not None:
-            check_numbers(1, int, index=index)
-            self.align = project(student_channels, dense.convs(branch)[index - 1].out_channels)
+            self.align = project(student_channels, dense.convs[branch][index - 1].out_channels)
         # In a function the teacher is neither a submodule nor copied with this one.
         self.teacher = lambda: dense
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor, context: Any) -> HeadOutput:
-        """Compare predictions from the student's feature, before its activation, and the neck's.
-
-        ``context`` has the boxes of the batch; ``refined`` and ``target`` are the predictions.
-        """
+        """Compare predictions, from the student's feature before its activation and the neck's."""
         check_maps(student_feat, teacher_feat)
         dense, branch, level = self.teacher(), self.branch, context.level
+        predicted = at_least_float32(student_feat)
         with dense.precision():
             with torch.no_grad():
-                hidden, hidden_cls = (
-                    dense.until(name, teacher_feat, self.index) for name in (branch, 'cls')
-                )
-                target = dense.after(branch, hidden, self.index, level)
-                scores = dense.after('cls', hidden_cls, self.index, level)
-            predicted = at_least_float32(student_feat)
-            if self.index is not None:
-                aligned = like_teacher(self.align(student_feat), hidden)
+                hidden = {b: dense.until(b, teacher_feat, self.index) for b in {branch, 'cls'}}
+                theirs = {b: dense.after(b, x, self.index, level) for b, x in hidden.items()}
+            if hasattr(self, 'align'):
+                maps = (at_least_float32(x) for x in (self.align(student_feat), hidden[branch]))
+                aligned = with_statistics(*maps)
                 predicted = dense.after(branch, aligned, self.index, level)
-        anchors = max(1, 9 * sum(map(len, boxes_of(context.data_samples, 'CrossKDHead'))))
-        weights = rows_of(scores, dense.head.cls_out_channels).amax(dim=1).sigmoid()
+        target = theirs[branch]
+        scores = rows_of(theirs['cls'], dense.head.cls_out_channels).sigmoid()
+        anchors = max(1, 9 * sum(map(len, context.boxes())))
         if branch == 'cls':
-            distance = quality_focal(predicted, target).sum() / anchors
+            logits = rows_of(predicted, scores.shape[1])
+            entropy = F.binary_cross_entropy_with_logits(logits, scores, reduction='none')
+            distance = (entropy * (logits.sigmoid() - scores).abs()).sum() / anchors
         elif dense.bins:
-            divergence = weights * side_kl(predicted, target, dense.bins, self.tau)
-            distance = divergence.sum() / weights.sum() * 0.75 / 4**level
+            weights = scores.amax(dim=1, keepdim=True)
+            distributions = (rows_of(x, dense.bins) for x in (predicted, target))
+            sides = weights * softmax_kl_each(*distributions, self.tau).view(-1, 4)
+            distance = sides.mean() / weights.mean() * 0.75 / 4**level
         else:
-            overlaps = giou_loss(dense.boxes(predicted), dense.boxes(target))
-            distance = (weights * overlaps).sum() / anchors
+            from torchvision.ops import generalized_box_iou_loss
+
+            overlaps = generalized_box_iou_loss(dense.boxes(predicted), dense.boxes(target))
+            distance = (scores.amax(dim=1) * overlaps).sum() / anchors
         distance = self.loss_weight * distance
         return HeadOutput(predicted, target, predicted.detach(), distance=distance)
 
@@ -154,10 +152,10 @@ class CrossKDHead(nn.Module):
 class LDHead(CrossKDHead):
     """Localization Distillation for Dense Object Detection (Zheng et al., 2022), equation 3.
 
-    The KL divergence of the distributions that GFL predicts for the sides of boxes, weighted and
-    averaged as in :class:`CrossKDHead`. The published code sums its mean over the values of a
-    distribution over the places that a box is assigned to, weighted by the student's score. The
-    pair is ``dict(student='bbox_head[1]', teacher='neck', head=dict(type='LDHead'))``.
+    The KL divergence of the distributions that GFL predicts for the sides of boxes, averaged as in
+    :class:`CrossKDHead`. The published code sums it over the places of assigned boxes, weighted by
+    the student's score, and divides by the number of values. The paths of the pair are
+    ``student='bbox_head[1]'`` and ``teacher='neck'``.
 
     Args:
         teacher_model: GFL detector of mmdet, which is not trained.
@@ -170,43 +168,9 @@ class LDHead(CrossKDHead):
     ) -> None:
         super().__init__(0, teacher_model, 'reg', None, loss_weight, tau)
         if not self.teacher().bins:
-            raise ValueError('it needs a teacher that predicts distributions of boxes, as GFL')
+            raise ValueError('the teacher must predict distributions of boxes, as GFL does')
 
 
 def rows_of(prediction: Tensor, width: int) -> Tensor:
     """(N, A * width, H, W) as (N * H * W * A, width)."""
     return prediction.permute(0, 2, 3, 1).reshape(-1, width)
-
-
-def like_teacher(student: Tensor, teacher: Tensor) -> Tensor:
-    """The student's map with the mean and the standard deviation of the teacher's channels."""
-    rows = at_least_float32(teacher).transpose(0, 1).flatten(1)
-    std = rows.std(dim=1, keepdim=True, correction=min(1, rows.shape[1] - 1))
-    moved = standardised(at_least_float32(student)) * std + rows.mean(dim=1, keepdim=True)
-    return moved.view_as(student.transpose(0, 1)).transpose(0, 1)
-
-
-def quality_focal(student: Tensor, teacher: Tensor) -> Tensor:
-    """Cross entropy of sigmoid scores times their difference, from logits; for each element."""
-    scores = teacher.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(student, scores, reduction='none')
-    return entropy * (student.sigmoid() - scores).abs()
-
-
-def giou_loss(boxes: Tensor, targets: Tensor, eps: float = 1e-7) -> Tensor:
-    """One minus the generalised overlap (Rezatofighi et al., 2019) of boxes (M, 4); (M,)."""
-    starts, ends = (torch.stack([boxes[:, i:j], targets[:, i:j]]) for i, j in ((0, 2), (2, 4)))
-    overlap = (ends.amin(dim=0) - starts.amax(dim=0)).clamp(min=0).prod(dim=1)
-    union = (ends - starts).prod(dim=2).sum(dim=0) - overlap
-    hull = (ends.amax(dim=0) - starts.amin(dim=0)).prod(dim=1)
-    return 1 - overlap / (union + eps) + (hull - union) / (hull + eps)
-
-
-def side_kl(student: Tensor, teacher: Tensor, bins: int, tau: float = 1.0) -> Tensor:
-    """``tau ** 2 * KL(teacher || student)`` of distances, mean over a box's four sides; (M,).
-
-    Each side is distributed over ``bins`` values in (N, 4 * bins, H, W).
-    """
-    student, teacher = (rows_of(x / tau, bins).log_softmax(dim=1) for x in (student, teacher))
-    divergence = (teacher.exp() * (teacher - student)).sum(dim=1)
-    return tau**2 * divergence.view(-1, 4).mean(dim=1)

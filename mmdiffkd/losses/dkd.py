@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import ConfigError, check_numbers
+from mmdiffkd.losses.kl_div import softmax_kl_each
 from mmdiffkd.losses.regression import WeightedDistance
 
 
@@ -43,7 +44,7 @@ def dkd(
     images, targets = labels.nonzero(as_tuple=True)
     mask = F.one_hot(targets, classes).bool()
     own, others = zip(*(_split(logits[images] / tau, mask) for logits in (student, teacher)))
-    per_row = alpha * _kl(*own) + beta * _kl(*others)
+    per_row = alpha * softmax_kl_each(*own) + beta * softmax_kl_each(*others)
     return tau**2 * (labels[images, targets] * per_row).sum() / max(1, number)
 
 
@@ -51,11 +52,6 @@ def _split(logits: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
     """Logits of the class against all others together, (M, 2), and of the others, (M, C - 1)."""
     others = logits[~mask].view(len(logits), logits.shape[1] - 1)
     return torch.stack([logits[mask], others.logsumexp(dim=1)], dim=1), others
-
-
-def _kl(student: Tensor, teacher: Tensor) -> Tensor:
-    student, teacher = student.log_softmax(dim=1), teacher.log_softmax(dim=1)
-    return F.kl_div(student, teacher, reduction='none', log_target=True).sum(dim=1)
 
 
 class DKDLoss(WeightedDistance):
@@ -86,29 +82,11 @@ class DKDLoss(WeightedDistance):
         Args:
             refined: Logits of the student, (N, C) or (N, C, 1, 1).
             target: Logits of the teacher, same shape; no gradient flows into them.
-            context: A :class:`PairContext`. Its data samples have a ``gt_label`` or, from mixup and
-                CutMix, a ``gt_score``, as those of mmpretrain; or they are a tensor, the ``labels``
-                of :func:`dkd`.
+            context: :class:`PairContext` with the labels of the batch.
         """
         if refined.shape[2:].numel() > 1:
             size = 'x'.join(map(str, refined.shape[2:]))
             raise ConfigError(f'DKDLoss: the logits must be vectors (N, C), got maps of {size}')
         logits = (at_least_float32(x).flatten(1) for x in (refined, target.detach()))
-        labels = labels_of(context.data_samples).to(refined.device)
+        labels = context.labels().to(refined.device)
         return self.loss_weight * dkd(*logits, labels, self.alpha, self.beta, self.tau)
-
-
-def labels_of(samples: Any) -> Tensor:
-    """Classes, (N,), or probabilities of the classes, (N, C), of a batch of images."""
-    if isinstance(samples, Tensor):
-        return samples
-    for key, join in (('gt_score', torch.stack), ('gt_label', torch.cat)):
-        values = [getattr(sample, key, None) for sample in samples or ()]
-        if values and all(isinstance(value, Tensor) for value in values):
-            labels = join(values)
-            if len(labels) == len(values):
-                return labels
-    raise ConfigError(
-        'DKDLoss: it needs the class of each image, gt_label or gt_score of its data sample as in '
-        'mmpretrain, and these have none; use KLDivLoss, which needs no labels'
-    )

@@ -52,6 +52,14 @@ def standardised(x: Tensor, eps: float = 1e-6) -> Tensor:
     return rows / (std + eps)
 
 
+def with_statistics(x: Tensor, other: Tensor) -> Tensor:
+    """A map (N, C, H, W) with the mean and the standard deviation of another one's channels."""
+    rows = other.transpose(0, 1).flatten(1)
+    std = rows.std(dim=1, keepdim=True, correction=min(1, rows.shape[1] - 1))
+    moved = standardised(x) * std + rows.mean(dim=1, keepdim=True)
+    return moved.view_as(x.transpose(0, 1)).transpose(0, 1)
+
+
 def attention_transfer(student: Tensor, teacher: Tensor, p: int = 2) -> Tensor:
     """Paying More Attention to Attention (Zagoruyko and Komodakis, 2017), equation 2.
 

@@ -76,6 +76,13 @@ def test_weights_are_the_same_in_all_processes(states):
     assert differing == {name for name in first if 'running_' in name}
 
 
+def test_weights_of_pairs_are_chosen_together_and_kept(folder, states):
+    """Two pairs are measured in the second epoch, after the resumption."""
+    weights = [state['weights'] for state in (*states, *states_of(folder, 'resumed'))]
+    assert all(other == weights[0] for other in weights[1:])
+    assert len(set(weights[0].values()) - {1.0}) == 4
+
+
 def test_processes_see_different_images_and_random_numbers(folder, states):
     first, second = (state['seen'] for state in states)
     assert len(first) == len(second) == STEPS * IMAGES_PER_PROCESS

@@ -62,6 +62,7 @@ class Witness(Hook):
         state = dict(
             seen=self.seen,
             draws=self.draws,
+            weights={name: pair.weight for name, pair in model.pairs.items()},
             parameters=dict(model.named_parameters()),
             buffers=dict(model.named_buffers()),
             norms={type(m).__name__ for m in model.modules() if 'BatchNorm' in type(m).__name__},
@@ -187,6 +188,8 @@ def both_config(folder, name, **changes):
     hooks = [
         dict(type='Witness', path=str(folder.parent / f'state_{name}')),
         dict(type='mmdiffkd.ExactResumeHook'),
+        dict(type='mmdiffkd.TelemetryHook', interval=3),
+        dict(type='mmdiffkd.PullBalanceHook', pull=0.5, iterations=3),
         dict(type='mmdiffkd.DistillationScheduleHook',
              pairs=dict(fpn=dict(begin=1), scores=dict(begin=1))),
     ]  # fmt: skip

@@ -122,10 +122,10 @@ class _Session:
 
     def run(self, seeds: Sequence[int], weights: Sequence[float], tuning_seeds: int) -> Comparison:
         """Do everything and return the figures."""
-        self._test_teacher()
         tuned = [name for name in self.configs if name != ALONE] if weights else []
         self.left = [name for name in tuned for _ in weights for _ in range(tuning_seeds)]
         self.left += [name for _ in seeds for name in self.configs]
+        self._test_teacher()
         for method in tuned:
             if self._tune(method, weights, tuning_seeds) is None:
                 del self.configs[method]

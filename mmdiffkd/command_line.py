@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import List
 
 from mmengine.config import DictAction
 
@@ -35,6 +36,21 @@ def command_of(tool: str) -> str:
     # mmdiffkd/__main__.py puts '[python -m ]mmdiffkd <tool>' there.
     prefix = 'python -m ' if sys.argv[0].startswith('python -m mmdiffkd ') else ''
     return f'{prefix}mmdiffkd {Path(tool).name}'
+
+
+def flags_of(args: argparse.Namespace) -> List[str]:
+    """The flags of a training's command line, except those of its smoke run and work directory."""
+    words = []
+    for name, value in vars(args).items():
+        is_left_out = name in ('config', 'work_dir', 'smoke', 'local_rank')
+        if is_left_out or value in (None, False, 'none'):
+            continue
+        words.append(f'--{name.replace("_", "-")}')
+        if isinstance(value, dict):
+            words += [f'{key}={item}' for key, item in value.items()]
+        elif value is not True:
+            words.append(value)
+    return words
 
 
 def tell_loading() -> None:

@@ -4,13 +4,18 @@ import io
 import logging
 import sys
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from typing import Iterator, Optional, TextIO
+from typing import Iterator, List, Optional, TextIO
 
 from mmengine.logging import MMLogger
+
+from mmdiffkd.errors import UserError
 
 SHORT, SILENT = 'WARNING', 'CRITICAL'
 """Values of ``terminal_level`` in a config. SHORT shows the messages of this package and the
 warnings of other libraries, SILENT the messages of this package alone."""
+
+# What is meant for the log file, which does not exist before the runner.
+_unwritten: List[str] = []
 
 
 def tell(text: str, level: int = logging.INFO) -> None:
@@ -43,7 +48,8 @@ def terminal(level: Optional[str]) -> Iterator[None]:
     """:func:`shorten` the current logger, and have Python's warnings go to the log file alone.
 
     With the level :data:`SILENT` all that is printed in the block goes there too. With None
-    everything stays as it is.
+    everything stays as it is. What comes before there is a log file is kept for it, and shown on
+    stderr if the block ends with an error that has a traceback.
     """
     with ExitStack() as stack:
         if level is not None:
@@ -57,7 +63,14 @@ def terminal(level: Optional[str]) -> Iterator[None]:
             stack.callback(logging.captureWarnings, False)
         if level == SILENT:
             stack.enter_context(redirect_stdout(_Printed(sys.stdout)))
-        yield
+        try:
+            yield
+            _log()
+        except Exception as error:
+            for text in () if isinstance(error, UserError) else _unwritten:
+                print(text, file=sys.stderr)
+            _unwritten.clear()
+            raise
 
 
 class _Filter(logging.Filter):
@@ -66,10 +79,7 @@ class _Filter(logging.Filter):
         self.level = level
 
     def filter(self, record: logging.LogRecord) -> bool:
-        # Users of a host can do nothing about what the host calls in an old-fashioned way.
-        is_old = record.levelno == logging.WARNING and 'deprecated' in record.getMessage()
-        is_useful = record.levelno >= self.level and not is_old
-        return is_useful or getattr(record, 'is_told', False)
+        return record.levelno >= self.level or getattr(record, 'is_told', False)
 
 
 class _Formatter(logging.Formatter):
@@ -78,9 +88,17 @@ class _Formatter(logging.Formatter):
         return kind + super().format(record)
 
 
+def _log(text: str = '') -> None:
+    """Write a text into the log file, or as soon as there is one."""
+    logger = MMLogger.get_current_instance()
+    _unwritten.extend(filter(None, [text.rstrip()]))
+    while _unwritten and logger.log_file:
+        logger.info(_unwritten.pop(0))
+
+
 class _ToLogFile(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        MMLogger.get_current_instance().info(record.getMessage().rstrip())
+        _log(record.getMessage())
 
 
 class _Printed(io.TextIOBase):
@@ -96,7 +114,7 @@ class _Printed(io.TextIOBase):
         if text.strip() and not self._is_logging:
             self._is_logging = True
             try:
-                MMLogger.get_current_instance().info(text.rstrip())
+                _log(text)
             finally:
                 self._is_logging = False
         return len(text)

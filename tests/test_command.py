@@ -1,5 +1,6 @@
 """The command of the installed package, and what all tools have in common."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -10,7 +11,14 @@ import pytest
 
 import mmdiffkd.__main__ as command
 from mmdiffkd import __version__
-from mmdiffkd.command_line import TOOLS, command_of, tell_loading
+from mmdiffkd.command_line import (
+    TOOLS,
+    add_config_arguments,
+    add_train_arguments,
+    command_of,
+    flags_of,
+    tell_loading,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +112,17 @@ def test_hints_are_commands_that_work(started, hint, monkeypatch):
     monkeypatch.setattr(sys, 'argv', [started])
     monkeypatch.chdir(TOOLS.resolve().parent)
     assert command_of('analysis/plot_run') == hint
+
+
+def test_flags_of_a_run_are_repeated():
+    """In the report of its smoke run; they mean the same again."""
+    parser = argparse.ArgumentParser()
+    add_config_arguments(parser)
+    add_train_arguments(parser)
+    words = ['--cfg-options', 'a.b=[1,(x,2)]', 'c=None', '--amp', '--resume', '--launcher', 'mpi']
+    args = parser.parse_args(['config.py', '--smoke', '--work-dir', 'here', *words])
+    again = parser.parse_args(['config.py', *flags_of(args)])
+    assert vars(again) == {**vars(args), 'smoke': False, 'work_dir': None}
 
 
 def test_only_the_first_process_tells_that_it_is_loading(monkeypatch, capsys):

@@ -7,7 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mmdiffkd.command_line import add_config_arguments, add_train_arguments, tell_loading
+from mmdiffkd.command_line import (
+    add_config_arguments,
+    add_train_arguments,
+    flags_of,
+    tell_loading,
+)
 from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors
 
 
@@ -34,7 +39,7 @@ def main() -> None:
         cfg = load_config(args)
         check_complete(cfg, TRAINING_KEYS)
         apply_train_arguments(cfg, args)
-        train(cfg, smoke=args.smoke)
+        train(cfg, args.smoke, flags_of(args))
 
 
 if __name__ == '__main__':

@@ -8,14 +8,17 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmdiffkd.apis import launch
+from mmdiffkd.apis.inputs import loaders_to_check
 from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import Pairs, make_config, write_config
 from mmdiffkd.command_line import (
     add_run_arguments,
     add_train_arguments,
     command_of,
+    flags_of,
     launched_as_first,
 )
+from mmdiffkd.datasets.config_checks import check_config
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import SHORT, SILENT, tell, terminal
 from mmdiffkd.models.configs import load_config
@@ -64,18 +67,26 @@ def distill(
     launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
-    with terminal(None if args.verbose else SILENT if smoke else SHORT):
+
+    def made(pairs: Optional[Pairs]) -> Config:
         text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
+        # Read from the text, as the other processes may not see the file yet, or never.
+        cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
+        launch.apply_run_arguments(cfg, args)
+        apply_train_arguments(cfg, args)
+        return cfg
+
+    with terminal(None if args.verbose else SILENT if smoke else SHORT):
+        # Mistakes in the data are said before the models are built, to find their pairs.
+        cfg = made(pairs={})
+        check_config(cfg, loaders_to_check(cfg), smoke)
+        cfg = made(pairs)
     if args.launcher == 'none' or launched_as_first():
-        if args.resume and path.is_file() and path.read_text() != text:
+        if args.resume and path.is_file() and path.read_text() != cfg.text:
             raise ConfigError(
                 f'--resume: {path} was edited, or made with other arguments; go on with it by '
                 f'`{command_of("train")} {path} --work-dir {folder} --resume`'
             )
-        write_config(path, text)
+        write_config(path, cfg.text)
         tell(f'Config written to {path}')
-    # Read from the text, as the other processes may not see the file yet, or never.
-    cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
-    launch.apply_run_arguments(cfg, args)
-    apply_train_arguments(cfg, args)
-    return train(cfg, smoke=smoke)
+    return train(cfg, smoke, flags_of(args))

@@ -1,19 +1,22 @@
 """The data and the teacher of a config, looked at before anything slow begins."""
 
 from pathlib import Path
-from typing import Any, Collection, List, Optional, Sequence
+from typing import Any, List
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
 
 from mmdiffkd.datasets.config_checks import check_config, is_placeholder, not_there
 from mmdiffkd.datasets.data_checks import read_and_check
-from mmdiffkd.errors import CheckpointError, UserError
+from mmdiffkd.errors import CheckpointError
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
 
-_LOADERS = ('train_dataloader', 'val_dataloader')
+
+def loaders_to_check(cfg: Config) -> List[str]:
+    """The keys of the loaders of a training whose data is checked."""
+    keys = () if cfg.get('check_data') is False else ('train_dataloader', 'val_dataloader')
+    return [key for key in keys if cfg.get(key) is not None]
 
 
 def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
@@ -28,32 +31,16 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
     Returns:
         For a smoke run a sentence for each thing that was not looked at.
     """
-    unseen: List[str] = []
-    keys = [key for key in _LOADERS if cfg.get(key) is not None]
-    if cfg.get('check_data') is False:
-        unseen += ['the data: the config has check_data=False'] if smoke else []
-        keys = []
+    keys = loaders_to_check(cfg)
     absent = check_config(cfg, keys, smoke)
-    if smoke:
-        _read_in_one_process(cfg, keys, absent)
-    for reason in dict.fromkeys(absent.values()) if smoke else ():
-        unseen.append(f'your data, which the training needs: {reason}')
+    for key in keys if smoke else ():
+        read_and_check(cfg, key, absent)
+    reasons = dict.fromkeys(absent.values())
+    unseen = [f'your data, which the training needs: {reason}' for reason in reasons]
+    if cfg.get('check_data') is False:
+        unseen = ['the data: the config has check_data=False']
     unseen += _check_teachers(cfg.model, smoke)
     return unseen if smoke else []
-
-
-def _read_in_one_process(cfg: Config, keys: Sequence[str], absent: Collection[str]) -> None:
-    """Read data sets in the main process; an error of the user is one in all processes."""
-    problem: List[Optional[UserError]] = [None]
-    if is_main_process():
-        try:
-            for key in keys:
-                read_and_check(cfg, key, absent)
-        except UserError as error:
-            problem = [error]
-    broadcast_object_list(problem)
-    if problem[0] is not None:
-        raise problem[0]
 
 
 def _check_teachers(model: Any, smoke: bool) -> List[str]:

@@ -2,7 +2,9 @@
 
 import argparse
 import logging
+import os
 import shlex
+from typing import Sequence
 
 import torch
 from mmengine.config import Config
@@ -15,7 +17,7 @@ from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.command_line import command_of
 from mmdiffkd.engine.hooks import InterruptHook
-from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.errors import ConfigError, came_from, describe
 from mmdiffkd.messages import SILENT, tell, terminal
 from mmdiffkd.models.configs import add_hook
 from mmdiffkd.testing import make_smoke_config, verdict
@@ -46,7 +48,7 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
         cfg.resume = args.resume
 
 
-def train(cfg: Config, smoke: bool = False) -> Runner:
+def train(cfg: Config, smoke: bool = False, flags: Sequence[str] = ()) -> Runner:
     """Train a student as a config says.
 
     Ctrl-C and SIGTERM save a checkpoint and end the process with status 130.
@@ -55,6 +57,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
         cfg: A complete training config with ``work_dir`` and ``launcher``; not to be used again.
             :func:`mmdiffkd.apis.policy.apply_training_policy` says what is added to it.
         smoke: Whether only to try the config; see :func:`mmdiffkd.testing.make_smoke_config`.
+        flags: Flags of ``tools/train.py`` that gave the config, which a smoke run's report repeats.
 
     Returns:
         The runner, after training.
@@ -62,7 +65,7 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
     if smoke and cfg.get('terminal_level') is not None:
         cfg.terminal_level = SILENT
     with process_group(cfg), terminal(cfg.get('terminal_level')):
-        go_on = shlex.join([str(cfg.filename), '--work-dir', str(cfg.get('work_dir'))])
+        go_on = _command(cfg, flags)
         not_tried = check_inputs(cfg, smoke)
         cfg = make_smoke_config(cfg) if smoke else cfg
         warnings = choose_checkpoint(cfg)
@@ -82,11 +85,21 @@ def train(cfg: Config, smoke: bool = False) -> Runner:
             # After a signal the first process to leave makes the others fail. A signal for a whole
             # process group ends the workers that load the next batch of the first one.
             tell(f'After the signal the run failed: {describe(error)}', logging.ERROR)
-            interrupts[0].save(runner, runner.iter)
+            # The runner counts an iteration after the hooks that follow it.
+            interrupts[0].save(runner, runner.iter + came_from(error, 'after_train_iter'))
             raise SystemExit(130) from None
         finally:
             for hook in interrupts:
                 hook.after_train(runner)
         if smoke:
-            tell(verdict(runner, not_tried, f'{command_of("train")} {go_on}'))
+            tell(verdict(runner, not_tried, go_on))
     return runner
+
+
+def _command(cfg: Config, flags: Sequence[str]) -> str:
+    """The command that trains with a config."""
+    tool, words = command_of('train'), (cfg.filename, '--work-dir', cfg.get('work_dir'), *flags)
+    if cfg.launcher == 'pytorch':
+        processes = os.environ.get('LOCAL_WORLD_SIZE', '1')
+        tool = f'torchrun --nproc_per_node {processes} {tool.removeprefix("python ")}'
+    return f'{tool} {shlex.join(map(str, words))}'

@@ -3,7 +3,7 @@
 import difflib
 import inspect
 import re
-from typing import Any, Callable, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple, Union
 
 from torch import nn
 
@@ -65,9 +65,15 @@ def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePat
     return path
 
 
+def _positional(forward: Callable) -> List[str]:
+    """Names of the arguments that may be given by position, without those of ``*args``."""
+    parameters = inspect.signature(forward).parameters.values()
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
 def argument_name(forward: Callable, argument: str) -> str:
     """The name of an argument that is given by its position or its name."""
-    names = list(inspect.signature(forward).parameters)
+    names = _positional(forward)
     by_position = argument.isdigit() and int(argument) < len(names)
     return names[int(argument)] if by_position else argument
 
@@ -80,15 +86,13 @@ def locate_argument(
     Raises:
         ValueError: If it was not given.
     """
-    names = list(inspect.signature(forward).parameters)
-    name = argument_name(forward, argument)
+    names, name = _positional(forward), argument_name(forward, argument)
     position = int(argument) if argument.isdigit() else None
-    if position is None and name in names:
+    if name in names:
         position = names.index(name)
     if position is not None and position < len(args):
         return position
     if name in kwargs:
         return name
-    raise ConfigError(
-        f'{where}: no argument {argument!r} was given; the module takes {", ".join(names)}'
-    )
+    taken = ', '.join(inspect.signature(forward).parameters)
+    raise ConfigError(f'{where}: no argument {argument!r} was given; the module takes {taken}')

@@ -4,17 +4,26 @@ import inspect
 import os
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 
 from mmdiffkd.errors import ConfigError, shortened, suggest
-from mmdiffkd.models.classes import Classes, dataset_class, is_list_of_names, listed_classes
-from mmdiffkd.models.configs import datasets_in, dicts_in, student_config
+from mmdiffkd.models.classes import (
+    Classes,
+    class_difference,
+    dataset_class,
+    is_list_of_names,
+    listed_classes,
+)
+from mmdiffkd.models.configs import datasets_in, dicts_in, student_config, type_name
 
-# Heads with one score per class. Others, such as an RPN or auxiliary heads, may have other numbers.
-_HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head')
+# Heads with one score per class, or more. Others, such as an RPN, may have any number.
+_HEADS = ('bbox_head', 'mask_head', 'decode_head', 'head', 'auxiliary_head')
+# Those with one of these settings score something else: whether there is an object, or a boundary.
+_WITHOUT_CLASSES = ('class_agnostic', 'boundary_threshold')
 # Models with one of these learn from the names of classes.
 _READERS = {'language_model', 'text_encoder'}
 
@@ -43,12 +52,12 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
             neither the model nor each other.
     """
     heads, scope = class_counts(cfg.get('model')), cfg.get('default_scope')
-    names: Dict[str, Classes] = {}
+    lists: List[Tuple[str, Classes]] = []
     absent: Dict[str, str] = {}
     for key in keys:
         for where, dataset in datasets_of(cfg, key):
             cls = dataset_class(dataset, scope)
-            _check_listed(dataset, where, hasattr(cls, 'class_to_idx'))
+            _check_listed(dataset, where)
             is_known = inspect.isclass(cls) and issubclass(cls, BaseDataset)
             missing = _missing_place(dataset) if is_known else None
             if is_known and 'download' in inspect.signature(cls).parameters:
@@ -58,24 +67,29 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
                 if not smoke or not is_placeholder(folder):
                     raise ConfigError(f'{where}.{not_there(*missing)}')
                 absent[where] = f'{folder} is not there'
-            names[where] = listed_classes(dataset, scope)
-            if not is_open(cls, dataset):
-                own = {'metainfo', 'classes'} & dataset.keys()
-                check_counts(heads, names[where], where, '' if own else cls)
+            listed, folders = listed_classes(dataset, scope), _class_folders(cls, dataset)
+            lists += [(f'{where}.metainfo.classes', listed)] if listed else []
+            lists += [(f'the folders of {where}', folders)] if folders else []
+            if not _is_open(cls, dataset):
+                _check_counts(heads, listed or folders, where)
         evaluator = key.replace('dataloader', 'evaluator')
-        for part in () if absent else dicts_in(cfg.get(evaluator)):
-            if missing := first_missing(dict(ann_file=part.get('ann_file')), part):
+        for part in dicts_in(cfg.get(evaluator)):
+            missing = first_missing(dict(ann_file=part.get('ann_file')), part)
+            if missing and not absent:
                 raise ConfigError(f'{evaluator}.{not_there(*missing)}')
-    _check_order(names)
+            best = np.max(part.get('topk', 1)) if type_name(part) == 'Accuracy' else 1
+            if best > min(heads.values(), default=best):
+                what = f'the best {best} classes are asked for, and the model has fewer'
+                raise ConfigError(f'{evaluator}.topk: {what}')
+    _check_names(lists)
     return absent
 
 
 def class_counts(model: Any) -> Dict[str, int]:
     """The numbers of classes in the config of a run's model, by their keys.
 
-    They are those of the student's heads that have one score per class. Others may have other
-    numbers: RPN and auxiliary heads, heads that are the same for all classes, and models that learn
-    from the names of classes.
+    They are those of the student's heads that score the classes, unless the model learns from
+    their names.
     """
     if not isinstance(model, dict):
         return {}
@@ -86,13 +100,13 @@ def class_counts(model: Any) -> Dict[str, int]:
         for key in _HEADS if isinstance(holder, dict) and not _READERS & student.keys() else ():
             heads = holder.get(key)
             for head in heads if isinstance(heads, (list, tuple)) else [heads]:
-                number = head.get('num_classes') if isinstance(head, dict) else None
-                if isinstance(number, int) and not head.get('class_agnostic'):
-                    counts[f'{prefix}.{key}.num_classes'] = number
+                is_head = isinstance(head, dict) and isinstance(head.get('num_classes'), int)
+                if is_head and not any(map(head.get, _WITHOUT_CLASSES)):
+                    counts[f'{prefix}.{key}.num_classes'] = head['num_classes']
     return counts
 
 
-def is_open(cls: Any, dataset: Dict) -> bool:
+def _is_open(cls: Any, dataset: Dict) -> bool:
     """Whether the classes of a data set need not be those of a head.
 
     Panoptic data has more of them, some are words that a model reads, and the names that a
@@ -100,32 +114,25 @@ def is_open(cls: Any, dataset: Dict) -> bool:
     """
     info = dataset.get('metainfo') or {}
     usual = getattr(cls, 'METAINFO', {})
-    own = info.get('classes') or dataset.get('classes') or usual.get('classes')
-    is_usual = hasattr(cls, 'class_to_idx') and own == usual.get('classes')
+    has_own = info.get('classes') or dataset.get('classes') or not usual.get('classes')
+    is_usual = hasattr(cls, 'class_to_idx') and not has_own
     return is_usual or 'thing_classes' in {*usual, *info} or bool(dataset.get('return_classes'))
 
 
-def check_counts(heads: Dict[str, int], classes: Classes, where: str, cls: Any = '') -> None:
-    """Raise :class:`ConfigError` if a head has another number of classes than the data ``where``.
-
-    ``cls`` is the class of a data set that has no ``metainfo`` of its own.
-    """
+def _check_counts(heads: Dict[str, int], classes: Classes, where: str) -> None:
+    """Raise if a head has another number of classes than the data ``where``."""
     for key, number in heads.items() if classes else ():
-        if number != len(classes):
-            what, hint = 'has', 'correct the number or metainfo.classes'
-            if cls:
-                what = f'has no metainfo and so, as every {cls.__name__},'
-                hint = 'give it metainfo=dict(classes=(...))'
+        if number < len(classes) or (number > len(classes) and 'auxiliary' not in key):
             size = f'{len(classes)} class{"es" if len(classes) > 1 else ""}'
             listed = shortened(', '.join(classes), 100)
-            raise ConfigError(f'{key} is {number}, but {where} {what} {size}: {listed}; {hint}')
+            raise ConfigError(
+                f'{key} is {number}, but {where} has {size}: {listed}; correct the number or '
+                f'metainfo.classes'
+            )
 
 
-def _check_listed(dataset: Dict, where: str, is_classification: bool) -> None:
-    """Check the names that a data set's config lists itself.
-
-    In a classification two classes may have one name, as the cranes of ImageNet.
-    """
+def _check_listed(dataset: Dict, where: str) -> None:
+    """Check the names that a data set's config lists itself."""
     info = dataset.get('metainfo') or {}
     classes, key = info.get('classes', dataset.get('classes')), f'{where}.metainfo'
     for name in ('CLASSES', 'PALETTE'):
@@ -137,32 +144,33 @@ def _check_listed(dataset: Dict, where: str, is_classification: bool) -> None:
                 f'{key}.classes must be a list of names or the path of a file of names, got '
                 f"{classes!r}; one name is written with a comma, as in classes=('bolt',)"
             )
-    elif classes is not None and not isinstance(classes, str):
-        if not is_list_of_names(classes):
-            got = shortened(repr(classes), 100)
-            raise ConfigError(f'{key}.classes must be a list of names, got {got}')
-        twice = sorted({name for name in classes if classes.count(name) > 1})
-        if twice and not is_classification:
-            raise ConfigError(f'{key}.classes has {", ".join(map(repr, twice))} more than once')
-        colours = info.get('palette')
-        if isinstance(colours, (list, tuple)) and 0 < len(colours) < len(classes):
-            raise ConfigError(
-                f'{key}.palette: {len(classes)} classes need as many colours, got {len(colours)}; '
-                f'it may be left out'
-            )
+    elif not isinstance(classes, str) and classes is not None and not is_list_of_names(classes):
+        got = shortened(repr(classes), 100)
+        raise ConfigError(f'{key}.classes must be a list of names, got {got}')
 
 
-def _check_order(names: Dict[str, Classes]) -> None:
-    """Raise if two data sets list the same classes in different orders."""
-    known = {where: classes for where, classes in names.items() if classes}
-    for where, classes in known.items():
-        first, others = next(iter(known.items()))
-        if classes != others and sorted(classes) == sorted(others):
-            number = next(i for i, pair in enumerate(zip(others, classes)) if len({*pair}) == 2)
-            raise ConfigError(
-                f'{where}.metainfo.classes: the order is not that of {first} (number {number} is '
-                f'{classes[number]!r} here and {others[number]!r} there); list them in one order'
-            )
+def _check_names(lists: Sequence[Tuple[str, Classes]]) -> None:
+    """Raise if lists of names, each of a config key or of folders, name the same classes otherwise.
+
+    Names that have nothing to do with those of the folders are only shown.
+    """
+    for key, names in lists:
+        first, others = lists[0]
+        difference = class_difference(others, names, f'{first} and {key}')
+        is_folder = 'folders' in key and {*names} & {*others}
+        if difference and (is_folder or sorted(names) == sorted(others)):
+            raise ConfigError(f'{difference}; labels are numbered in the order of the names')
+
+
+def _class_folders(cls: Any, dataset: Dict) -> Classes:
+    """The folders after which mmpretrain's ``CustomDataset`` numbers classes; None for others."""
+    prefix = dataset.get('data_prefix') or ''
+    prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
+    path = Path(dataset.get('data_root') or '', prefix).expanduser()
+    is_sorted = getattr(cls, '__name__', '') == 'CustomDataset' and not dataset.get('ann_file')
+    if not is_sorted or not dataset.get('with_label', True) or not path.is_dir():
+        return None
+    return tuple(sorted(item.name for item in os.scandir(path) if item.is_dir()))
 
 
 def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:

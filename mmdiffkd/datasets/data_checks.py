@@ -1,6 +1,7 @@
 """Mistakes in data sets that only their files show, found before the first step of a training."""
 
 import inspect
+from itertools import chain
 from pathlib import Path
 from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
@@ -10,12 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
-from mmdiffkd.datasets.config_checks import (
-    check_counts,
-    class_counts,
-    datasets_of,
-    is_open,
-)
+from mmdiffkd.datasets.config_checks import class_counts, datasets_of
 from mmdiffkd.errors import ConfigError, describe, shortened
 from mmdiffkd.models.classes import dataset_class
 from mmdiffkd.models.configs import dicts_in, student_config
@@ -68,7 +64,9 @@ def _build(config: Dict, where: str, scope: Optional[str]) -> Any:
             settings = dict(serialize_data=False) if takes else {}
             return registry.build(dict(config, **settings))
     except Exception as error:
-        raise ConfigError(f'{where}: cannot build {cls.__name__}: {describe(error)}') from error
+        file = config.get('ann_file') or config.get('data_root')
+        what = f'{where}: cannot build {cls.__name__} from {file!r}'
+        raise ConfigError(f'{what}: {describe(error)}') from error
 
 
 def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed: bool) -> None:
@@ -89,18 +87,12 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     number = len(dataset)
     if not number:
         raise ConfigError(f'{where}: there is no image in it{_why_empty(dataset)}')
-    heads = class_counts(model)
-    classes = dataset.metainfo.get('classes')
-    words = getattr(dataset, 'return_classes', False)
-    if not is_open(type(dataset), dict(metainfo=dataset.metainfo, return_classes=words)):
-        check_counts(heads, classes, where)
-    infos = [dataset.get_data_info(int(i)) for i in _spread(number, _FILES)]
+    infos = [dataset.get_data_info(i) for i in _spread(number, _FILES)]
     steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
-    _check_files(infos, steps, where)
+    loaded = [_load(info, steps, where) for info in infos]
     # Without classes, labels of a validation may be indices into a gallery.
-    is_training = where.startswith('train')
-    counts = [len(classes or ()), *(heads.values() if is_training else ())]
-    count = min(filter(None, counts), default=0)
+    heads = class_counts(model).values() if where.startswith('train') else ()
+    count = min(filter(None, [len(dataset.metainfo.get('classes') or ()), *heads]), default=0)
     is_loaded = annotated and 'LoadAnnotations' in steps
     if 'instances' in infos[0] and is_loaded:
         if needed:
@@ -108,9 +100,9 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
         _check_boxes(dataset, infos, where)
     elif 'reduce_zero_label' in infos[0] and is_loaded and count:
         ignored = {part.get('ignore_index') for part in dicts_in(student_config(model or {}))}
-        load_map, few = steps['LoadAnnotations'], _spread(number, _MAPS)
-        others = (dataset.get_data_info(int(i)) for i in few)
-        maps = (load_map(dict(info)) for part in (infos, others) for info in part)
+        load_map, few = dict(LoadAnnotations=steps['LoadAnnotations']), _spread(number, _MAPS)
+        others = (_load(dataset.get_data_info(i), load_map, where) for i in few)
+        maps = chain(loaded, others)
         _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
     elif 'gt_label' in infos[0] and annotated and count:
         _check_labels(dataset, count, where)
@@ -123,15 +115,15 @@ def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
     if Path(path).samefile(dataset.ann_file):
         return
     known = {image['id'] for image in load(path)['images']}
-    infos = (dataset.get_data_info(int(i)) for i in _spread(len(dataset), _FILES))
+    infos = (dataset.get_data_info(i) for i in _spread(len(dataset), _FILES))
     if not any(info['img_id'] in known for info in infos):
         what = f'{path!r} has none of the images of {where}, whose file is {dataset.ann_file!r}'
         raise ConfigError(f'{key}: {what}')
 
 
 def _spread(number: int, most: int) -> Sequence[int]:
-    """At most so many indices of ``number`` items, evenly from the first to the last."""
-    return np.unique(np.linspace(0, number - 1, min(number, most)).astype(int))
+    """At most so many indices of ``number`` items, at equal distances."""
+    return range(0, number, -(-number // most))
 
 
 def _check_categories(dataset: Any, where: str) -> None:
@@ -146,16 +138,17 @@ def _check_categories(dataset: Any, where: str) -> None:
     few = len(dataset.cat_ids) < len(classes)
     if not few and Path(path).stat().st_size > _SMALL:
         return
-    categories = {item['id']: item['name'] for item in load(path)['categories']}
+    content = load(path)
+    categories = {item['id']: item['name'] for item in content['categories']}
+    unknown = {item['category_id'] for item in content.get('annotations', ())} - categories.keys()
+    if unknown:
+        what = f'annotations have the category_id {min(unknown)}, which is none of its categories'
+        raise ConfigError(f'{where}: {path!r}: {what}: {shortened(str(categories), 200)}')
     names = [categories.get(number) for number in dataset.cat_ids]
     listed = shortened(', '.join(map(repr, categories.values())), 200)
     key = f'{where}.metainfo.classes'
-    missing = [name for name in classes if name not in names]
-    if missing:
-        more = f' and {len(missing) - 3} more' if len(missing) > 3 else ''
-        what = f'{", ".join(map(repr, missing[:3]))}{more}'
-        if classes == list(dataset.METAINFO.get('classes', ())):
-            key = f'{key} is not set, so it has the names of {type(dataset).__name__}'
+    if missing := [name for name in classes if name not in names]:
+        what = shortened(', '.join(map(repr, missing)), 100)
         raise ConfigError(f'{key}: {path!r} has no category {what}; its categories are {listed}')
     if names != classes:
         raise ConfigError(
@@ -173,37 +166,35 @@ def _why_empty(dataset: Any) -> str:
         ends = f'files there end in {", ".join(sorted(found))}' if found else 'there are no files'
         return f': no file in {str(folder)!r} ends in img_suffix={suffix!r}; {ends}'
     listed = len(dataset.load_data_list())
-    if not listed:
-        return f': {path!r} lists none'
-    return (
-        f': {path!r} lists {listed}, and filter_cfg={dataset.filter_cfg} leaves out all, as those '
-        f'without an object of the classes'
-    )
+    why = f'{path!r} lists {listed}, and filter_cfg={dataset.filter_cfg} leaves out all, as those'
+    return f': {why} without an object of the classes' if listed else f': {path!r} lists none'
 
 
-def _check_files(infos: List[Dict], steps: Dict[str, Any], where: str) -> None:
-    """Check that the files of a few images exist that the steps of the pipeline load."""
+def _load(info: Dict, steps: Dict[str, Any], where: str) -> Dict:
+    """What the pipeline loads of an image: its file, and its label map."""
+    loaded = dict(info)
     for key, kind, setting in (
-        ('img_path', 'LoadImageFromFile', 'data_prefix and the names in ann_file'),
-        ('seg_map_path', 'LoadAnnotations', 'data_prefix and seg_map_suffix'),
+        ('img_path', 'LoadImageFromFile', 'the names in ann_file'),
+        ('seg_map_path', 'LoadAnnotations', 'seg_map_suffix'),
     ):
-        step = steps.get(kind)
         # MMDetection's step loads boxes without a setting for maps.
-        if step and getattr(step, 'with_seg', True) and not getattr(step, 'backend_args', None):
-            paths = [str(info[key]) for info in infos if info.get(key)]
-            lost = [path for path in paths if '://' not in path and not Path(path).exists()]
-            if lost:
+        if kind in steps and info.get(key) and getattr(steps[kind], 'with_seg', True):
+            try:
+                loaded = steps[kind](loaded)
+            except Exception as error:
                 raise ConfigError(
-                    f'{where}: no file {lost[0]!r} ({len(lost)} of the {len(paths)} '
-                    f'files looked at are not there); look at {setting}'
-                )
+                    f'{where}: {info[key]!r} cannot be loaded: {describe(error)}; look at the '
+                    f'file, data_prefix and {setting}'
+                ) from error
+    return loaded
 
 
 def _check_objects(dataset: Any, where: str) -> None:
-    if not any(dataset.get_data_info(i)['instances'] for i in range(len(dataset))):
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    if all(box.get('ignore_flag') for info in infos for box in info['instances']):
         raise ConfigError(
             f'{where}: {dataset.ann_file!r} has no box of the classes, or none of at least one '
-            f'pixel inside its image'
+            f'pixel inside its image that is not marked as iscrowd'
         )
 
 
@@ -220,7 +211,7 @@ def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
 
 def _check_labels(dataset: Any, count: int, where: str) -> None:
     for index in _spread(len(dataset), _LABELS):
-        info = dataset.get_data_info(int(index))
+        info = dataset.get_data_info(index)
         labels = np.atleast_1d(info['gt_label'])
         if labels.size and not 0 <= labels.min() <= labels.max() < count:
             raise ConfigError(
@@ -238,19 +229,22 @@ def _check_label_maps(
         # More than a few are looked at only if these have no label of a class.
         if number >= _FILES and seen - ignored and seen != {0, 255}:
             return
-        if loaded['gt_seg_map'].ndim != 2:
-            what = f'{loaded["seg_map_path"]!r} is a colour picture'
-            raise ConfigError(f'{where}: {what}; a label map has one channel, of labels')
+        what, size = f'{loaded["seg_map_path"]!r}', loaded['gt_seg_map'].shape
+        if len(size) != 2:
+            what = f'{what} is a colour picture; a label map has one channel, of labels'
+            raise ConfigError(f'{where}: {what}')
+        if loaded.get('img_shape', size) != size:
+            other = loaded['img_shape']
+            raise ConfigError(f'{where}: {what} has the size {size}, and its image {other}')
         labels = set(np.flatnonzero(np.bincount(loaded['gt_seg_map'].ravel())).tolist())
         if wrong := [label for label in labels - ignored if label >= count]:
             raise ConfigError(
-                f'{where}: {loaded["seg_map_path"]!r} has the label {max(wrong)}, but those of '
-                f'the classes are 0 to {count - 1}; if 0 in the file is no class, set '
-                f'reduce_zero_label=True'
+                f'{where}: {what} has the label {max(wrong)}, but those of the classes are 0 to '
+                f'{count - 1}; if 0 in the file is no class, set reduce_zero_label=True'
             )
         seen |= labels
-    # Masks are often saved with 255 for the second class.
-    is_mask = seen == {0, 255} and count == 2 and not dataset.label_map
+    # Masks are often saved with 255 for an object.
+    is_mask = seen == {0, 255} and not dataset.label_map
     if not seen - ignored or is_mask:
         raise ConfigError(
             f'{where}: the label maps looked at hold {sorted(seen)} only (with reduce_zero_label='

@@ -89,7 +89,9 @@ def _names(listed: Optional[Sequence[Any]]) -> Classes:
     return tuple(map(str, listed)) if listed is not None and len(listed) else None
 
 
-def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
+def class_difference(
+    student: Classes, teacher: Classes, owners: str = 'student and teacher'
+) -> Optional[str]:
     """A description of how two lists of classes differ; None if they agree or one is unknown."""
     if student is None or teacher is None:
         return None
@@ -102,7 +104,7 @@ def class_difference(student: Classes, teacher: Classes) -> Optional[str]:
     how = 'in another order' if sorted(mine) == sorted(others) else 'not the same'
     pairs = enumerate(zip_longest(mine, others, fillvalue='nothing'))
     index, names = next((i, pair) for i, pair in pairs if len({*pair}) == 2)
-    return f'the classes of student and teacher are {how} (number {index}: {names[0]}, {names[1]})'
+    return f'the classes of {owners} are {how} (number {index}: {names[0]}, {names[1]})'
 
 
 def check_classes(

@@ -37,7 +37,8 @@ class DiffKDDistiller(BaseModel):
         student: Model dict, config path or ``library::name`` of the model to train.
         teacher: Arguments of :class:`FrozenTeacher`, ``config`` and ``checkpoint`` at least.
         pairs: Name -> ``dict(student=path, teacher=path, head=..., loss=...)``, with paths that
-            :class:`FeatureCapture` takes. Without ``head`` the raw features are compared. A pair of
+            :class:`FeatureCapture` takes. Without ``head`` the raw features are compared. A number
+            ``weight`` multiplies the pair's distance, on top of the weight of its loss. A pair of
             modules that run on proposals or queries says with ``teacher_inputs=dict(student=path,
             teacher=path)``, or a list of such dicts, which inputs the teacher's modules get from
             the student's.

@@ -33,8 +33,8 @@ class DistillPair(nn.Module):
     Args:
         name: Name of the pair, with which its entries in the log end.
         cfg: Its config: ``student`` and ``teacher`` are module paths, ``loss`` and ``head`` configs
-            of components, ``teacher_inputs`` says which modules of the teacher run on inputs of the
-            student's modules.
+            of components, ``weight`` is the attribute below, ``teacher_inputs`` says which modules
+            of the teacher run on inputs of the student's modules.
         teacher_model: Teacher, in which ``teacher_inputs`` names modules.
 
     Attributes:
@@ -43,7 +43,8 @@ class DistillPair(nn.Module):
         layouts: Role, ``'student'`` or ``'teacher'`` -> how its tokens lie in an image.
         active: Whether the pair takes part in training; see :meth:`idle` for one that does not.
         summary: What the pair compares, with the shapes for one image, in words; after the fitting.
-        kd_weight: Factor of ``loss_kd_<name>``, on top of the ``loss_weight`` of the loss.
+        weight: Factor of ``loss_kd_<name>``, on top of the ``loss_weight`` of the loss.
+        kd_weight: Factor on top of ``weight``, which a schedule changes during training.
     """
 
     def __init__(self, name: str, cfg: Dict, teacher_model: nn.Module) -> None:
@@ -56,7 +57,7 @@ class DistillPair(nn.Module):
         self.layouts: Dict[str, List[TokenLayout]] = {}
         self.active = True
         self.summary = ''
-        self.kd_weight = 1.0
+        self.weight, self.kd_weight = cfg.get('weight', 1.0), 1.0
         self._output_hooks: Dict[int, Callable] = OrderedDict()
         self._warned: set = set()
 
@@ -206,7 +207,7 @@ class DistillPair(nn.Module):
             for hook in self._output_hooks.values():
                 hook(detached)
         return {
-            f'loss_kd_{self.name}': self.kd_weight * distance,
+            f'loss_kd_{self.name}': self.kd_weight * self.weight * distance,
             **self._entries(list(outputs.values())),
         }
 

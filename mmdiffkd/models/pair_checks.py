@@ -123,5 +123,5 @@ def check_teaches(
     if not any(g is not None and bool((g != 0).any()) for g in gradients):
         pair.warn_once(
             'no gradient of its loss reaches the student, which learns nothing from this pair; is '
-            'loss.loss_weight 0, or does the head or the loss detach the feature?'
+            'weight or loss.loss_weight 0, or does the head or the loss detach the feature?'
         )

@@ -5,10 +5,10 @@ from typing import Any, Dict
 from torch import nn
 
 from mmdiffkd.capture import FeaturePath, argument_name, resolve_path
-from mmdiffkd.errors import ConfigError
+from mmdiffkd.errors import ConfigError, check_numbers
 from mmdiffkd.models.hosts import check_keys
 
-PAIR_KEYS = ('student', 'teacher', 'head', 'loss', 'teacher_inputs')
+PAIR_KEYS = ('student', 'teacher', 'head', 'loss', 'weight', 'teacher_inputs')
 
 
 def check_pairs(pairs: Any) -> None:
@@ -27,6 +27,10 @@ def check_pairs(pairs: Any) -> None:
                 f'log and of a module; choose an identifier without "loss" in it, such as "fpn"'
             )
         check_keys(cfg, PAIR_KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
+        try:
+            check_numbers(0, float, weight=cfg.get('weight', 1.0))
+        except ValueError as error:
+            raise ConfigError(f'pairs.{name}.{error}') from None
 
 
 def input_replacements(name: str, given: Any, teacher: nn.Module) -> Dict[FeaturePath, str]:

@@ -28,11 +28,10 @@ _OF_WORKERS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'num_bat
 
 
 class DataFormat(NamedTuple):
-    """The function that writes a split, the settings that say where it lies, and its task."""
+    """The function that writes a split, and the settings that say where it lies."""
 
     write: Callable[[BaseDataset, formats.Pictures], None]
     layout: Dict
-    is_classification: bool = False
 
 
 _AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
@@ -51,16 +50,15 @@ FORMATS = {
             seg_map_suffix='.png',
         ),
     ),
-    'mmpretrain.CustomDataset': DataFormat(formats.write_folder, _AS_FOLDER, True),
+    'mmpretrain.CustomDataset': DataFormat(formats.write_folder, _AS_FOLDER),
     # CIFAR-10, too; mmpretrain's own classes read nothing but the original files.
     'mmpretrain.CIFAR10': DataFormat(
         formats.write_cifar,
         dict(type='mmdiffkd.datasets.cifar100.UnverifiedCIFAR100', data_prefix=''),
-        True,
     ),
     **{
         f'mmpretrain.{name}': DataFormat(
-            formats.write_folder, dict(_AS_FOLDER, type='mmpretrain.CustomDataset'), True
+            formats.write_folder, dict(_AS_FOLDER, type='mmpretrain.CustomDataset')
         )
         for name in (
             'CUB', 'StanfordCars', 'Flowers102', 'Caltech101', 'FGVCAircraft', 'Food101', 'DTD',
@@ -95,7 +93,6 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
     pixels), below ``cfg.work_dir``. A data set that has no miniature is a :class:`ConfigError`.
     Returns whether the data is for classification.
     """
-    classification = False
     for key in LOADERS:
         if cfg.get(key) is None:
             continue
@@ -105,7 +102,7 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
                 wrapper['times'] = 1
         with DATASETS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
             data_formats = [_format(dataset, key) for dataset in datasets]
-            classification = classification or data_formats[0].is_classification
+            classification = data_formats[0].write in (formats.write_folder, formats.write_cifar)
             batch = _BATCH_SIZE_OF_CLASSIFIERS if classification else _BATCH_SIZE
             total = _shrink_loader(cfg[key], batch) * ITERATIONS * get_world_size()
             if key != 'train_dataloader':

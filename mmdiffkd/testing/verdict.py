@@ -49,17 +49,13 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
         lines += [f'  {pair.name}: {pair.summary}' for pair in model.pairs.values()]
     scalars = runner.message_hub.log_scalars
     losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
-    changes = [f'{name.removeprefix("train/")} {_change(scalars[name])}' for name in losses]
+    values = {name.removeprefix('train/'): scalars[name].data[0] for name in losses}
+    changes = [f'{name} {steps[0]:.3g} -> {steps[-1]:.3g}' for name, steps in values.items()]
     lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]
     lines += ['Files:', *(f'  {text}' for text in _files(runner)), 'Go on with:', f'  {command}']
     return '\n'.join(lines)
-
-
-def _change(history: Any) -> str:
-    values = history.data[0]
-    return f'{values[0]:.3g} -> {values[-1]:.3g}'
 
 
 def _wrapped(items: Sequence[str], most: int = 12) -> List[str]:

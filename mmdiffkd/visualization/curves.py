@@ -16,6 +16,8 @@ from mmdiffkd.visualization.run_log import RunLog, Series
 _COLUMNS = 3
 _WIDTH, _HEIGHT, _HEADING = 2.7, 2.1, 0.45  # of a panel and of a section's heading, in inches
 _TRAINED = dict(loss='the sum', diff='noise predictor', ae='autoencoder')
+_PULL = re.compile(r'(?:pull|agreement)_(?P<pair>(?!.*loss)\w+)')
+_LIMITS = dict(share=(0, 1.03), cosine=(-1.03, 1.03))
 _DENOISING = re.compile(r'(?:gamma|dist_after)_(?P<pair>\w+)(?P<level>/level_\d+)?')
 
 _Line = Tuple[Series, Dict[str, Any]]  # with the arguments of Axes.plot
@@ -25,12 +27,12 @@ class _Panel(NamedTuple):
     title: str
     note: str
     lines: List[_Line]
-    scale: str = 'linear'  # or 'log', where the values span decades, or 'share' for 0..1
+    scale: str = 'linear'  # or 'log', where the values span decades, or a key of _LIMITS
     reference: Optional[float] = None
 
 
 def curves_figure(runs: Sequence[RunLog]) -> Figure:
-    """Losses, gamma and distances per pair and level, and validation metrics of runs.
+    """Losses, pulls of the pairs, gamma and distances per level, and validation metrics of runs.
 
     The levels of a pair share a panel if there is a single run; otherwise each level has its own
     panel, in which the runs are compared.
@@ -42,6 +44,7 @@ def curves_figure(runs: Sequence[RunLog]) -> Figure:
         raise ConfigError(f'at most {len(COLOURS)} runs can be compared, got {len(runs)}')
     sections = {
         'Losses, and what each of them trains': _loss_panels(runs),
+        'Pull of the distances at the student': _pull_panels(runs),
         'Denoising': _denoising_panels(runs),
         'Validation': _metric_panels(runs),
     }
@@ -80,6 +83,24 @@ def _trained_by(loss: str, logged: Sequence[str]) -> str:
         return _TRAINED[kind]
     head = ' and the head' if f'gamma_{pair}' in logged else ''
     return f'student{head}' + (', not its autoencoder' if f'loss_ae_{pair}' in logged else '')
+
+
+def _pull_panels(runs: Sequence[RunLog]) -> List[_Panel]:
+    matches = filter(None, map(_PULL.fullmatch, _names(runs, 'training')))
+    pairs = list(dict.fromkeys(match['pair'] for match in matches))
+    kinds = {
+        'pull': ('gradient of the distance / of the own losses', 'log'),
+        'agreement': ('cosine between the two gradients', 'cosine'),
+    }
+    panels = []
+    for kind, (note, scale) in kinds.items():
+        # The pairs share a panel if there is a single run.
+        groups = (
+            {kind: pairs} if len(runs) == 1 < len(pairs) else {f'{kind} {p}': [p] for p in pairs}
+        )
+        for title, group in groups.items():
+            panels.append(_Panel(title, note, _lines(runs, f'{kind}_', levels=group), scale))
+    return [panel for panel in panels if panel.lines]
 
 
 def _denoising_panels(runs: Sequence[RunLog]) -> List[_Panel]:
@@ -155,8 +176,8 @@ def _draw_panel(axes: Axes, panel: _Panel, legend: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     # In full: matplotlib's own writes a common offset or factor over the note.
     axes.yaxis.set_major_formatter(StrMethodFormatter('{x:.10g}'))
-    if panel.scale == 'share':
-        axes.set_ylim(0, 1.03)
+    if panel.scale in _LIMITS:
+        axes.set_ylim(_LIMITS[panel.scale])
     values = np.concatenate([values for (_, values), _ in panel.lines])
     values = values[np.isfinite(values)]
     if panel.scale == 'log' and len(values) and 0 < values.min() < values.max() / 30:

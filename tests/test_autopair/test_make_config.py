@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from mmdiffkd.apis import distill
+from mmdiffkd.autopair import make_config as make_module
 from mmdiffkd.autopair.make_config import make_config, write_config
 from mmdiffkd.errors import ConfigError
 
@@ -76,7 +77,7 @@ def test_an_edited_config_is_kept(tmp_path):
 def test_an_edited_config_is_not_resumed_as_another(files, tmp_path, monkeypatch):
     trained = []
     parts = distill.__globals__
-    monkeypatch.setitem(parts, 'train', lambda cfg, smoke: trained.append(cfg))
+    monkeypatch.setitem(parts, 'train', lambda cfg, *_: trained.append(cfg))
     arguments = dict(files, teacher_checkpoint='random', work_dir=str(tmp_path / 'work'))
     distill(**arguments)
     distill(**arguments, resume=True)
@@ -86,6 +87,19 @@ def test_an_edited_config_is_not_resumed_as_another(files, tmp_path, monkeypatch
     with pytest.raises(ConfigError, match=f'{path} --work-dir .*work --resume'):
         distill(**arguments, resume=True)
     assert [file.read_text() for file in path.parent.iterdir()] == [edited]
+
+
+def test_mistakes_in_the_data_come_before_the_models(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_module, 'build_model', lambda *_: pytest.fail('a model was built'))
+    with Path(files['student']).open('a') as config:
+        config.write("data = dict(type='mmengine.dataset.BaseDataset', ann_file='a.json')\n")
+        config.write("train_dataloader['dataset'] = data\n")
+    files.update(teacher_checkpoint='random', work_dir=str(tmp_path / 'work'))
+    with pytest.raises(ConfigError, match="train_dataloader.dataset.ann_file: no file 'a.json'"):
+        distill(**files)
+    monkeypatch.undo()
+    monkeypatch.setitem(distill.__globals__, 'train', lambda *_: None)
+    distill(**files, cfg_options={'check_data': False, 'model.pairs.features.loss_weight': 2})
 
 
 def test_checkpoint_of_a_teacher(made, files):

@@ -199,6 +199,21 @@ def test_argument_that_is_not_the_first(x, argument):
     assert torch.equal(features[path][0], x + 1)
 
 
+class Open(nn.Module):
+    def forward(self, x, *others, y=None):
+        return x
+
+
+def test_argument_behind_others(x):
+    model = nn.Sequential(Open())
+    with FeatureCapture(model, ['0:input[y]', '0:input[2]']) as features:
+        model[0](x, x + 1, x + 2, y=x + 3)
+    assert torch.equal(features['0:input[y]'][0], x + 3)
+    assert torch.equal(features['0:input[2]'][0], x + 2)
+    with pytest.raises(ValueError, match='the module takes x, others, y'):
+        run(model, x, '0:input[1]')
+
+
 def test_argument_that_is_not_given(model, x):
     with pytest.raises(ValueError, match="no argument 'y' was given; the module takes x"):
         run(model, x, 'pyramid:input[y]')

@@ -88,15 +88,14 @@ def both(**info):
         ({'model.roi_head.mask_head.num_classes': 80}, 'model.roi_head.mask_head.num_classes is'),
         (both(classes=('bolt')), "as in classes=('bolt',)"),
         (both(classes=[dict(name='bolt')]), "must be a list of names, got [{'name': 'bolt'}]"),
-        (both(classes=(*NAMES[:2], 'nut')), "classes has 'nut' more than once"),
+        (both(classes=(*NAMES[:2], 'nut')), "list them so: 'bolt', 'nut'"),
         (both(_delete_=True, CLASSES=NAMES), "nothing reads 'CLASSES'; write 'classes'"),
-        (both(palette=[(0, 0, 0)]), '3 classes need as many colours, got 1'),
         (both(classes=('bolt', 'nuts', 'washer')), "no category 'nuts'; its categories are 'bolt'"),
         (both(classes=('nut', 'bolt', 'washer')), "list them so: 'bolt', 'nut', 'washer'"),
-        ({f'{VAL}.metainfo.classes': NAMES[::-1]}, "'washer' here and 'bolt' there"),
+        ({f'{VAL}.metainfo.classes': NAMES[::-1]}, 'in another order (number 0: bolt, washer)'),
         ({f'{TRAIN}.ann_file': 'trian.json'}, "did you mean 'train.json'"),
         ({f'{TRAIN}.data_prefix.img': 'trains/'}, f'{TRAIN}.data_prefix.img: no folder'),
-        ({f'{TRAIN}.data_prefix.img': 'val/'}, '2 of the 2 files looked at are not there'),
+        ({f'{TRAIN}.data_prefix.img': 'val/'}, 'look at the file, data_prefix and the names in'),
         ({f'{TRAIN}.data_root': 'bolts'}, f"{TRAIN}.data_root: no folder 'bolts' (looked from"),
         ({'val_evaluator.ann_file': 'val.json'}, "val_evaluator.ann_file: no file 'val.json'"),
     ],
@@ -109,8 +108,8 @@ def test_configs_of_detectors(changes, said, detection):
 @pytest.mark.parametrize(
     'number, said',
     [
-        (3, 'has no metainfo and so, as every CocoDataset, 80 classes'),
-        (80, 'is not set, so it has the names of CocoDataset'),
+        (3, 'is 3, but train_dataloader.dataset has 80 classes: person'),
+        (80, "has no category 'person', 'bicycle'"),
     ],
 )
 def test_data_without_names(number, said, detection):  # fmt: skip
@@ -127,12 +126,16 @@ def without_images(content):
     content.update(images=[], annotations=[])
 
 
-def set_box(*box):
+def set_all(part, **values):
     def edit(content):
-        for annotation in content['annotations']:
-            annotation['bbox'] = box
+        for item in content[part]:
+            item.update(values)
 
     return edit
+
+
+def other_format(content):
+    content.clear()
 
 
 @pytest.mark.parametrize(
@@ -141,8 +144,11 @@ def set_box(*box):
         ('train', without_boxes, 'lists 2, and filter_cfg='),
         ('val', without_images, 'lists none'),
         ('val', without_boxes, 'has no box of the classes'),
-        ('train', set_box(0.1, 0.1, 0.5, 0.5), 'or none of at least one pixel inside its image'),
-        ('train', set_box(10, 5, 22, 14), 'COCO writes a box as left, top, width and height'),
+        ('train', set_all('annotations', iscrowd=1), 'that is not marked as iscrowd'),
+        ('val', set_all('annotations', category_id=3), 'have the category_id 3, which is none of'),
+        ('train', other_format, "train.json': KeyError: "),
+        ('train', set_all('annotations', bbox=(0, 0, 0.5, 0.5)), 'or none of at least one pixel'),
+        ('train', set_all('annotations', bbox=(10, 5, 22, 14)), 'as left, top, width and height'),
     ],
 )
 def test_files_of_boxes(split, edit, said, detection, tmp_path):
@@ -163,7 +169,8 @@ def test_a_metric_reads_another_split(detection, tmp_path):
             {'model.decode_head.num_classes': 3},
             'num_classes is 3, but train_dataloader.dataset has 2 classes',
         ),
-        ({f'{TRAIN}.seg_map_suffix': '_mask.png'}, 'look at data_prefix and seg_map_suffix'),
+        ({'model.auxiliary_head.num_classes': 1}, 'model.auxiliary_head.num_classes is 1, but'),
+        ({f'{TRAIN}.seg_map_suffix': '_mask.png'}, 'file, data_prefix and seg_map_suffix'),
         ({f'{VAL}.img_suffix': '.jpeg'}, "ends in img_suffix='.jpeg'; files there end in .jpg"),
         (
             {f'{VAL}.reduce_zero_label': True},
@@ -195,16 +202,29 @@ def test_label_maps(values, said, segmentation, tmp_path):
         check(segmentation)
 
 
-def test_pictures_for_label_maps(segmentation, tmp_path):
-    cv2.imwrite(str(tmp_path / 'maps' / 'train' / 'a.png'), np.zeros((16, 24, 3), np.uint8))
-    assert "maps/train/a.png' is a colour picture" in message(segmentation)
+@pytest.mark.parametrize(
+    'shape, said',
+    [
+        ((16, 24, 3), 'is a colour picture'),
+        ((24, 16), 'has the size (24, 16), and its image (16, 24)'),
+    ],
+)
+def test_pictures_for_label_maps(shape, said, segmentation, tmp_path):
+    cv2.imwrite(str(tmp_path / 'maps' / 'train' / 'a.png'), np.zeros(shape, np.uint8))
+    assert f"maps/train/a.png' {said}" in message(segmentation)
+
+
+@pytest.mark.parametrize('file', ['images/val/b.jpg', 'maps/val/b.png'])
+def test_files_that_are_no_images(file, segmentation, tmp_path):
+    (tmp_path / file).write_text('<html>not found</html>')
+    assert f"{file}' cannot be loaded: " in message(segmentation)
 
 
 @pytest.mark.parametrize(
     'changes, lines, said',
     [
         ({}, 'cat/1.jpg 1\ndog/1.jpg 2\n', "dog/1.jpg' has the label 2, but those of the"),
-        ({}, 'cat/1.jpg 0\ndog/2.jpg 1\n', "dog/2.jpg' (1 of the 2 files looked at are not there"),
+        ({}, 'cat/1.jpg 0\ndog/2.jpg 1\n', "dog/2.jpg' cannot be loaded: FileNotFound"),
         ({}, '', 'lists none'),
         # The folders of the validation are two.
         (
@@ -213,13 +233,9 @@ def test_pictures_for_label_maps(segmentation, tmp_path):
             'but val_dataloader.dataset has 2 classes',
         ),
         (
-            {
-                f'{TRAIN}.classes': ('cat', 'dog', 'cow'),
-                f'{TRAIN}.ann_file': '',
-                'model.head.num_classes': 3,
-            },
+            {f'{TRAIN}.classes': ('dog', 'cat'), f'{TRAIN}.ann_file': ''},
             '',
-            'CustomDataset: AssertionError: The number of subfold',
+            'in another order (number 0: dog, cat)',
         ),
         ({f'{TRAIN}.classes': 'cat'}, 'cat/1.jpg 0\n', f'{TRAIN}.metainfo.classes must be a list'),
     ],
@@ -228,6 +244,20 @@ def test_classifiers(changes, lines, said, classification, tmp_path):
     classification.merge_from_dict(changes)
     (tmp_path / 'train.txt').write_text(lines)
     assert said in message(classification)
+
+
+@pytest.mark.parametrize('info', [None, dict(classes=('cat', 'dog'))])
+def test_class_folders(info, classification, tmp_path):
+    for where in (TRAIN, VAL):
+        classification.merge_from_dict({f'{where}.ann_file': '', f'{where}.metainfo': info})
+    check(classification)
+    (tmp_path / 'val' / 'cat').rename(tmp_path / 'val' / 'tiger')
+    assert f'the folders of {VAL} are not the same (number 0: cat, dog)' in message(classification)
+
+
+def test_more_best_classes_than_there_are(classification):
+    classification.val_evaluator = dict(type='Accuracy', topk=(1, 5))
+    assert message(classification).startswith('val_evaluator.topk: the best 5 classes')
 
 
 @pytest.mark.parametrize('key', ['config', 'checkpoint'])
@@ -268,6 +298,14 @@ def test_a_smoke_run_compares_the_teacher_with_its_file(toy_config, tmp_path):
     cfg.model.teacher.config.width = 16
     with pytest.raises(UserError, match='does not fit.*wrongly shaped'):
         check_inputs(cfg, smoke=True)
+
+
+def test_every_process_reads_the_data(detection, tmp_path, monkeypatch):
+    """None waits for another, which may have failed."""
+    monkeypatch.setattr('mmengine.dist.utils.get_rank', lambda group=None: 1)
+    edit_json(tmp_path / 'val.json', without_boxes)
+    with pytest.raises(UserError, match='has no box of the classes'):
+        check_inputs(detection, smoke=True)
 
 
 def test_the_check_can_be_left_out(detection):

@@ -42,7 +42,7 @@ def test_gradients_are_those_of_one_process_with_all_images(folder, at_rest):
     """Contract 8; batch norms use their running statistics, noise belongs to the image."""
     for rank in range(NUM_PROCESSES):
         gradients = torch.load(folder / str(rank) / 'gradients.pth')[at_rest]
-        joined, alone, together = (gradients[key] for key in ('joined', 'alone', 'together'))
+        joined, alone, together = (gradients[key][0] for key in ('joined', 'alone', 'together'))
         resting = {name for name, gradient in joined.items() if gradient is None}
         assert resting == {name for name in joined if f'pairs.{at_rest}.' in name}
         for name in joined.keys() - resting:
@@ -52,6 +52,16 @@ def test_gradients_are_those_of_one_process_with_all_images(folder, at_rest):
             assert not together[name].any(), name
         name = 'backbone.0.weight'
         assert (alone[name] - joined[name]).abs().max() > 1e-3 * joined[name].abs().max()
+
+
+@pytest.mark.parametrize('at_rest', [None, 'fpn'])
+def test_pulls_are_those_of_one_process_with_all_images(folder, at_rest):
+    for rank in range(NUM_PROCESSES):
+        found = torch.load(folder / str(rank) / 'gradients.pth')[at_rest]
+        joined, together = (found[key][1] for key in ('joined', 'together'))
+        assert set(joined) == {'fpn', 'stem', 'logits', 'scores'} - {at_rest}
+        for name, pull in joined.items():
+            assert together[name] == pytest.approx(pull, rel=1e-9), name
 
 
 def test_weights_are_the_same_in_all_processes(states):
@@ -64,6 +74,13 @@ def test_weights_are_the_same_in_all_processes(states):
     differing = {name for name, value in first.items() if not torch.equal(value, second[name])}
     # Batch statistics are those of each process, which saw other images.
     assert differing == {name for name in first if 'running_' in name}
+
+
+def test_weights_of_pairs_are_chosen_together_and_kept(folder, states):
+    """Two pairs are measured in the second epoch, after the resumption."""
+    weights = [state['weights'] for state in (*states, *states_of(folder, 'resumed'))]
+    assert all(other == weights[0] for other in weights[1:])
+    assert len(set(weights[0].values()) - {1.0}) == 4
 
 
 def test_processes_see_different_images_and_random_numbers(folder, states):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 
 from mmdiffkd.apis import process_group, train
 from mmdiffkd.diffusion import DiffKDHead
+from mmdiffkd.engine.hooks.pull import PullMeter
 from tests.conftest import make_toy_config, make_toy_teacher
 from tests.toy_run import toy_run
 
@@ -60,6 +62,7 @@ class Witness(Hook):
         state = dict(
             seen=self.seen,
             draws=self.draws,
+            weights={name: pair.weight for name, pair in model.pairs.items()},
             parameters=dict(model.named_parameters()),
             buffers=dict(model.named_buffers()),
             norms={type(m).__name__ for m in model.modules() if 'BatchNorm' in type(m).__name__},
@@ -122,7 +125,7 @@ def work(rank, folder, ports):
 
 
 def compare_gradients(rank, folder):
-    """Gradients of both processes, of one with all images, and of one with its own images."""
+    """Gradients and pulls of both processes, of one with all images, and of one with its own."""
     numbers = list(range(NUM_PROCESSES * IMAGES_PER_PROCESS))
     own = numbers[rank * IMAGES_PER_PROCESS :][:IMAGES_PER_PROCESS]
     with process_group(Config(dict(launcher='pytorch'))):
@@ -145,17 +148,24 @@ def compare_gradients(rank, folder):
 
 
 def gradients(forward, model, numbers):
-    """Of the sum of all losses on some images, whose noise and timesteps are always the same."""
+    """Of the sum of all losses on some images, whose noise and timesteps are always the same.
+
+    Returns the gradients of the parameters and the pulls of the pairs.
+    """
     images = torch.stack([numbered_image(number) for number in numbers]).double()
     heads = [module for module in model.modules() if isinstance(module, DiffKDHead)]
+    meter = PullMeter()
     with contextlib.ExitStack() as hooks:
+        for handle in meter.watch(SimpleNamespace(optim_wrapper=None), model):
+            hooks.enter_context(handle)
         for index, head in enumerate(heads):
             hook = fixed_noise([100 * index + number for number in numbers])
             hooks.enter_context(head.register_forward_pre_hook(hook, with_kwargs=True))
         total, _ = model.parse_losses(forward(images, mode='loss'))
         model.zero_grad()
         total.backward()
-    return {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+    found = {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
+    return found, {name: tuple(pull) for name, pull in meter.pulls(model).items()}
 
 
 def fixed_noise(seeds):
@@ -178,6 +188,8 @@ def both_config(folder, name, **changes):
     hooks = [
         dict(type='Witness', path=str(folder.parent / f'state_{name}')),
         dict(type='mmdiffkd.ExactResumeHook'),
+        dict(type='mmdiffkd.TelemetryHook', interval=3),
+        dict(type='mmdiffkd.PullBalanceHook', pull=0.5, iterations=3),
         dict(type='mmdiffkd.DistillationScheduleHook',
              pairs=dict(fpn=dict(begin=1), scores=dict(begin=1))),
     ]  # fmt: skip

@@ -22,17 +22,23 @@ class SignalHook(Hook):
     """Sends a signal some times at a place of the run, and notes the weights of iterations."""
 
     def __init__(self, number=signal.SIGTERM, place='before_train_iter', times=1, error=None):
-        setattr(self, place, lambda *_, **__: self.send(number, times, error))
+        self.number, self.place, self.times, self.error = number, place, times, error
+
+    def before_train_iter(self, *args, **kwargs):
+        self.send('before_train_iter')
+
+    def before_val_epoch(self, *args, **kwargs):
+        self.send('before_val_epoch')
 
     def after_train_iter(self, runner, *args, **kwargs):
         type(self).weights = {k: v.clone() for k, v in runner.model.state_dict().items()}
+        self.send('after_train_iter')
 
-    @staticmethod
-    def send(number, times, error):
-        for _ in range(times):
-            os.kill(os.getpid(), number)
-        if error is not None:
-            raise error
+    def send(self, place):
+        for _ in range(self.times if place == self.place else 0):
+            os.kill(os.getpid(), self.number)
+        if place == self.place and self.error is not None:
+            raise self.error
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +87,13 @@ def test_signal_that_ends_the_loading_of_data(toy_config, tmp_path):
     """A scheduler's signal for all processes ends the workers that load the next batch."""
     (path,) = interrupted(toy_config, tmp_path, error=ConnectionResetError)
     assert path.name == 'interrupted_iter_0.pth'
+
+
+def test_failure_after_an_iteration(toy_config, tmp_path):
+    """As of another hook: the iteration counts."""
+    signals = dict(place='after_train_iter', error=ConnectionResetError)
+    (path,) = interrupted(toy_config, tmp_path, **signals)
+    assert path.name == 'interrupted_iter_1.pth'
 
 
 def test_second_signal_ends_at_once(toy_config, tmp_path):

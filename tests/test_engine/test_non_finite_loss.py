@@ -79,4 +79,4 @@ def test_the_weight_of_a_pair_is_far_too_large(weight, said, make_runner, toy_co
     make_runner(NonFiniteLossHook(), model=model, train_cfg=length, optim_wrapper=still).train()
     output = capsys.readouterr()
     text = output.out + output.err
-    assert text.count('pairs.fpn.loss.loss_weight lowers it') == said
+    assert text.count('pairs.fpn.weight lowers it') == said

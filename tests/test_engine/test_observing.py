@@ -18,6 +18,7 @@ from mmdiffkd.models.probing import probe
 
 PICTURES = dict(type='mmdiffkd.FeaturePictureHook', interval=3, num_images=2)
 TELEMETRY = dict(type='mmdiffkd.TelemetryHook', interval=2)
+BALANCE = dict(type='mmdiffkd.PullBalanceHook', iterations=99)
 PAIRS = ('fpn', 'stem', 'logits')
 
 
@@ -58,7 +59,7 @@ def test_training_is_the_same_to_the_last_bit(train, toy_config):
     average = dict(type='EMAHook', momentum=0.5)
     plain = train(average)
     state = torch.get_rng_state(), np.random.get_state()[1]
-    watched = train(dict(PICTURES, interval=99, num_images=1), TELEMETRY, average)
+    watched = train(dict(PICTURES, interval=99, num_images=1), TELEMETRY, BALANCE, average)
     assert torch.equal(torch.get_rng_state(), state[0])
     assert np.array_equal(np.random.get_state()[1], state[1])
     expected = plain.model.state_dict()
@@ -88,6 +89,7 @@ def test_telemetry_has_every_level(train):
             values = [line[f'{name}/level_{level}'] for level in (0, 1)]
             assert np.mean(values) == pytest.approx(means[step][name]), name
         assert 'gamma_stem/level_0' not in line
+        assert all(line[f'pull_{pair}'] > 0 > abs(line[f'agreement_{pair}']) - 1 for pair in PAIRS)
 
 
 def test_pair_that_does_not_run_is_left_out(train):
@@ -95,7 +97,9 @@ def test_pair_that_does_not_run_is_left_out(train):
     schedule = dict(type='mmdiffkd.DistillationScheduleHook', begin=4, by_epoch=False)
     runner = train(PICTURES, TELEMETRY, schedule)
     assert not Path(runner.log_dir, 'vis_data', 'vis_image').exists()
-    assert not [line for line in scalars(runner) if any('level' in name for name in line)]
+    assert not [
+        line for line in scalars(runner) if any('level' in name or 'pull' in name for name in line)
+    ]
 
 
 def test_images_as_they_were_loaded():

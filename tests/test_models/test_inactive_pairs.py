@@ -104,10 +104,17 @@ def test_weight_is_a_factor_of_the_distillation_loss_alone(toy_distiller, images
 
     whole = losses()
     toy_distiller.pairs['fpn'].kd_weight = 0.25
-    quarter = losses()
+    toy_distiller.pairs['fpn'].weight = 3.0
+    changed = losses()
     for name in whole:
-        factor = 0.25 if name == 'loss_kd_fpn' else 1
-        torch.testing.assert_close(quarter[name], factor * whole[name])
+        factor = 0.75 if name == 'loss_kd_fpn' else 1
+        torch.testing.assert_close(changed[name], factor * whole[name])
+
+
+def test_weight_in_the_config(toy_config):
+    toy_config['pairs']['fpn']['weight'] = 2
+    weights = {name: pair.weight for name, pair in MODELS.build(toy_config).pairs.items()}
+    assert weights == dict(fpn=2, stem=1.0, logits=1.0)
 
 
 def test_weight_of_zero_trains_the_diffusion_model(toy_distiller, images):

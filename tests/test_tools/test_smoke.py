@@ -41,12 +41,14 @@ def test_smoke(config, run_here, tmp_path):
 def test_verdict(run_here, tmp_path):
     """The terminal ends with what ran, what it cost, what was left out, and how to go on."""
     config = ROOT / 'configs/diffkd/resnet56_resnet20_cifar100.py'
-    shown = run_here('tools/train.py', config, '--smoke', '--work-dir', tmp_path, None)
+    options = ['--smoke', '--work-dir', tmp_path, '--cfg-options', 'randomness.seed=2', None]
+    shown = run_here('tools/train.py', config, *options)
     assert len(shown.splitlines()) <= 40
     _, report = shown.split('The smoke run passed')
     assert 'features: student backbone' in report and 'loss_kd_logits' in report
     assert re.search(r'A step took \S+ s .*, one of the student alone \S+ s', report)
-    assert f'train.py {config}' in report.split('Go on with:')[1]
+    command = report.split('Go on with:')[1]
+    assert f'train.py {config}' in command and '--cfg-options randomness.seed=2' in command
     logs = re.findall(r'^  (?:log|features) +(\S+)$', report, re.MULTILINE)
     assert len(logs) == 3 and all(Path(path).is_file() for path in logs)
     assert 'after_train_iter' in Path(logs[0]).read_text()

@@ -69,6 +69,22 @@ def test_one_run():
     assert image.dtype == np.uint8 and image.shape[2] == 3 and image.std() > 10
 
 
+def test_pulls_of_all_pairs_share_a_panel_in_one_run():
+    """CornerNet has losses of similar names."""
+    logged = dict(
+        pull_fpn=series(0.01, 0.1),
+        pull_logits=series(3.0, 2.0),
+        agreement_fpn=series(-0.2, 0.1),
+        pull_loss=series(9.0, 8.0),
+    )
+    found = panels(curves_figure([run_of('run', **logged)]))
+    assert heights(found['pull']) == [0.1, 2.0] and found['pull'].get_yscale() == 'log'
+    assert heights(found['agreement']) == [0.1]
+    assert found['agreement'].get_ylim()[0] < -1 < 1 < found['agreement'].get_ylim()[1]
+    found = panels(curves_figure([run_of('first', **logged), run_of('second', pull_fpn=series(4))]))
+    assert heights(found['pull fpn']) == [0.1, 4] and heights(found['pull logits']) == [2.0]
+
+
 def test_several_runs_have_a_panel_per_level():
     """One of the runs is a plain student."""
     plain = RunLog('plain', dict(loss=series(100.0, 1.0), loss_cls=series(3.0, 1.0)), {})

@@ -6,12 +6,13 @@ from mmdiffkd.engine.hooks.feature_pictures import FeaturePictureHook
 from mmdiffkd.engine.hooks.interrupt import InterruptHook
 from mmdiffkd.engine.hooks.non_finite_loss import NonFiniteLossError, NonFiniteLossHook
 from mmdiffkd.engine.hooks.observing import TelemetryHook
+from mmdiffkd.engine.hooks.pull import PullBalanceHook
 from mmdiffkd.engine.hooks.schedule import DistillationScheduleHook
 from mmdiffkd.engine.hooks.short_log import ShortLogHook
 from mmdiffkd.engine.hooks.teacher_check import TeacherCheckHook
 
 __all__ = [
     'DistillationScheduleHook', 'ExactResumeHook', 'FeaturePictureHook', 'InterruptHook',
-    'NonFiniteLossError', 'NonFiniteLossHook', 'SafeCheckpointHook', 'ShortLogHook',
-    'TeacherCheckHook', 'TelemetryHook',
+    'NonFiniteLossError', 'NonFiniteLossHook', 'PullBalanceHook', 'SafeCheckpointHook',
+    'ShortLogHook', 'TeacherCheckHook', 'TelemetryHook',
 ]  # fmt: skip

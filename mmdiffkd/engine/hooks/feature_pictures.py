@@ -36,10 +36,10 @@ class FeaturePictureHook(ObservingHook):
         self._levels: Dict[str, Dict[int, Level]] = {}
         self._entries: Dict[str, int] = {}
 
-    def watch(self, distiller: DiffKDDistiller) -> List[RemovableHandle]:
+    def watch(self, runner: Runner, distiller: DiffKDDistiller) -> List[RemovableHandle]:
         """Observe the prepared images as well."""
         seen_images = distiller.register_forward_pre_hook(self._see_images, with_kwargs=True)
-        return [seen_images, *super().watch(distiller)]
+        return [seen_images, *super().watch(runner, distiller)]
 
     def _see_images(self, module: nn.Module, args: Sequence, kwargs: Dict[str, Any]) -> None:
         self._inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]

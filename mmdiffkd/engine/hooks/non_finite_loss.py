@@ -86,8 +86,8 @@ def _warn_of_scale(runner: Runner, losses: Dict[str, float]) -> None:
             pair = name.removeprefix('loss_kd_')
             tell(
                 f'{name} is {value:.3g}, {value / own:.0f} times the sum of the losses of the '
-                f'student, {own:.3g}, which then hardly count; pairs.{pair}.loss.loss_weight '
-                f'lowers it',
+                f'student, {own:.3g}, which may then hardly count; pull_{pair} of TelemetryHook '
+                f'tells, and pairs.{pair}.weight lowers it',
                 logging.WARNING,
             )
 

@@ -18,11 +18,12 @@ _MOST_METRICS = 4
 
 @HOOKS.register_module()
 class ShortLogHook(Hook):
-    """Shows one line per logging interval and one per validation in the terminal.
+    """Shows lines of the training and one per validation in the terminal.
 
-    The lines are written when mmengine's ``LoggerHook`` logs. A line of the training has the place
-    in the schedule, the time per step and the time left, the sum of all losses, the sum of the
-    student's own ones, and the distance of each pair, ``loss_kd_<pair>``.
+    Those of the training come at the interval of mmengine's ``LoggerHook`` and at the end of an
+    epoch, or of the training if it counts iterations. They have the place in the schedule, the time
+    per step and the time left, the sum of all losses, the sum of the student's own ones, and the
+    distance of each pair, ``loss_kd_<pair>``.
     """
 
     priority = 'VERY_LOW'
@@ -40,7 +41,11 @@ class ShortLogHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[Dict] = None
     ) -> None:
         """Write the line of the training if this iteration is logged."""
-        if not self._is_logged(runner, batch_idx):
+        hook = next((hook for hook in runner.hooks if isinstance(hook, LoggerHook)), None)
+        is_last = self.is_last_train_iter(runner)
+        if runner.log_processor.by_epoch:
+            is_last = self.end_of_epoch(runner.train_dataloader, batch_idx)
+        if hook is None or not (is_last or self.every_n_inner_iters(batch_idx, hook.interval)):
             return
         tag = runner.log_processor.get_log_after_iter(runner, batch_idx, 'train')[0]
         if runner.log_processor.by_epoch:
@@ -64,15 +69,6 @@ class ShortLogHook(Hook):
         """Say where the results are."""
         if runner.cfg.get('terminal_level') != SILENT:
             tell(f'Checkpoints are in {runner.work_dir}, the log is {runner.logger.log_file}')
-
-    def _is_logged(self, runner: Runner, batch_idx: int) -> bool:
-        hook = next((hook for hook in runner.hooks if isinstance(hook, LoggerHook)), None)
-        if hook is None:
-            return False
-        loader = runner.train_dataloader
-        is_last = self.end_of_epoch(loader, batch_idx)
-        is_rest = is_last and (not hook.ignore_last or len(loader) <= hook.interval)
-        return is_rest or self.every_n_inner_iters(batch_idx, hook.interval)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         """Write the first metrics of a validation."""

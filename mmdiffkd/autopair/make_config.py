@@ -76,7 +76,7 @@ def make_config(
 ) -> str:
     """The text of the config that :func:`mmdiffkd.apis.distill` writes to ``path`` and trains."""
     by = '' if method == 'diffkd' else f' by {method}'
-    if by and isinstance(pairs, dict):
+    if by and pairs and isinstance(pairs, dict):
         raise ConfigError(f'method={method!r} has its own heads and losses; give paths as pairs')
     checkpoint = teacher_weights(teacher, teacher_checkpoint, smoke)
     cfg = load_config(student, 'student')

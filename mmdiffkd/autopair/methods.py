@@ -70,9 +70,9 @@ def check_method(method: str, models: Sequence[nn.Module], named: bool) -> None:
     elif method == 'ld' and (None in bins or len(bins) > 1):
         reason = f'needs two detectors that predict distributions of boxes, as GFLHead; {has}'
     elif method == 'dkd' and kind != CLASSIFIER:
-        reason = f'needs one class per image, so classifiers, and the student is a {kind}'
+        reason = f'needs one class per image, so classifiers, and the student is a {kind.lower()}'
     elif method == 'fgd' and kind not in DETECTORS:
-        reason = f'needs the boxes of objects, so detectors, and the student is a {kind}'
+        reason = f'needs the boxes of objects, so detectors, and the student is a {kind.lower()}'
     elif method in ('kd', 'dist') and kind in DETECTORS and not named:
         reason = 'compares class scores, which detectors yield in many forms; name some by --pairs'
     if reason:

@@ -137,7 +137,7 @@ def test_distilling_by_another_method(config_file, tmp_path, monkeypatch):
     models = [config_file(role, type='PairedClassifier') for role in ('student', 'teacher')]
     made = []
     module = sys.modules[distill.__module__]
-    monkeypatch.setattr(module, 'train', lambda cfg, smoke: made.append(cfg))
+    monkeypatch.setattr(module, 'train', lambda cfg, *_: made.append(cfg))
     monkeypatch.setattr(module.launch, 'check_complete', lambda *_: None)
     distill(*models, 'random', method='kd')
     assert made[0].filename == 'work_dirs/student_from_teacher_kd/config/student_from_teacher_kd.py'

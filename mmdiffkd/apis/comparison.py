@@ -111,7 +111,7 @@ def table(comparison: Comparison) -> str:
         factor = f'x {row["factor"]:g}' if row['tried'] else ''
         value = '' if row['mean'] is None else f'{row["mean"]:.{digits}f}'
         value += '' if row['std'] is None else f' ± {row["std"]:.{digits}f}'
-        error = row['error'] and f'failed: {shortened(row["error"], 90)}'.replace('|', '/')
+        error = row['error'] and f'failed: {shortened(row["error"], 60)}'.replace('|', '/')
         line = [name, factor, str(len(comparison.rows[name].results))]
         line += ['; '.join(filter(None, (value, error)))]
         gain = row['difference'] or {}

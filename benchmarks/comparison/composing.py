@@ -37,7 +37,9 @@ class Digits(NamedTuple):
             kept += list(np.split(order, ends[:-1])[SPLITS.index(split)])
         return Digits([self.strokes[i] for i in kept], self.labels[kept])
 
-    def draw(self, rng: np.random.RandomState, smallest: int, largest: int):
+    def draw(
+        self, rng: np.random.RandomState, smallest: int, largest: int
+    ) -> Tuple[np.ndarray, int]:
         """A random one, resized to a random side in pixels, and its label."""
         index = rng.randint(len(self.labels))
         side = rng.randint(smallest, largest + 1)
@@ -62,7 +64,9 @@ class Scene(NamedTuple):
     label_map: np.ndarray
 
 
-def background(rng: np.random.RandomState, photographs: Sequence[np.ndarray], size: int):
+def background(
+    rng: np.random.RandomState, photographs: Sequence[np.ndarray], size: int
+) -> np.ndarray:
     """A square piece of a photograph at a random place, scale and reflection."""
     photograph = photographs[rng.randint(len(photographs))]
     side = rng.randint(size, min(3 * size, *photograph.shape[:2]) + 1)
@@ -72,7 +76,9 @@ def background(rng: np.random.RandomState, photographs: Sequence[np.ndarray], si
     return np.ascontiguousarray(piece[:, :: rng.choice([-1, 1])])
 
 
-def paste(canvas: np.ndarray, strokes: np.ndarray, left: int, top: int, rng) -> None:
+def paste(
+    rng: np.random.RandomState, canvas: np.ndarray, strokes: np.ndarray, left: int, top: int
+) -> None:
     """Draw strokes (h, w) on a picture (H, W, 3), in a colour that differs from what is there."""
     height, width = strokes.shape
     area = canvas[top : top + height, left : left + width]
@@ -88,7 +94,7 @@ def digit_picture(
     canvas = background(rng, photographs, DIGIT_SIZE)
     strokes, label = digits.draw(rng, 20, DIGIT_SIZE)
     left, top = rng.randint(DIGIT_SIZE - len(strokes) + 1, size=2)
-    paste(canvas, strokes, left, top, rng)
+    paste(rng, canvas, strokes, left, top)
     return canvas, label
 
 
@@ -108,7 +114,7 @@ def compose_scene(
             left, top = (int(i) for i in rng.randint(SCENE_SIZE - len(strokes) + 1, size=2))
             box = [left + x, top + y, width, height]
             if not any(overlap(box, other) > 0.1 for other in boxes):
-                paste(canvas, strokes, left, top, rng)
+                paste(rng, canvas, strokes, left, top)
                 cv2.fillConvexPoly(label_map, cv2.convexHull(written) + (left, top), label + 1)
                 boxes.append(box)
                 labels.append(label)

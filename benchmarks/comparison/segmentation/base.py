@@ -19,8 +19,13 @@ model = dict(
     data_preprocessor=dict(size=(96, 96)),
     pretrained=None,
     backbone=dict(depth=18, norm_cfg=norm_cfg),
-    decode_head=dict(num_classes=11, norm_cfg=norm_cfg),
-    auxiliary_head=dict(num_classes=11, norm_cfg=norm_cfg),
+    # Seven pixels of eight are background.
+    decode_head=dict(
+        num_classes=11, norm_cfg=norm_cfg, loss_decode=dict(class_weight=[0.2] + 10 * [1.0])
+    ),
+    auxiliary_head=dict(
+        num_classes=11, norm_cfg=norm_cfg, loss_decode=dict(class_weight=[0.2] + 10 * [1.0])
+    ),
 )
 train_dataloader = dict(
     batch_size=16,

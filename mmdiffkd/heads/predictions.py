@@ -43,7 +43,7 @@ class DenseHead:
 
     def after(self, branch: str, feature: Tensor, index: int, level: int) -> Tensor:
         """The prediction from what :meth:`until` returns; boxes are not decoded."""
-        feature = self.convs[branch][index - 1].activate(feature)
+        feature = self.convs[branch][index - 1].activate(feature.clone())  # works in place
         for conv in self.convs[branch][index:]:
             feature = conv(feature)
         layers = dict(self.head.named_children())

@@ -14,6 +14,7 @@ from mmdiffkd.losses import (
     PKDLoss,
     SmoothL1Loss,
 )
+from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.distiller import DiffKDDistiller
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.teacher import FrozenTeacher

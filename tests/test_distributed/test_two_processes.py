@@ -9,7 +9,7 @@ import torch
 from tests.test_distributed import worker
 from tests.test_distributed.worker import EPOCHS, IMAGES_PER_PROCESS, NUM_PROCESSES, STEPS
 
-NUM_GROUPS = 5
+NUM_GROUPS = 6
 pytestmark = pytest.mark.slow
 
 
@@ -74,6 +74,14 @@ def test_weights_are_the_same_in_all_processes(states):
     differing = {name for name, value in first.items() if not torch.equal(value, second[name])}
     # Batch statistics are those of each process, which saw other images.
     assert differing == {name for name in first if 'running_' in name}
+
+
+def test_other_heads_use_all_parameters(folder):
+    """Also where an image has no boxes; DDP would have stopped at the second step."""
+    first, second = (torch.load(folder / str(rank) / 'other_heads.pth') for rank in range(2))
+    assert any('pairs.fgd' in name for name in first)
+    for name, gradient in first.items():
+        assert gradient.isfinite().all() and torch.equal(gradient, second[name]), name
 
 
 def test_weights_of_pairs_are_chosen_together_and_kept(folder, states):

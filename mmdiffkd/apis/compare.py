@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional, Sequence, TextIO
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.apis.compare_configs import ALONE, Configs
-from mmdiffkd.apis.comparison import Comparison, Row, write_report
+from mmdiffkd.apis.compare_configs import Configs
+from mmdiffkd.apis.comparison import ALONE, Comparison, Row, write_report
 from mmdiffkd.apis.distill import train_namespace
 from mmdiffkd.apis.runs import Run, RunFailed, locked
 from mmdiffkd.errors import ConfigError, UserError, describe, suggest

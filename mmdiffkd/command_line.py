@@ -15,6 +15,11 @@ from mmengine.config import DictAction
 TOOLS = Path(__file__).resolve().parent / '.mim' / 'tools'
 """The tools of this package, one script each."""
 
+METHODS = (
+    'diffkd', 'align', 'l2', 'at', 'cwd', 'pkd', 'mgd', 'fgd', 'kd', 'dkd', 'dist', 'crosskd', 'ld',
+)  # fmt: skip
+"""The methods of ``tools/distill.py --method``."""
+
 # Number of this process, as torchrun, slurm and mpirun tell it.
 _RANK_VARIABLES = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
 
@@ -142,8 +147,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of :func:`mmdiffkd.apis.distill`."""
+def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('student', help="config of the student: a path or a name as 'mmdet::...'")
     parser.add_argument('--teacher', required=True, help='config of the teacher, likewise')
     parser.add_argument(
@@ -151,11 +155,67 @@ def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='CHECKPOINT',
         help="the teacher's weights: a path, a URL or 'zoo', the default for a library's teacher",
     )
+
+
+def add_distill_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`mmdiffkd.apis.distill`."""
+    _add_models(parser)
     parser.add_argument(
         '--pairs',
         nargs='+',
         metavar='PATH',
         help="what to pair, as 'neck' or 'backbone[-1]=backbone.layer4' (student=teacher)",
+    )
+    parser.add_argument(
+        '--method',
+        choices=METHODS,
+        default='diffkd',
+        help='method of distillation: diffkd (default), or another one with its published weights',
+    )
+    add_run_arguments(parser)
+    add_train_arguments(parser)
+
+
+def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of :func:`mmdiffkd.apis.compare`."""
+    _add_models(parser)
+    parser.add_argument(
+        '--methods',
+        type=lambda text: text.split(','),
+        default=['alone', 'diffkd'],
+        metavar='NAME,...',
+        help="'alone' for the student without a teacher, methods of distill.py, and those of "
+        '--methods-file (default: alone,diffkd)',
+    )
+    parser.add_argument(
+        '--methods-file',
+        metavar='FILE',
+        help='config with methods of your own: methods = dict(name=dict(pair=dict(...)), ...)',
+    )
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        default=3,
+        metavar='N',
+        help='train each method with the seeds 0 to N-1 (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--weights',
+        type=lambda text: [float(part) for part in text.split(',')],
+        default=[],
+        metavar='FACTOR,...',
+        help="factors of each method's weights to try on held-out training data, e.g. 0.3,1,3",
+    )
+    parser.add_argument(
+        '--tuning-seeds',
+        type=int,
+        default=1,
+        metavar='N',
+        help='trainings per factor of --weights (default: %(default)s)',
+    )
+    parser.add_argument('--metric', help='metric of the validation to compare')
+    parser.add_argument(
+        '--gpus', type=int, help='processes per training with --launcher pytorch (default: all)'
     )
     add_run_arguments(parser)
     add_train_arguments(parser)

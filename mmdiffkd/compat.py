@@ -4,6 +4,7 @@ import functools
 import re
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Iterable, Iterator, Optional, Tuple
 
 
@@ -13,6 +14,16 @@ def is_installed(library: str) -> bool:
     with suppress(ImportError, ValueError):
         return find_spec(library) is not None
     return False
+
+
+def installed_config(name: str) -> Path:
+    """The file of a config ``library::name`` of an installed library, whether it is there or not.
+
+    mmengine finds the same file, after reading the tables of all published weights of the library.
+    """
+    library, _, config = name.partition('::')
+    (root, *_) = find_spec(library).submodule_search_locations or (library,)
+    return Path(root, '.mim', 'configs', config)
 
 
 def apply() -> None:
@@ -40,12 +51,14 @@ def _keep_scopes_of_inherited_configs(config_class: type) -> None:
         return
 
     def get_cfg_path(cfg_path: str, filename: str) -> Tuple[str, Optional[str]]:
-        library = re.match(r'(\w+)::', str(cfg_path))
-        if library and not is_installed(library[1]):
-            text = f'{cfg_path!r} needs {library[1]}, which is not installed'
-            raise ModuleNotFoundError(text, name=library[1])
-        path, scope = find(cfg_path, filename)
-        return path, None if scope == 'mmdiffkd' else scope
+        match = re.match(r'(\w+)::', str(cfg_path))
+        if not match:
+            return find(cfg_path, filename)
+        library = match[1]
+        if not is_installed(library):
+            text = f'{cfg_path!r} needs {library}, which is not installed'
+            raise ModuleNotFoundError(text, name=library)
+        return str(installed_config(cfg_path)), None if library == 'mmdiffkd' else library
 
     config_class._get_cfg_path = staticmethod(get_cfg_path)
 

@@ -18,6 +18,7 @@ from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence
 
 _LONGEST_MESSAGE = 500
 _LONGEST_LINE = 1500
+DEBUG_HINT = ' (--debug shows the traceback)'
 
 
 class UserError(Exception):
@@ -125,7 +126,7 @@ def one_line_errors(debug: bool = False) -> Iterator[None]:
     except UserError as error:
         if debug:
             raise
-        _end(f'{error} (--debug shows the traceback)')
+        _end(f'{error}{DEBUG_HINT}')
     finally:
         logging.raiseExceptions = before
 

@@ -77,7 +77,7 @@ def test_help_of_a_tool(words, run, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ('name', 'said'), [('trian', "'trian'; did you mean 'train'?"), ('x', "'x'; it has distill, ")]
+    ('name', 'said'), [('trian', "'trian'; did you mean 'train'?"), ('x', "'x'; it has compare, ")]
 )
 def test_unknown_tool(name, said, run):
     status, line = run(name)

@@ -7,6 +7,8 @@ import pytest
 from mmengine.hub import get_config
 from mmengine.infer import BaseInferencer
 
+from mmdiffkd.command_line import METHODS
+
 from .test_tools.test_smoke import HOSTS
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +52,10 @@ def test_facts(path):
     model = MODELS[path]
     header = (ROOT / path).read_text().partition('\n_base_')[0]
     cfg = get_config(f'mmdiffkd::{path.partition("/")[2]}')
-    assert model.name == Path(path).stem
+    # One pair of models may have a config of several methods.
+    folder = Path(path).parent.name
+    prefix = f'{folder}_' if folder in METHODS[1:] else ''
+    assert model.name == prefix + Path(path).stem
     facts = dict(model.metadata.data)
     assert facts.pop('Training Data')
     if 'max_epochs' in cfg.train_cfg:

@@ -4,10 +4,13 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
+from torch import nn
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.apis.launch import warn_of_a_student_from_scratch
 from mmdiffkd.errors import CheckpointError
+from mmdiffkd.models import DistillPair
+from mmdiffkd.models.pair_checks import check_teaches
 
 from .toy_run import toy_run
 
@@ -40,6 +43,15 @@ def test_pair_of_no_weight(toy_config, lines):
     MODELS.build(toy_config)
     (text,) = warnings_in(lines, 'learns nothing from this pair')
     assert text.startswith('pairs.fpn: ') and 'loss_weight' in text
+
+
+def test_scores_that_a_blank_image_makes_alike(lines):
+    """A distance may have no slope at them, which says nothing of real images."""
+    cfg = dict(student='head', teacher='head', loss=dict(type='DISTLoss'))
+    scores = [torch.zeros(1, 3, 4, 4)]
+    pair = DistillPair('logits', cfg, nn.Identity())
+    check_teaches(pair, dict(head=scores), scores, torch.zeros(1, 3, 8, 8))
+    assert warnings_in(lines, 'learns nothing') == []
 
 
 def start(cfg):

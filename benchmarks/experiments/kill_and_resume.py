@@ -30,7 +30,7 @@ from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.testing import make_mini_dataset
 
 CONFIG = ROOT / 'configs/quickstart/diffkd_retinanet_mini-coco.py'
-NUM_IMAGES, BATCH_SIZE, EPOCHS = 12, 2, 3
+NUM_IMAGES, BATCH_SIZE, EPOCHS = 8, 2, 2
 ITERATIONS = EPOCHS * NUM_IMAGES // BATCH_SIZE
 # The last checkpoint of each kind of run.
 LAST = {'epochs': f'epoch_{EPOCHS}.pth', 'iterations': f'iter_{ITERATIONS}.pth'}

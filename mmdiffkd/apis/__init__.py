@@ -1,5 +1,6 @@
 """What the command-line tools share."""
 
+from mmdiffkd.apis.compare import compare
 from mmdiffkd.apis.distill import distill
 from mmdiffkd.apis.evaluation import evaluate
 from mmdiffkd.apis.export import export_student
@@ -16,6 +17,7 @@ from mmdiffkd.apis.train import apply_train_arguments, train
 from mmdiffkd.autopair.make_config import list_modules
 from mmdiffkd.command_line import (
     KeyValueAction,
+    add_compare_arguments,
     add_config_arguments,
     add_distill_arguments,
     add_train_arguments,

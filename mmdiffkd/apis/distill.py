@@ -31,11 +31,13 @@ def distill(
     pairs: Optional[Pairs] = None,
     work_dir: Optional[str] = None,
     smoke: bool = False,
+    method: str = 'diffkd',
     **train_arguments: Any,
 ) -> Runner:
     """Distil a teacher into a student, with a config that is made for the two.
 
-    The config is written to ``config/<student>_from_<teacher>.py`` below the work directory.
+    The config is written to ``config/<student>_from_<teacher>.py`` below the work directory. For a
+    method other than DiffKD its name ends with ``_<method>``, as does that of the work directory.
 
     Args:
         student: Config of the student with its data and schedule, a path or a ``library::name``.
@@ -45,22 +47,17 @@ def distill(
         pairs: Module paths as of ``--pairs``, or the ``pairs`` of a config; chosen by default.
         work_dir: Output folder, ``work_dirs/<student>_from_<teacher>`` by default.
         smoke: Whether only to find out if it runs, see :func:`mmdiffkd.testing.make_smoke_config`.
+        method: Method as of ``--method``, which has heads, losses and weights of its own.
         **train_arguments: Flags of ``tools/train.py``, such as ``resume`` (True or a path),
             ``amp``, ``cfg_options`` (a dict) or ``launcher``.
 
     Returns:
         The runner, after training.
     """
-    parser = argparse.ArgumentParser()
-    add_run_arguments(parser)
-    add_train_arguments(parser)
-    known = vars(parser.parse_args([]))
-    for name in train_arguments.keys() - known.keys():
-        raise TypeError(f'distill() has no argument {name!r} (accepted: {", ".join(known)})')
     name = f'{Path(student).stem}_from_{Path(teacher).stem}'
+    name += '' if method == 'diffkd' else f'_{method}'
     folder = str(work_dir or Path('work_dirs', name))
-    args = argparse.Namespace(**{**known, **train_arguments, 'work_dir': folder})
-    args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
+    args = train_namespace('distill', work_dir=folder, **train_arguments)
     cfg = load_config(student, 'student')
     launch.check_complete(cfg, launch.TRAINING_KEYS)
     launch.import_host(cfg)
@@ -68,8 +65,8 @@ def distill(
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
 
-    def made(pairs: Optional[Pairs]) -> Config:
-        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke)
+    def made(pairs: Optional[Pairs], method: str) -> Config:
+        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke, method)
         # Read from the text, as the other processes may not see the file yet, or never.
         cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
         launch.apply_run_arguments(cfg, args)
@@ -78,9 +75,9 @@ def distill(
 
     with terminal(None if args.verbose else SILENT if smoke else SHORT):
         # Mistakes in the data are said before the models are built, to find their pairs.
-        cfg = made(pairs={})
+        cfg = made({}, 'diffkd')
         check_config(cfg, loaders_to_check(cfg), smoke)
-        cfg = made(pairs)
+        cfg = made(pairs, method)
     if args.launcher == 'none' or launched_as_first():
         if args.resume and path.is_file() and path.read_text() != cfg.text:
             raise ConfigError(
@@ -90,3 +87,19 @@ def distill(
         write_config(path, cfg.text)
         tell(f'Config written to {path}')
     return train(cfg, smoke, flags_of(args))
+
+
+def train_namespace(caller: str, **train_arguments: Any) -> argparse.Namespace:
+    """The flags of ``tools/train.py`` as its parser returns them, by default as if none is given.
+
+    ``caller`` is the function that an error names as the one that got a wrong argument.
+    """
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser)
+    add_train_arguments(parser)
+    known = vars(parser.parse_args([]))
+    for name in train_arguments.keys() - known.keys():
+        raise TypeError(f'{caller}() has no argument {name!r} (accepted: {", ".join(known)})')
+    args = argparse.Namespace(**{**known, **train_arguments})
+    args.resume = {True: 'auto', False: None}.get(args.resume, args.resume)
+    return args

@@ -1,6 +1,7 @@
 """From the names of a student and a teacher to the text of a config."""
 
 import shlex
+from functools import partial
 from itertools import count
 from pathlib import Path
 from textwrap import indent
@@ -10,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmdiffkd.autopair import methods
 from mmdiffkd.autopair import pairs as rules
 from mmdiffkd.autopair.survey import survey
 from mmdiffkd.checkpoints.reading import load_file
@@ -19,7 +21,7 @@ from mmdiffkd.messages import tell
 from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
-from mmdiffkd.models.input_matching import find_student_input
+from mmdiffkd.models.input_matching import StudentInput, find_student_input
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 
@@ -38,7 +40,7 @@ model = dict(
         config={teacher!r},
         checkpoint={checkpoint!r},{note}
     ),
-    # What is compared: the output of a module in the student, projected and denoised by the head,
+    # What is compared: the output of a module in the student, {head}
     # with that of a module in the teacher. The names of all modules are listed by
     #     {distill} {models} --list-modules
     pairs=dict(
@@ -58,7 +60,7 @@ _NOTES = dict(
     zoo='  # the weights that the library publishes for this config',
 )
 _CLIPPING = """
-# The heads start from nothing; without clipping their first gradients can be large.
+# {reason}
 optim_wrapper = dict(clip_grad=dict({replacing}max_norm=35, norm_type=2))
 """
 
@@ -70,25 +72,30 @@ def make_config(
     teacher_checkpoint: Optional[str] = None,
     pairs: Optional[Pairs] = None,
     smoke: bool = False,
+    method: str = 'diffkd',
 ) -> str:
     """The text of the config that :func:`mmdiffkd.apis.distill` writes to ``path`` and trains."""
-    checkpoint = _checkpoint(teacher, teacher_checkpoint, smoke)
+    by = '' if method == 'diffkd' else f' by {method}'
+    if by and pairs and isinstance(pairs, dict):
+        raise ConfigError(f'method={method!r} has its own heads and losses; give paths as pairs')
+    checkpoint = teacher_weights(teacher, teacher_checkpoint, smoke)
     cfg = load_config(student, 'student')
     comments: Dict[str, str] = {}
     if not isinstance(pairs, dict):
         models = [_build(student, 'student'), _build(teacher, 'teacher')]
         # The student's data may be read for the size of its images.
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint)
+            pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint, method)
     shown = [_pair(name, pair, comments.get(name, '')) for name, pair in pairs.items()]
     text = _TEMPLATE.format(
-        names=f'{Path(teacher).stem} teaches {Path(student).stem}',
+        names=f'{Path(teacher).stem} teaches {Path(student).stem}' + by,
+        head='after a head if there is one,' if by else 'projected and denoised by the head,',
         distill=command_of('distill'),
         train=command_of('train'),
         plot_run=command_of('analysis/plot_run'),
-        models=shlex.join([_located(student), '--teacher', _located(teacher)]),
-        teacher=_located(teacher),
-        student=_located(student),
+        models=shlex.join([locate(student), '--teacher', locate(teacher)]),
+        teacher=locate(teacher),
+        student=locate(student),
         path=shlex.quote(str(path)),
         work_dir=shlex.quote(str(path.parent.parent)),
         checkpoint=checkpoint,
@@ -97,10 +104,20 @@ def make_config(
         # A list in a config replaces that of its base.
         inherited_hooks='    *_base_.custom_hooks,\n' if cfg.get('custom_hooks') else '',
     )
-    clipping = cfg.optim_wrapper.get('clip_grad', {})
+    return text + clipping_of(cfg, method)
+
+
+def clipping_of(student: Config, method: str) -> str:
+    """What the text of a method's config adds if the student's config clips no gradients."""
+    clipping = student.optim_wrapper.get('clip_grad', {})
     # A None in the base cannot be merged with a dict.
     replacing = '_delete_=True, ' if clipping is None else ''
-    return text if clipping else text + _CLIPPING.format(replacing=replacing)
+    reason = 'The same for all methods.'
+    if method == 'diffkd':
+        reason = (
+            'The heads start from nothing; without clipping their first gradients can be large.'
+        )
+    return '' if clipping else _CLIPPING.format(replacing=replacing, reason=reason)
 
 
 def list_modules(student: str, teacher: str) -> str:
@@ -122,31 +139,54 @@ def _build(config: str, role: str) -> nn.Module:
 
 
 def _pairs(
-    cfg: Config, models: List[nn.Module], named: Optional[Pairs], teacher: str, checkpoint: str
+    cfg: Config,
+    models: List[nn.Module],
+    named: Optional[Pairs],
+    teacher: str,
+    checkpoint: str,
+    method: str,
 ) -> Tuple[Dict[str, Dict], Dict[str, str]]:
     """The pairs that a user named, or those that suit the models, and comments on them.
 
     The comment that stands behind all pairs has the name ``''``.
     """
+    if named is None:
+        rules.common_task(*models)
+    methods.check_method(method, models, named is not None)
     student_input = find_student_input(models[0], cfg.train_dataloader)
-    shapes, role, comment = student_input.shapes, 'teacher', ''
+    shapes, comment = student_input.shapes, ''
     if named is not None:
         chosen = rules.parse_pairs(named)
+    elif method in methods.OF_HEADS:
+        chosen = methods.own_choices(method, models[0])
     else:
-        task = rules.common_task(*models)
-        if task == rules.CLASSIFIER and student_input.shape is not None:
-            shapes = [student_input.shape]
-        # Behind their necks detectors need real images; nothing there is chosen.
-        complete = task != rules.DETECTOR
-        mine = survey(models[0], 'student', shapes, complete, trains=True)
-        if task == rules.CLASSIFIER:
-            # Both get the same images, and some models work at one size only.
-            shapes, role = [mine.shape], "teacher, which gets images of the student's size"
-        others = survey(models[1], role, shapes, complete)
         difference = _class_difference(cfg, teacher, checkpoint)
-        chosen, comment = rules.choose_pairs(task, mine, others, difference)
-    pairs, comments = rules.make_pairs(chosen, models, shapes)
-    return pairs, {**comments, '': comment}
+        chosen, shapes, comment = _choose(models, student_input, difference)
+    if method == 'diffkd':
+        pairs, comments = rules.make_pairs(chosen, models, shapes)
+        return pairs, {**comments, '': comment}
+    flag = f'--method {method}' if named is None else '--pairs'
+    pair_of, kind = partial(methods.pair_of, method), methods.kind_of(models[0])
+    pairs, comments = rules.make_pairs(chosen, models, shapes, pair_of, flag)
+    if named is None and method not in methods.OF_HEADS:
+        pairs = methods.kept_pairs(method, pairs, kind, comment)
+    return pairs, {**comments, '': methods.comment_on(method, kind)}
+
+
+def _choose(models: List[nn.Module], student_input: StudentInput, difference: Optional[str]):
+    """What to pair of the models, the shapes to try, and a comment; see :func:`choose_pairs`."""
+    task, shapes, role = rules.common_task(*models), student_input.shapes, 'teacher'
+    if task == rules.CLASSIFIER and student_input.shape is not None:
+        shapes = [student_input.shape]
+    # Behind their necks detectors need real images; nothing there is chosen.
+    complete = task != rules.DETECTOR
+    mine = survey(models[0], 'student', shapes, complete, trains=True)
+    if task == rules.CLASSIFIER:
+        # Both get the same images, and some models work at one size only.
+        shapes, role = [mine.shape], "teacher, which gets images of the student's size"
+    others = survey(models[1], role, shapes, complete)
+    chosen, comment = rules.choose_pairs(task, mine, others, difference)
+    return chosen, shapes, comment
 
 
 def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:
@@ -159,14 +199,14 @@ def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[st
     return classes.class_difference(mine, others)
 
 
-def _checkpoint(teacher: str, given: Optional[str], smoke: bool) -> str:
+def teacher_weights(teacher: str, given: Optional[str], smoke: bool) -> str:
     """The value of ``teacher.checkpoint``."""
     given = given or ('zoo' if '::' in teacher else 'random' if smoke else None)
     if given is None:
         raise ConfigError(
             f'--teacher-checkpoint is needed: no library publishes a weight for {teacher!r}'
         )
-    return given if given in ('zoo', 'random') or '://' in given else _located(given)
+    return given if given in ('zoo', 'random') or '://' in given else locate(given)
 
 
 def write_config(path: Path, text: str) -> None:
@@ -179,7 +219,7 @@ def write_config(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _located(file: str) -> str:
+def locate(file: str) -> str:
     """A ``library::name`` as it is, a path made absolute."""
     return file if '::' in file else str(Path(file).expanduser().resolve())
 

@@ -1,7 +1,7 @@
 """Which modules of student and teacher to pair, and with what head and loss."""
 
 from itertools import product
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
@@ -154,12 +154,17 @@ def parse_pairs(texts: Union[str, Sequence[str]]) -> List[Choice]:
 
 
 def make_pairs(
-    choices: Sequence[Choice], models: Sequence[nn.Module], shapes: Iterable[ImageShape]
+    choices: Sequence[Choice],
+    models: Sequence[nn.Module],
+    shapes: Iterable[ImageShape],
+    pair_of: Optional[Callable] = None,
+    flag: str = '--pairs',
 ) -> Tuple[Dict[str, Dict], Dict[str, str]]:
     """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
 
     Pyramids of different levels are cut to those of equal stride. ``models`` are student and
-    teacher, ``shapes`` those of the images to try. Returns name to config, and name to a comment.
+    teacher, ``shapes`` those of the images to try, ``pair_of`` is the like of :func:`diffkd_pair`
+    for another method, and ``flag`` begins errors. Returns name to config, and name to a comment.
     """
 
     def capture(shape: ImageShape) -> Tuple[ImageShape, List]:
@@ -181,19 +186,19 @@ def make_pairs(
             if levels is not None:
                 choice = cut_to(choice, levels, [len(part) for part in maps])
                 maps = [part[kept] for part, kept in zip(maps, levels)]
-            name, config = _recipe(choice, maps, models[0], shape)
+            name, config = (pair_of or diffkd_pair)(choice, maps, models[0], shape)
             taken = sum(other.rstrip('0123456789') == name for other in pairs)
             name = f'{name}{taken + 1}' if taken else name
             shown = (', '.join('x'.join(map(str, one)) for one in part) for part in maps)
             pairs[name], comments[name] = config, _COMMENT.format(*shape[1:], *shown)
-            notes = (note for key, note in _NOTES.items() if key in config['head'])
+            notes = (note for key, note in _NOTES.items() if key in config.get('head', ()))
             comments[name] += ''.join(f'# {note}\n' for note in notes)
     except ValueError as error:
-        raise ConfigError(f'--pairs: {error}') from error
+        raise ConfigError(f'{flag}: {error}') from error
     return pairs, comments
 
 
-def _recipe(
+def diffkd_pair(
     choice: Choice, maps: List[List[MapShape]], student: nn.Module, image: ImageShape
 ) -> Tuple[str, Dict]:
     """Name and config of a pair, as the shipped configs have them."""

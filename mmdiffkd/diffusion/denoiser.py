@@ -5,6 +5,7 @@ from typing import Callable, Union
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mmdiffkd.diffusion.layers import Bottleneck, conv, conv_bn, conv_bn_relu
 
@@ -48,16 +49,20 @@ class Denoiser(nn.Module):
                 conv(hidden, channels),
             )
 
-    def forward(self, x: Tensor, timesteps: Union[Tensor, int]) -> Tensor:
+    def forward(self, x: Tensor, timesteps: Union[Tensor, int], fixed: bool = False) -> Tensor:
         """Predict the noise in ``x``.
 
         Args:
             x: Noisy features, (N, D, H, W).
             timesteps: Integer timesteps, (N,), or one integer for the whole batch.
+            fixed: Whether the parameters are constants: gradients reach ``x`` alone.
 
         Returns:
             The predicted noise, (N, D, H, W).
         """
+        if fixed:
+            constants = {name: value.detach() for name, value in self.named_parameters()}
+            return functional_call(self, constants, (x, timesteps))
         # Indexing with an integer copies no index to the device.
         noisy = x + self.time_embedding.weight[timesteps][..., None, None]
         return compiled_call()(self.network, noisy) if self.compile_network else self.network(noisy)

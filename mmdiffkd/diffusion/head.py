@@ -1,5 +1,6 @@
 """Heads: what turns a student and a teacher feature into the two tensors that are compared."""
 
+from functools import partial
 from typing import Any, Optional, Tuple
 
 import torch
@@ -17,7 +18,7 @@ from mmdiffkd.diffusion.ddim import (
 from mmdiffkd.diffusion.denoiser import Denoiser
 from mmdiffkd.diffusion.layers import conv_bn
 from mmdiffkd.diffusion.noise_adapter import NoiseAdapter
-from mmdiffkd.diffusion.output import HeadOutput
+from mmdiffkd.diffusion.output import HeadOutput, check_maps
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.diffusion.recompute import recomputed
 from mmdiffkd.errors import check_numbers as check
@@ -37,6 +38,7 @@ class AlignHead(nn.Module):
 
     def forward(self, student_feat: Tensor, teacher_feat: Tensor) -> HeadOutput:
         """Project (N, Cs, H, W) to the shape (N, Ct, H, W) of the teacher feature."""
+        check_maps(student_feat, teacher_feat)
         aligned = at_least_float32(self.align(student_feat))
         return HeadOutput(aligned, at_least_float32(teacher_feat).detach(), aligned.detach())
 
@@ -67,9 +69,15 @@ class DiffKDHead(nn.Module):
         compile: Whether the noise predictor runs through ``torch.compile``.
         sync_bn: Whether the batch norms always use the statistics of all GPUs; otherwise they
             follow the ``sync_bn`` of the run.
+        gamma: Fixed share of the student feature that is kept, from 0 to 1, in place of the noise
+            adapter; with 1 no noise is added.
+        detach_denoiser: Whether the noise predictor learns from its own loss alone: the distance
+            passes through it with its weights held fixed.
+        sqrt_mixing: Whether student feature and noise are mixed by the square roots of gamma and
+            1 - gamma, as diffusion models mix, and not by gamma and 1 - gamma as published.
 
     Raises:
-        ValueError: If ``kernel_size``, ``num_steps``, a weight or a width cannot work.
+        ValueError: If ``kernel_size``, ``num_steps``, ``gamma``, a weight or a width cannot work.
     """
 
     # The reference sizes its timestep embedding for chains of up to 1280 steps.
@@ -90,8 +98,13 @@ class DiffKDHead(nn.Module):
         checkpoint: bool = False,
         compile: bool = False,
         sync_bn: bool = False,
+        gamma: Optional[float] = None,
+        detach_denoiser: bool = False,
+        sqrt_mixing: bool = False,
     ) -> None:
         super().__init__()
+        if gamma is not None and not (isinstance(gamma, (int, float)) and 0 <= gamma <= 1):
+            raise ValueError(f'gamma must be a number from 0 to 1, got {gamma!r}')
         if kernel_size not in (1, 3):
             raise ValueError(f'kernel_size must be 3 (maps) or 1 (vectors), got {kernel_size!r}')
         width = teacher_channels if ae_channels is None else ae_channels
@@ -101,12 +114,15 @@ class DiffKDHead(nn.Module):
         check(1, int, num_steps=num_steps, reduction=reduction, adapter_reduction=adapter_reduction)
         self.diffusion_weight, self.ae_weight = diffusion_weight, ae_weight
         self.checkpoint, self.kernel_size = checkpoint, kernel_size
+        self.gamma, self.sqrt_mixing, self.detach_denoiser = gamma, sqrt_mixing, detach_denoiser
 
         self.autoencoder = (
             None if ae_channels is None else LinearAutoencoder(teacher_channels, ae_channels)
         )
         self.align = nn.Conv2d(student_channels, width, 1)
-        self.noise_adapter = NoiseAdapter(width, kernel_size, adapter_reduction)
+        self.noise_adapter = (
+            NoiseAdapter(width, kernel_size, adapter_reduction) if gamma is None else None
+        )
         self.denoiser = Denoiser(
             width, kernel_size, reduction, max(self.MIN_EMBEDDINGS, num_train_timesteps), compile
         )
@@ -147,6 +163,7 @@ class DiffKDHead(nn.Module):
         Returns:
             The tensors to compare, of width D, the losses of the head and ``gamma``.
         """
+        check_maps(student_feat, teacher_feat)
         if self.kernel_size == 1 and teacher_feat.shape[2:] != (1, 1):
             what = 'kernel_size=1 is for vectors (1x1 maps), use 3 for maps of'
             raise ValueError(f'{what} {teacher_feat.shape[2]}x{teacher_feat.shape[3]}')
@@ -184,15 +201,22 @@ class DiffKDHead(nn.Module):
             The refined feature, (N, D, H, W), and gamma, (N,).
         """
         noise = normal_like(aligned, generator) if noise is None else noise
-        gamma = self._run(self.noise_adapter, aligned)
-        # gamma and 1 - gamma themselves, not their square roots: so does the reference.
-        noisy = torch.lerp(noise, aligned, gamma[:, None, None, None])
-        denoised = ddim_denoise(self.predict_noise, noisy, self.steps)
+        gamma = self._gamma(aligned)
+        if self.sqrt_mixing:
+            noisy = add_noise(aligned, noise, gamma.sqrt(), (1 - gamma).sqrt())
+        else:
+            # gamma and 1 - gamma themselves, not their square roots: so does the reference.
+            noisy = torch.lerp(noise, aligned, gamma[:, None, None, None])
+        predict = partial(self.predict_noise, fixed=self.detach_denoiser)
+        denoised = ddim_denoise(predict, noisy, self.steps)
         return at_least_float32(self.projection(denoised)), gamma
 
-    def predict_noise(self, x: Tensor, timesteps: Any) -> Tensor:
-        """Predict the noise in (N, D, H, W) at one integer timestep or at N of them."""
-        return self._run(self.denoiser, x, timesteps)
+    def predict_noise(self, x: Tensor, timesteps: Any, fixed: bool = False) -> Tensor:
+        """Predict the noise in (N, D, H, W) at one integer timestep or at N of them.
+
+        ``fixed`` is that of the noise predictor.
+        """
+        return self._run(self.denoiser, x, timesteps, fixed)
 
     def diffusion_loss(
         self,
@@ -220,6 +244,14 @@ class DiffKDHead(nn.Module):
         error = at_least_float32(self.predict_noise(diffused, timesteps)) - noise
         # The backward pass needs the difference only; mse_loss would keep both of its arguments.
         return self.diffusion_weight * error.square().mean()
+
+    def _gamma(self, aligned: Tensor) -> Tensor:
+        """Gamma of each student feature in (N, D, H, W): (N,)."""
+        if self.noise_adapter is None:
+            return aligned.new_full((len(aligned),), self.gamma)
+        gamma = self._run(self.noise_adapter, aligned)
+        # A root has no finite slope at 0, which a softmax of float32 reaches.
+        return gamma.clamp(1e-6, 1 - 1e-6) if self.sqrt_mixing else gamma
 
     def _run(self, module: nn.Module, *inputs: Any) -> Tensor:
         return recomputed(module, *inputs) if self.checkpoint else module(*inputs)

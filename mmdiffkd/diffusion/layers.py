@@ -26,6 +26,11 @@ def conv(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Conv2d
     return nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
 
 
+def project(in_channels: int, out_channels: int) -> nn.Module:
+    """1x1 convolution, or nothing if the numbers of channels agree."""
+    return nn.Identity() if in_channels == out_channels else conv(in_channels, out_channels)
+
+
 def conv_bn(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Sequential:
     """:func:`conv`, then batch norm."""
     return nn.Sequential(conv(in_channels, out_channels, kernel_size), BatchNorm2d(out_channels))

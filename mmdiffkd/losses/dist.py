@@ -21,17 +21,18 @@ def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
     Returns:
         Scalar in 0..2.
     """
-    return 1 - F.cosine_similarity(_centred(x), _centred(y), dim=1, eps=eps).mean()
+    return 1 - F.cosine_similarity(centred(x), centred(y), dim=1, eps=eps).mean()
 
 
-def _centred(x: Tensor) -> Tensor:
-    centred = x - x.mean(dim=1, keepdim=True)
+def centred(x: Tensor) -> Tensor:
+    """Rows less their means; a constant row is zeros, without a gradient."""
+    difference = x - x.mean(dim=1, keepdim=True)
     with torch.no_grad():
         # What rounding leaves of a constant row points anywhere, and its correlation would have
         # gradients of 1 / eps.
         rounding = 8 * torch.finfo(x.dtype).eps * x.norm(dim=1, keepdim=True)
-        constant = centred.norm(dim=1, keepdim=True) <= rounding
-    return centred.masked_fill(constant, 0)
+        constant = difference.norm(dim=1, keepdim=True) <= rounding
+    return difference.masked_fill(constant, 0)
 
 
 def dist(

@@ -19,10 +19,15 @@ def softmax_kl(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
     Returns:
         Sum over classes, mean over images and pixels; scalar.
     """
+    return softmax_kl_each(student, teacher, tau).mean()
+
+
+def softmax_kl_each(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """:func:`softmax_kl` of each distribution, (N,) or (N, H, W)."""
     log_student = F.log_softmax(student / tau, dim=1)
     log_teacher = F.log_softmax(teacher / tau, dim=1)
     divergence = F.kl_div(log_student, log_teacher, reduction='none', log_target=True)
-    return tau**2 * divergence.sum(dim=1).mean()
+    return tau**2 * divergence.sum(dim=1)
 
 
 def sigmoid_kl(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:

@@ -25,12 +25,14 @@ class WeightedDistance(nn.Module):
         self.loss_weight = loss_weight
 
     def forward(self, refined: Tensor, target: Tensor) -> Tensor:
-        """Weighted distance, a scalar.
+        """Weighted distance, a scalar; 0 without rows.
 
         Args:
             refined: Student side, (N, C, H, W) or (N, C).
             target: Teacher side, same shape; no gradient flows into it.
         """
+        if not refined.numel():
+            return at_least_float32(refined).sum()
         distance = self.distance(at_least_float32(refined), at_least_float32(target).detach())
         return self.loss_weight * distance
 

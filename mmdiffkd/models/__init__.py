@@ -2,12 +2,26 @@
 
 from mmdiffkd.capture import FeatureCapture, FeaturePath
 from mmdiffkd.diffusion import AlignHead, DiffKDHead
-from mmdiffkd.losses import DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss
+from mmdiffkd.heads import CrossKDHead, FGDHead, LDHead, MGDHead
+from mmdiffkd.losses import (
+    ATLoss,
+    CWDLoss,
+    DISTLoss,
+    DKDLoss,
+    KLDivLoss,
+    L1Loss,
+    MSELoss,
+    PKDLoss,
+    SmoothL1Loss,
+)
+from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.distiller import DiffKDDistiller
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.teacher import FrozenTeacher
 from mmdiffkd.registry import MODELS
 
 # Heads and losses need torch alone, so they are registered here.
-for component in (AlignHead, DiffKDHead, DISTLoss, KLDivLoss, L1Loss, MSELoss, SmoothL1Loss):
+HEADS = (AlignHead, DiffKDHead, MGDHead, FGDHead, CrossKDHead, LDHead)
+LOSSES = (MSELoss, L1Loss, SmoothL1Loss, KLDivLoss, DISTLoss, DKDLoss, ATLoss, CWDLoss, PKDLoss)
+for component in (*HEADS, *LOSSES):
     MODELS.register_module(module=component)

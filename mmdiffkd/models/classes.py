@@ -18,7 +18,7 @@ Classes = Optional[Tuple[str, ...]]
 """Names in the order of the scores; None if they are not known."""
 
 # Losses that compare scores, and modules that yield them, such as `fc_cls` and `cls_score`.
-_SCORE_LOSSES = re.compile('KL|DIST|CrossEntropy')
+_SCORE_LOSSES = re.compile('KL|DKD|DIST|CrossEntropy')
 _SCORE_MODULES = re.compile(r'(^|[._])cls(_score)?$')
 # Heads that yield class scores alone; heads of detectors yield boxes too.
 _SCORE_HEADS = ('head', 'decode_head', 'auxiliary_head')

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.hub import get_config
 
-from mmdiffkd.compat import is_installed
+from mmdiffkd.compat import installed_config, is_installed
 from mmdiffkd.errors import ConfigError, describe, shortened, suggest
 
 
@@ -37,9 +37,9 @@ def load_config(location: Any, where: str, with_weights: bool = False) -> Config
             f"and a name like 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'"
         )
     try:
-        if is_name:
-            return get_config(str(location), pretrained=with_weights)
-        path = Path(location).expanduser()
+        if with_weights:
+            return get_config(str(location), pretrained=True)
+        path = installed_config(location) if is_name else Path(location).expanduser()
         cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:
         # A config file is code, which can fail in any way.
@@ -66,8 +66,7 @@ def _find_beside(model: Any, folder: Path) -> None:
 
 def _configs_of(library: str) -> List[str]:
     """Names of the configs that are installed with a library."""
-    (root, *_) = find_spec(library).submodule_search_locations or (library,)
-    folder = Path(root, '.mim', 'configs')
+    folder = installed_config(f'{library}::')
     return [path.relative_to(folder).as_posix() for path in folder.rglob('*.py')]
 
 

@@ -110,8 +110,9 @@ def dry_forward(
             # First without inputs of the student: behind these a host may fail, and then it must
             # be known where the forward can end.
             plain = [pair for pair in pairs if not pair.replaced]
-            teacher.features(image, samples, plain, features)
-            targets = teacher.features(image, samples, pairs, features)
+            targets = teacher.features(image, samples, plain, features)
+            if len(plain) < len(pairs):
+                targets = teacher.features(image, samples, pairs, features)
     return image, features, targets
 
 
@@ -122,14 +123,14 @@ def optimize_teacher(
 
     ``features`` are the student's, by path, of one image of that shape.
     """
-    # Two small images are faster, but what the student's modules got belongs to its own image.
+    # A small image is faster, but what the student's modules got belongs to its own image.
     fed = any(pair.replaced for pair in pairs)
     small = (shape[0], TRIAL_SIDE, TRIAL_SIDE)
 
     def optimize(shape: ImageShape) -> None:
-        images, samples = random_batch(shape, 1 if fed else 2)
-        with blaming('teacher', images):
-            run = lambda: teacher.features(images, samples, pairs, features)  # noqa: E731
+        image, samples = random_batch(shape, 1)
+        with blaming('teacher', image):
+            run = lambda: teacher.features(image, samples, pairs, features)  # noqa: E731
             teacher.optimize(run, [path.module for pair in pairs for path in pair.replaced])
 
     first_accepted([shape] if fed else [small, shape], optimize)

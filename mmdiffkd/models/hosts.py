@@ -116,6 +116,12 @@ def run_for_features(
     parts = {FeaturePath.parse(path).module.partition('.')[0] for path in paths}
     if hasattr(model, 'extract_feat') and not is_plain(model) and parts <= {'backbone', 'neck'}:
         model.extract_feat(inputs)
+    elif 'auxiliary_head' in parts:
+        # MMSegmentation runs it for its losses alone.
+        features, heads = model.extract_feat(inputs), model.auxiliary_head
+        for head in (*heads,) if isinstance(heads, nn.ModuleList) else (heads,):
+            head(features)
+        model.decode_head(features)
     else:
         run_completely(model, inputs, data_samples)
 

@@ -1,13 +1,10 @@
 """One place where student and teacher are matched: captured features -> heads -> loss."""
 
-import inspect
 import logging
 from collections import OrderedDict
-from functools import cache
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple, Type
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -16,7 +13,7 @@ from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import tell
-from mmdiffkd.models.context import PairContext
+from mmdiffkd.models.context import PairContext, call, takes_context
 from mmdiffkd.models.hosts import build_component
 from mmdiffkd.models.pair_checks import check_gradient
 from mmdiffkd.models.pair_config import input_replacements
@@ -27,8 +24,9 @@ class DistillPair(nn.Module):
     """Features of the student that learn from features of the teacher, through heads and a loss.
 
     A head is called with one student and one teacher map and returns a :class:`HeadOutput`; a loss
-    is called with its ``refined`` and ``target`` and returns a scalar. Either gets a
-    :class:`PairContext` if its forward has a parameter ``context``.
+    is called with its ``refined`` and ``target`` and returns a scalar. A head that computes the
+    ``distance`` itself takes the place of the loss. Either gets a :class:`PairContext` if its
+    forward has a parameter ``context``.
 
     Args:
         name: Name of the pair, with which its entries in the log end.
@@ -53,7 +51,8 @@ class DistillPair(nn.Module):
         self.student_path, self.teacher_path = cfg['student'], cfg['teacher']
         self.replaced = input_replacements(name, cfg.get('teacher_inputs'), teacher_model)
         self.heads = nn.ModuleList()
-        self.loss = build_component(cfg['loss'], f'pairs.{name}.loss')
+        has_loss = cfg.get('loss') is not None
+        self.loss = build_component(cfg['loss'], f'pairs.{name}.loss') if has_loss else None
         self.layouts: Dict[str, List[TokenLayout]] = {}
         self.active = True
         self.summary = ''
@@ -83,7 +82,7 @@ class DistillPair(nn.Module):
         where = f'pairs.{self.name}'
         channels = [(s.shape[1], t.shape[1]) for s, t in zip(student_maps, teacher_maps)]
         if self.cfg.get('head') is None:
-            if any(cs != ct for cs, ct in channels):
+            if any(cs != ct for cs, ct in channels) and not hasattr(self.loss, 'any_channels'):
                 raise ConfigError(
                     f'{where}: without a head the channels must agree, but student and teacher '
                     f"have {channels}; add head=dict(type='AlignHead') or "
@@ -103,7 +102,8 @@ class DistillPair(nn.Module):
     @property
     def uses_context(self) -> bool:
         """Whether a head or the loss asks for the training batch."""
-        return any(takes_context(type(module)) for module in (*self.heads, self.loss))
+        parts = [*self.heads, *([] if self.loss is None else [self.loss])]
+        return any(takes_context(type(module)) for module in parts)
 
     def register_output_hook(
         self, hook: Callable[[Mapping[int, HeadOutput]], None]
@@ -198,7 +198,7 @@ class DistillPair(nn.Module):
             if ours.numel():
                 context = PairContext.of_map(inputs, data_samples, level, theirs)
                 output = self._refine(level, resize_like(ours, theirs), theirs, context)
-                distance = distance + call(self.loss, output.refined, output.target, context)
+                distance = distance + self._distance(output, context)
                 outputs[level] = output
         if not outputs:
             return self.idle(*student_maps)
@@ -220,17 +220,26 @@ class DistillPair(nn.Module):
         student_map, teacher_map = at_least_float32(student_map), at_least_float32(teacher_map)
         return HeadOutput(student_map, teacher_map, student_map.detach())
 
+    def _distance(self, output: HeadOutput, context: PairContext) -> Tensor:
+        if self.loss is None and output.distance is not None:
+            return output.distance
+        if self.loss is None or output.distance is not None:
+            needs = "'loss' is required, because" if self.loss is None else 'set loss=None, because'
+            does = 'computes no' if self.loss is None else 'computes the'
+            kind = type(self.heads[0]).__name__
+            raise ConfigError(f'pairs.{self.name}: {needs} {kind} {does} distance itself')
+        return call(self.loss, output.refined, output.target, context)
+
     def _entries(self, outputs: Sequence[HeadOutput]) -> Dict[str, Tensor]:
         """Everything that the pair logs beside ``loss_kd_<name>``."""
         entries = {key: sum(o.losses[key] for o in outputs) for key in outputs[0].losses}
         entries = {f'loss_{key}_{self.name}': value for key, value in entries.items()}
         with torch.no_grad():
-            stats = dict(
-                dist_before=[F.mse_loss(o.aligned, o.target) for o in outputs],
-                dist_after=[F.mse_loss(o.refined, o.target) for o in outputs],
-                **{key: [o.stats[key].mean() for o in outputs] for key in outputs[0].stats},
-            )
-            means = {f'{key}_{self.name}': torch.stack(v).mean() for key, v in stats.items()}
+            stats = [output.scalars() for output in outputs]
+            means = {
+                f'{key}_{self.name}': torch.stack([of_map[key] for of_map in stats]).mean()
+                for key in stats[0]
+            }
         return {**entries, **means}
 
     def idle(self, *features: Tensor) -> Dict[str, Tensor]:
@@ -256,19 +265,6 @@ class DistillPair(nn.Module):
         if text not in self._warned:
             self._warned.add(text)
             tell(f'pairs.{self.name}: {text}', logging.WARNING)
-
-
-def call(module: nn.Module, first: Tensor, second: Tensor, context: PairContext) -> Any:
-    """Run a head or a loss, with the context if its forward takes one."""
-    if takes_context(type(module)):
-        return module(first, second, context=context)
-    return module(first, second)
-
-
-@cache
-def takes_context(kind: Type[nn.Module]) -> bool:
-    """Whether the forward of a head or loss has a parameter ``context``."""
-    return 'context' in inspect.signature(kind.forward).parameters
 
 
 class ReachedWithoutGradient(torch.autograd.Function):

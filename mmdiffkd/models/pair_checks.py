@@ -117,7 +117,8 @@ def check_teaches(
     with torch.enable_grad():
         # Features of a blank image may be all alike, at which a distance can have no slope.
         ours = [(x + torch.rand_like(x)).detach().requires_grad_() for x in ours]
-        entries = pair({**features, pair.student_path: ours}, target, inputs)
+        theirs = [x + torch.rand_like(x) for x in target]
+        entries = pair({**features, pair.student_path: ours}, theirs, inputs)
         loss = entries[f'loss_kd_{pair.name}']
         gradients = torch.autograd.grad(loss, ours, allow_unused=True) if loss.requires_grad else ()
     if not any(g is not None and bool((g != 0).any()) for g in gradients):

@@ -26,7 +26,11 @@ def check_pairs(pairs: Any) -> None:
                 f'pairs: {name!r} cannot name a pair, because it becomes part of the names in the '
                 f'log and of a module; choose an identifier without "loss" in it, such as "fpn"'
             )
-        check_keys(cfg, PAIR_KEYS, ('student', 'teacher', 'loss'), f'pairs.{name}')
+        check_keys(cfg, PAIR_KEYS, ('student', 'teacher'), f'pairs.{name}')
+        if cfg.get('loss') is None and cfg.get('head') is None:
+            raise ConfigError(
+                f"pairs.{name}: 'loss' is required, or a head that computes the distance itself"
+            )
         try:
             check_numbers(0, float, weight=cfg.get('weight', 1.0))
         except ValueError as error:

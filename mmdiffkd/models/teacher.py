@@ -216,12 +216,18 @@ class FrozenTeacher:
             run: Function that yields the features of an image, which are to stay the same.
             replaced: Names of the modules that get inputs of the student.
         """
+        changes = dict(fold_bn=fold_batch_norms, channels_last=use_channels_last)
+        changes = {name: change for name, change in changes.items() if self.switches[name]}
         with undisturbed(self.model):
             reference = run()
-            if self.switches['fold_bn']:
-                self._keep_if_equal('fold_bn', fold_batch_norms, run, reference)
-            if self.switches['channels_last']:
-                self._keep_if_equal('channels_last', use_channels_last, run, reference)
+            if changes and self._problem_of(changes, run, reference):
+                for name, change in changes.items():
+                    if problem := self._problem_of({name: change}, run, reference):
+                        tell(
+                            f'The teacher runs without {name}, because {problem}. Nothing is wrong '
+                            f'with it; {name}=False in teacher silences this warning.',
+                            logging.WARNING,
+                        )
         self._precision = self._wanted_precision
         self._precision.apply_to(self.model)
         if self.switches['compile']:
@@ -229,32 +235,32 @@ class FrozenTeacher:
             names = compile_children(self.model, wrapped)
             tell(f'teacher.compile: {", ".join(names) or "nothing to compile"}')
 
-    def _keep_if_equal(
+    def _problem_of(
         self,
-        switch: str,
-        change: Callable[[nn.Module], None],
+        changes: Mapping[str, Callable[[nn.Module], None]],
         run: Callable[[], Features],
         reference: Features,
-    ) -> None:
-        """Go on with a changed copy of the model if it yields the same features."""
+    ) -> str:
+        """Go on with a changed copy of the model if it yields the same features.
+
+        Returns why the model stays as it was, or an empty text.
+        """
         before = self.model, self.capture, self._runs_channels_last
         try:
             self.model = copy.deepcopy(self.model)
             self.capture = FeatureCapture(self.model, self.capture.texts, role='teacher')
-            self._runs_channels_last |= switch == 'channels_last'
-            change(self.model)
+            self._runs_channels_last |= 'channels_last' in changes
+            for change in changes.values():
+                change(self.model)
             difference = relative_difference(run(), reference)
             problem = f'its features would differ by {difference:.1e} of their largest element'
         except Exception as error:
             # A model may read attributes of a batch norm that is gone, or need contiguous maps.
             difference, problem = float('nan'), f'it would fail: {describe(error)}'
-        if not difference <= TOLERANCE:
-            self.model, self.capture, self._runs_channels_last = before
-            tell(
-                f'The teacher runs without {switch}, because {problem}. Nothing is wrong with it; '
-                f'{switch}=False in teacher silences this warning.',
-                logging.WARNING,
-            )
+        if difference <= TOLERANCE:
+            return ''
+        self.model, self.capture, self._runs_channels_last = before
+        return problem
 
     def move_with(self, distiller: nn.Module, function: Callable[[Tensor], Tensor]) -> None:
         """Apply a function that moves or casts tensors, if it is the owner that is moved.

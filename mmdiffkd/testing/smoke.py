@@ -1,7 +1,7 @@
 """Turn any config into one that shows in about a minute, offline, whether it runs."""
 
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -11,9 +11,11 @@ from mmdiffkd.testing.miniatures import ITERATIONS, LOADERS, use_miniature_data
 
 # mmengine's parameter schedulers take this for infinity.
 _NO_END = int(1e9)
-# Width and height in pixels: enough for the 900 places from which DINO and other detectors choose
-# their queries.
-_IMAGE_SIZE = (256, 192)
+# Width and height in pixels. At a stride of 128, the largest of a pyramid, two rows and columns are
+# left: on a single value of each of two images batch norm would have gradients without bound.
+_IMAGE_SIZE = (192, 144)
+# Enough for the 900 places of the maps from which DINO chooses its queries.
+_IMAGE_SIZE_FOR_QUERIES = (256, 192)
 # Segmentors compute on large maps, which takes long on a CPU.
 _IMAGE_SIZE_OF_SEGMENTORS = (128, 96)
 # Keys of sizes in pixels: of models, and of transforms and preprocessors that pad.
@@ -25,20 +27,22 @@ def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None)
     """A copy of a config that trains two iterations, validates once and saves one checkpoint.
 
     Miniature data of the config's own kind is written below the work directory, images shrink to
-    ``image_size`` (width and height in pixels; not those of classifiers; 256x192 by default,
-    128x96 for segmentors), weights are random, and the batch size is 2 (4 for classifiers). Model,
-    losses, optimizer, hooks and evaluation stay, except that mixed precision is left out without a
-    GPU. The copy's work directory is ``smoke`` below the one given. A data set that has no
-    miniature is a :class:`ConfigError`.
+    ``image_size`` (width and height in pixels; not those of classifiers; 192x144 by default,
+    256x192 for detectors with queries, 128x96 for segmentors), weights are random, and the batch
+    size is 2 (4 for classifiers). Model, losses, optimizer, hooks and evaluation stay, except that
+    mixed precision is left out without a GPU. The copy's work directory is ``smoke`` below the one
+    given. A data set that has no miniature is a :class:`ConfigError`.
     """
     cfg = Config(cfg.to_dict(), filename=cfg.filename)
     cfg.work_dir = str(Path(cfg.work_dir, 'smoke'))
     # A miniature may stand for a data set with other classes.
     cfg.check_data = False
-    _forget_weights(cfg)
+    models = _forget_weights(cfg)
     if image_size is None:
-        is_segmentor = cfg.get('default_scope') == 'mmseg'
-        image_size = _IMAGE_SIZE_OF_SEGMENTORS if is_segmentor else _IMAGE_SIZE
+        queries = any('num_queries' in part for part in dicts_in(models))
+        image_size = _IMAGE_SIZE_FOR_QUERIES if queries else _IMAGE_SIZE
+        if cfg.get('default_scope') == 'mmseg':
+            image_size = _IMAGE_SIZE_OF_SEGMENTORS
     is_classifier = use_miniature_data(cfg, image_size)
     # Many classifiers work at their own size only.
     if not is_classifier:
@@ -52,16 +56,17 @@ def make_smoke_config(cfg: Config, image_size: Optional[Tuple[int, int]] = None)
     return cfg
 
 
-def _forget_weights(cfg: Config) -> None:
-    """Use random weights everywhere, so that nothing is downloaded."""
+def _forget_weights(cfg: Config) -> List[Dict]:
+    """Use random weights everywhere, so that nothing is downloaded; returns all model dicts."""
     cfg.load_from, cfg.resume = None, False
-    model = cfg.model
+    model, models = cfg.model, []
     while 'student' in model:
+        models.append(model_config(model.teacher.config, 'teacher.config'))
         model.teacher.checkpoint = 'random'
         # A student may be given as a name or a path, and be a distiller itself.
         model.student = model_config(model.student, 'student')
         model = model.student
-    forget_weights(model)
+    return [*models, forget_weights(model)]
 
 
 def _shrink_sizes(cfg: Config, longest_side: int) -> None:

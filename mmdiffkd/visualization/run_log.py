@@ -12,7 +12,7 @@ Series = Tuple[np.ndarray, np.ndarray]
 """Iterations, ascending, (L,), and the value of a quantity after each of them, (L,)."""
 
 _LOG = 'vis_data/scalars.json'
-_NO_QUANTITY = ('iter', 'step', 'epoch', 'memory')
+_NO_QUANTITY = ('iter', 'step', 'epoch')
 
 
 class RunLog(NamedTuple):
@@ -20,7 +20,8 @@ class RunLog(NamedTuple):
 
     Attributes:
         name: Name of the work directory.
-        training: Losses, diagnostics and learning rates by their names in the log.
+        training: Losses, diagnostics, learning rates, seconds per step (``time``) and MB of GPU
+            memory (``memory``) by their names in the log.
         validation: Metrics by their names.
     """
 

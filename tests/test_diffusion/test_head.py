@@ -3,8 +3,10 @@ import sys
 
 import pytest
 import torch
+from torch import nn
 
 from mmdiffkd.diffusion import AlignHead, Denoiser, DiffKDHead, NoiseAdapter
+from mmdiffkd.diffusion.ddim import ddim_denoise
 from mmdiffkd.diffusion.head import normal_like
 
 
@@ -91,6 +93,56 @@ def test_randomness_comes_from_where_it_should():
     assert torch.equal(state, torch.get_rng_state())
 
 
+@pytest.mark.parametrize('sqrt_mixing', [False, True])
+@pytest.mark.parametrize('gamma', [0, 0.36, 1.0])
+def test_fixed_gamma(gamma, sqrt_mixing):
+    """It mixes in place of the noise adapter, and has no parameters."""
+    student, teacher = features((2, 4, 4))
+    head = DiffKDHead(4, 6, gamma=gamma, sqrt_mixing=sqrt_mixing).eval()
+    noise = torch.randn(2, 6, 4, 4)
+    output = head(student, teacher, student_noise=noise)
+    assert not [name for name in head.state_dict() if 'adapter' in name]
+    torch.testing.assert_close(output.stats['gamma'], torch.full((2,), float(gamma)))
+    keep, add = (gamma**0.5, (1 - gamma) ** 0.5) if sqrt_mixing else (gamma, 1 - gamma)
+    mixed = keep * head.align(student) + add * noise
+    denoised = ddim_denoise(head.predict_noise, mixed, head.steps)
+    torch.testing.assert_close(output.refined, head.projection(denoised))
+
+
+def test_learned_gamma_at_its_limits_has_a_slope_with_roots():
+    student, teacher = features((2, 4, 4))
+    for bias in (-200.0, 200.0):
+        head = DiffKDHead(4, 6, sqrt_mixing=True)
+        nn.init.zeros_(head.noise_adapter.classifier.weight)
+        head.noise_adapter.classifier.bias = nn.Parameter(torch.tensor([bias, 0.0]))
+        head(student, teacher).refined.square().sum().backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
+        assert head.noise_adapter.classifier.bias.grad is not None
+
+
+@pytest.mark.parametrize('kind', [dict(), dict(checkpoint=True), dict(kernel_size=1)])
+def test_denoiser_that_learns_from_its_own_loss_alone(kind):
+    """The distance passes through it as before, but changes its weights no more."""
+    student, teacher = features((3, 1, 1) if kind.get('kernel_size') == 1 else (2, 4, 4))
+    plain, detached = DiffKDHead(4, 6, **kind), DiffKDHead(4, 6, detach_denoiser=True, **kind)
+    detached.load_state_dict(plain.state_dict())
+    gradients, buffers = [], []
+    for head in (plain, detached):
+        student.grad = None
+        output = head(student, teacher, torch.Generator().manual_seed(0))
+        (output.refined - output.target).square().mean().backward(retain_graph=True)
+        learned = [p.grad for p in head.denoiser.parameters()]
+        assert all(grad is None for grad in learned) == (head is detached)
+        others = (head.align, head.noise_adapter, head.projection)
+        gradients.append([student.grad, *(p.grad for m in others for p in m.parameters())])
+        output.losses['diff'].backward()
+        assert all(p.grad is not None for p in head.parameters())
+        buffers.append(list(head.buffers()))
+    torch.testing.assert_close(*gradients)
+    # Batch norms see all of the steps, as without the option.
+    torch.testing.assert_close(*buffers)
+
+
 def test_tables_stay_out_of_the_state_dict():
     assert not [key for key in DiffKDHead(4, 6).state_dict() if 'scale' in key]
 
@@ -126,7 +178,14 @@ def test_align_head():
 
 
 @pytest.mark.parametrize(
-    'wrong', [dict(kernel_size=5), dict(ae_channels=0), dict(num_steps=0), dict(num_steps=501)]
+    'wrong',
+    [
+        dict(kernel_size=5),
+        dict(ae_channels=0),
+        dict(num_steps=0),
+        dict(num_steps=501),
+        dict(gamma=1.1),
+    ],  # fmt: skip
 )
 def test_wrong_arguments_are_named(wrong):
     name, value = next(iter(wrong.items()))

@@ -9,7 +9,7 @@ import torch
 from tests.test_distributed import worker
 from tests.test_distributed.worker import EPOCHS, IMAGES_PER_PROCESS, NUM_PROCESSES, STEPS
 
-NUM_GROUPS = 5
+NUM_GROUPS = 6
 pytestmark = pytest.mark.slow
 
 
@@ -81,6 +81,14 @@ def test_weights_of_pairs_are_chosen_together_and_kept(folder, states):
     weights = [state['weights'] for state in (*states, *states_of(folder, 'resumed'))]
     assert all(other == weights[0] for other in weights[1:])
     assert len(set(weights[0].values()) - {1.0}) == 4
+
+
+def test_other_heads_use_all_parameters(folder):
+    """Also where an image has no boxes; DDP would have stopped at the second step."""
+    first, second = (torch.load(folder / str(rank) / 'other_heads.pth') for rank in range(2))
+    assert any('pairs.fgd' in name for name in first)
+    for name, gradient in first.items():
+        assert gradient.isfinite().all() and torch.equal(gradient, second[name]), name
 
 
 def test_processes_see_different_images_and_random_numbers(folder, states):

@@ -20,6 +20,7 @@ from mmdiffkd.apis import process_group, train
 from mmdiffkd.diffusion import DiffKDHead
 from mmdiffkd.engine.hooks.pull import PullMeter
 from tests.conftest import make_toy_config, make_toy_teacher
+from tests.test_heads.test_dense import LD, PAIRS, batch, distiller_of
 from tests.toy_run import toy_run
 
 NUM_PROCESSES = 2
@@ -116,6 +117,7 @@ def work(rank, folder, ports):
         lambda: compare_gradients(rank, folder),
         lambda: train(both_config(folder, 'trained')),
         lambda: train(both_config(folder, 'resumed', resume=saved)),
+        lambda: train_with_other_heads(rank, folder),
         lambda: end_with_an_error(folder, 'bad_loss'),
         lambda: end_with_an_error(folder, 'bad_weights'),
     ]
@@ -166,6 +168,20 @@ def gradients(forward, model, numbers):
         total.backward()
     found = {n: None if p.grad is None else p.grad.clone() for n, p in model.named_parameters()}
     return found, {name: tuple(pull) for name, pull in meter.pulls(model).items()}
+
+
+def train_with_other_heads(rank, folder):
+    """Two steps of a detector whose second process has images without boxes."""
+    with process_group(Config(dict(launcher='pytorch'))):
+        torch.manual_seed(0)
+        model = distiller_of('gfl', dict(PAIRS, ld=LD))
+        together = MMDistributedDataParallel(model, find_unused_parameters=False)
+        for _ in range(2):
+            model.zero_grad()
+            total, _ = model.parse_losses(together(*batch(2 - 2 * rank), mode='loss'))
+            total.backward()
+    found = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    torch.save(found, folder / 'other_heads.pth')
 
 
 def fixed_noise(seeds):

@@ -9,19 +9,20 @@ from PIL import Image
 
 from ..test_tools import conftest as tools
 
-run = tools.run
+run_here = tools.run_here
 
 
 @pytest.mark.slow
-def test_example_trains_and_draws(run, tmp_path):
+def test_example_trains_and_draws(run_here, tmp_path):
     figure = tmp_path / 'figure.png'
-    output = run('docs/examples/denoise_a_student.py', '--epochs', 2, '--figure', figure)
+    output = run_here('docs/examples/denoise_a_student.py', '--epochs', 2, '--figure', figure)
     gammas = [float(row[1]) for row in re.findall(r'^ +(\d+) +([\d.]+) ', output, re.MULTILINE)]
     assert len(gammas) == 5 and all(0 < gamma < 1 for gamma in gammas)
     for name in ('teacher', 'student alone', 'with DiffKD'):
         assert re.search(rf'^{name} +\d+\.\d % of the test digits$', output, re.MULTILINE)
     with Image.open(figure) as picture:
         assert min(picture.size) > 400
+    plt.close('all')
 
 
 def test_notebook_runs(monkeypatch):

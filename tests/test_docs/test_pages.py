@@ -7,10 +7,7 @@ are executed as well, section by section. ``docs/own-data.md`` is followed in an
 
 import re
 import shlex
-import subprocess
-import sys
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,15 +20,16 @@ run, run_here = tools.run, tools.run_here
 
 WALKTHROUGHS = ('docs/checkpoints.md', 'docs/extending.md')
 OWN_DATA = 'docs/own-data.md'
-TOOLS = [['python', f'tools/{name}.py'] for name in ('train', 'export_student')]
+# Configs that test_packaging.py trains with the installed package.
+TRAINED_ELSEWHERE = ('my_resnet18.py', 'for_the_hosts_tools.py')
 # Files that the examples expect a reader to have.
 READERS_FILES = {
     'my_student.py': "_base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'\n",
     'my_teacher.py': "_base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'\n",
 }
 PYTHON = [b for b in BLOCKS if b.language == 'python' and b.page not in (*WALKTHROUGHS, OWN_DATA)]
-CONFIGS = [b for b in PYTHON if b.file_name and '_base_ = ' in b.text]
-SNIPPETS = [b for b in PYTHON if b not in CONFIGS]
+SNIPPETS = [b for b in PYTHON if not (b.file_name and '_base_ = ' in b.text)]
+CONFIGS = [b for b in PYTHON if b not in SNIPPETS and b.file_name not in TRAINED_ELSEWHERE]
 STEPS = {
     key: list(blocks)
     for key, blocks in groupby(
@@ -60,20 +58,6 @@ def commands_of(block):
     return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
 
 
-def execute(blocks, folder):
-    """Run blocks of one language in one process."""
-    if blocks[0].language == 'bash':
-        command = ['bash', '-euc', '\n'.join(block.text for block in blocks)]
-    else:
-        each = 'import sys\nfor text in sys.argv[1:]: exec(text, {"__name__": "__main__"})'
-        command = [sys.executable, '-c', each, *(block.text for block in blocks)]
-    environment = tools.make_environment()
-    path = f'{Path(sys.executable).parent}:{environment["PATH"]}'
-    environment.update(PATH=path, PYTHONPATH=str(ROOT))
-    result = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('block', named(CONFIGS))
 def test_config_runs(block, run_here, tmp_path):
@@ -85,26 +69,28 @@ def test_config_runs(block, run_here, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('block', named(SNIPPETS))
-def test_snippet_runs(block, readers_folder):
-    execute([block], readers_folder)
+def test_snippet_runs(block, readers_folder, monkeypatch):
+    monkeypatch.chdir(readers_folder)
+    exec(block.text, {'__name__': '__main__'})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('section', STEPS, ids=lambda section: ':'.join(section))
-def test_walkthrough(section, run_here, readers_folder):
+def test_walkthrough(section, run_here, readers_folder, monkeypatch):
+    """In one process, which imports the libraries once."""
+    monkeypatch.chdir(readers_folder)
     for block in BLOCKS:
         if block.page == section[0] and block.file_name:
             (readers_folder / block.file_name).write_text(block.text)
-    steps = [block for block in STEPS[section] if not block.file_name]
-    for _, blocks in groupby(steps, key=lambda block: block.language):
-        blocks = list(blocks)
-        commands = [command for block in blocks for command in commands_of(block)]
-        # In one process the libraries are imported once.
-        if all(command[:2] in TOOLS for command in commands) and commands:
-            for _, tool, *arguments in commands:
+    for block in STEPS[section]:
+        for command in commands_of(block):
+            if 'PYTHONPATH=.' in command:
+                monkeypatch.syspath_prepend(readers_folder)
+            if 'python' in command:
+                tool, *arguments = command[command.index('python') + 1 :]
                 run_here(tool, *arguments, cwd=readers_folder)
-        else:
-            execute(blocks, readers_folder)
+        if block.language == 'python' and not block.file_name:
+            exec(block.text, {'__name__': '__main__'})
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 from torch import nn
 
+from mmdiffkd.capture import FeatureCapture
+from mmdiffkd.command_line import METHODS
 from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.hosts import run_for_features
@@ -330,10 +332,12 @@ def test_zoo_weights_of_the_shipped_configs(monkeypatch):
     """Each teacher of the configs has a published weight; what would be fetched is looked at."""
     for host in ('mmdet', 'mmseg', 'mmpretrain'):
         pytest.importorskip(host)
-    configs = sorted((Path(__file__).parents[2] / 'configs' / 'diffkd').glob('*.py'))
+    configs = sorted((Path(__file__).parents[2] / 'configs').glob('*/*.py'))
+    configs = [path for path in configs if path.parent.name in METHODS]
     # Nobody publishes CIFAR-100 teachers; a config trains each.
     trained = [path for path in configs if path.stem.endswith('_cifar100')]
     assert len(trained) >= 6 and len(configs) - len(trained) >= 18
+    published = set()
     for path in configs:
         teacher = Config.fromfile(path).model.teacher
         if path in trained:
@@ -342,13 +346,13 @@ def test_zoo_weights_of_the_shipped_configs(monkeypatch):
             assert Config.fromfile(teacher.config).train_cfg.max_epochs == 240
             continue
         assert teacher.checkpoint == 'zoo'
+        published.add(teacher.config)
+    for config in published:
         fetched = []
-        monkeypatch.setattr(
-            'mmdiffkd.models.teacher_weights.fetch', lambda url, seen=fetched: seen.append(url)
-        )
+        monkeypatch.setattr('mmdiffkd.models.teacher_weights.fetch', fetched.append)
         with pytest.raises(TypeError):  # nothing was fetched
-            load_teacher_weights(None, teacher.config, 'zoo')
-        assert fetched[0].startswith('https://') and fetched[0].endswith('.pth'), path
+            load_teacher_weights(None, config, 'zoo')
+        assert fetched[0].startswith('https://') and fetched[0].endswith('.pth'), config
 
 
 def test_segmentor_s_head_that_needs_the_samples():
@@ -363,3 +367,21 @@ def test_segmentor_s_head_that_needs_the_samples():
     run_for_features(model, ['decode_head'], torch.zeros(1, 3, 8, 8), ['sample'])
     assert model.decode_head.samples == ['sample']
     assert model.modes == ['extract_feat']
+
+
+@pytest.mark.parametrize('several', [False, True])
+def test_segmentor_s_auxiliary_head(several):
+    """mmseg runs it for its losses alone; backbone and decode head still run once."""
+
+    class Head(nn.Module):
+        def forward(self, levels):
+            return levels[-1]
+
+    model = MODELS.build(dict(type='ToyModel'))
+    model.decode_head = Head()
+    heads = nn.ModuleList(Head() for _ in range(2))
+    model.auxiliary_head = heads if several else heads[0]
+    paths = ['auxiliary_head' + '.0' * several, 'decode_head', 'backbone']
+    with FeatureCapture(model, paths, role='teacher') as features:
+        run_for_features(model, paths, torch.zeros(1, 3, 8, 8))
+    assert [len(features[path]) for path in paths] == [1, 1, 1]

@@ -72,11 +72,11 @@ def test_step_cost_counts(measured):
 
 
 @pytest.mark.slow
-def test_step_cost_from_the_command_line(run, tmp_path):
+def test_step_cost_from_the_command_line(run_here, tmp_path):
     pytest.importorskip('mmdet')
     out = tmp_path / 'cost.json'
     command = ['benchmarks/cost/step_cost.py', ROOT_CONFIG, '--size', '64', '64', '--batch', '3']
-    text = run(
+    text = run_here(
         *command, '--steps', '0', '--warmup', '0', '--amp', '--json', out,
         '--switches', 'teacher.fold_bn=False',
     )  # fmt: skip
@@ -85,7 +85,7 @@ def test_step_cost_from_the_command_line(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_head_cost_from_the_command_line(run, tmp_path):
+def test_head_cost_from_the_command_line(run_here, tmp_path):
     out = tmp_path / 'cost.json'
     command = [
         'benchmarks/cost/head_cost.py',
@@ -97,10 +97,10 @@ def test_head_cost_from_the_command_line(run, tmp_path):
         '--json',
         out,
     ]
-    text = run(*command, '--maps', '6', '3')
+    text = run_here(*command, '--maps', '6', '3')
     assert text.count('naive') >= 4 and '16 channels, maps 3x3' in text
-    run(*command, '--image', '64', '96')
+    run_here(*command, '--image', '64', '96')
     (narrow, _) = json.loads(out.read_text())['measured']
     assert narrow['maps'] == [[8, 12], [4, 6], [2, 3], [1, 2], [1, 1]]
     assert set(narrow['results']) == {'naive', 'default', 'checkpoint'}
-    assert '--device cuda' in run(*command, '--check-sync', '--device', 'cpu', expect=2)
+    assert '--device cuda' in run_here(*command, '--check-sync', '--device', 'cpu', expect=2)

@@ -42,7 +42,7 @@ def test_training_and_validation(write):
         )
     )
     assert run.name == 'run'
-    assert set(run.training) == {'loss', 'gamma_fpn/level_0'}
+    assert set(run.training) == {'loss', 'memory', 'gamma_fpn/level_0'}
     assert course(run.training['loss']) == [(10, 3.0), (20, 2.0)]
     assert course(run.training['gamma_fpn/level_0']) == [(10, 0.5)]
     assert course(run.validation['mAP']) == [(10, 0.1), (20, 0.3)]

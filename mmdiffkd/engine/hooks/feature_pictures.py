@@ -45,9 +45,11 @@ class FeaturePictureHook(ObservingHook):
         self._inputs = kwargs['inputs'] if 'inputs' in kwargs else args[0]
 
     def see(self, pair: str, outputs: Mapping[int, HeadOutput]) -> None:
-        """Copy the maps of the first images."""
-        self._entries[pair] = max(len(output.target) for output in outputs.values())
-        self._levels[pair] = {level: self._level(output) for level, output in outputs.items()}
+        """Copy the maps of the first images; those of other channels than the target's are none."""
+        drawn = {i: o for i, o in outputs.items() if o.refined.shape == o.target.shape}
+        if drawn:
+            self._entries[pair] = max(len(output.target) for output in drawn.values())
+            self._levels[pair] = {level: self._level(output) for level, output in drawn.items()}
 
     def _level(self, output: HeadOutput) -> Level:
         maps = map(self._first, (output.aligned, output.refined, output.target))

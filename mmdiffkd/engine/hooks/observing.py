@@ -3,7 +3,6 @@
 from functools import partial
 from typing import Any, Dict, List, Mapping, Union
 
-import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -92,10 +91,8 @@ class TelemetryHook(ObservingHook):
     def see(self, pair: str, outputs: Mapping[int, HeadOutput]) -> None:
         """Note the scalars, without waiting for the device."""
         for level, output in outputs.items():
-            stats = {key: value.mean() for key, value in output.stats.items()}
-            stats['dist_before'] = F.mse_loss(output.aligned, output.target)
-            stats['dist_after'] = F.mse_loss(output.refined, output.target)
-            self._scalars.update({f'{k}_{pair}/level_{level}': v for k, v in stats.items()})
+            scalars = output.scalars()
+            self._scalars.update({f'{k}_{pair}/level_{level}': v for k, v in scalars.items()})
 
     def report(self, runner: Runner) -> None:
         """Write the scalars beside those of mmengine's ``LoggerHook``."""

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
-SPLITS = ('train', 'val', 'test')
+SPLITS = ('train', 'test')
 # Shares of the digits of each class.
-SHARES = dict(train=0.6, val=0.15, test=0.25)
+SHARES = dict(train=0.6, test=0.4)
 # Of a digit's picture and of a scene, in pixels.
 DIGIT_SIZE, SCENE_SIZE = 32, 96
 MAX_TRIES = 20

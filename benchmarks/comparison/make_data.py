@@ -37,14 +37,13 @@ PHOTOGRAPHS = dict(
         *map(SKIMAGE.format, ('astronaut.png', 'brick.png', 'chelsea.png', 'coffee.png')),
         *map(SKIMAGE.format, ('gravel.png', 'ihc.png', 'retina.jpg', 'rocket.jpg')),
     ],
-    val=[*map(SKIMAGE.format, ('camera.png', 'grass.png')), SKLEARN.format('flower.jpg')],
     test=[
-        *map(SKIMAGE.format, ('coins.png', 'hubble_deep_field.jpg')),
-        SKLEARN.format('china.jpg'),
+        *map(SKIMAGE.format, ('camera.png', 'coins.png', 'grass.png', 'hubble_deep_field.jpg')),
+        *map(SKLEARN.format, ('china.jpg', 'flower.jpg')),
     ],
 )
 # Number of pictures per split, of digits and of scenes.
-SIZES = dict(digits=(8000, 1000, 2000), scenes=(1200, 300, 500))
+SIZES = dict(digits=(8000, 2000), scenes=(1200, 500))
 
 
 def parse_args() -> argparse.Namespace:

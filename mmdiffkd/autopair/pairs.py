@@ -3,12 +3,21 @@
 from itertools import product
 from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
+import torch
 from torch import nn
 
 from mmdiffkd.autopair.survey import Survey, survey
+from mmdiffkd.capture import FeatureCapture
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import tell
-from mmdiffkd.models.dry_run import ImageShape, blank_features, first_accepted
+from mmdiffkd.models.dry_run import (
+    ImageShape,
+    blank_features,
+    first_accepted,
+    random_batch,
+    undisturbed,
+)
+from mmdiffkd.models.hosts import run_for_features
 from mmdiffkd.models.shapes import (
     MapShape,
     better_cut,
@@ -133,10 +142,20 @@ def _before(view: Survey, scoring: List[str]) -> Optional[str]:
             names = inside[inside.index(name) + 1 :]
             before = next((n for n in names if not n.endswith('dropout')), name)
             # The module that ended before it, unless something was done in between.
-            same = view.channels(before, 4) == getattr(module, 'in_channels', 0)
-            return before if same else f'{name}:input'
+            return before if _is_passed_on(view, before, name) else f'{name}:input'
     maps = (n for n in inside if n not in scoring and view.channels(n, 4))
     return next((n for n in maps if view.maps(n)[0][1:] != (1, 1)), None) or _last_map(view)
+
+
+def _is_passed_on(view: Survey, before: str, name: str) -> bool:
+    """Whether the map of the module ``before`` is what the module ``name`` is given."""
+    if not view.channels(before, 4):
+        return False
+    image, samples = random_batch(view.shape, 1)  # of a blank image all maps may be zero
+    capture = FeatureCapture(view.model, (before, f'{name}:input'))
+    with undisturbed(view.model), capture as features:
+        run_for_features(view.model, features, image, samples)
+    return torch.equal(*(torch.cat(maps) for maps in features.values()))
 
 
 def parse_pairs(texts: Union[str, Sequence[str]]) -> List[Choice]:

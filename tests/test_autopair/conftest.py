@@ -72,26 +72,32 @@ class PairedDetector(BaseDetector):
 
 
 class SegmentorHead(nn.Module):
-    """With ``twice`` its bottleneck runs more often in training than in evaluation."""
+    """Its parts can be varied.
 
-    def __init__(self, width, num_classes, twice):
+    With ``twice`` its bottleneck runs more often in training than in evaluation, with ``residual``
+    its input is added to the bottleneck's output.
+    """
+
+    def __init__(self, width, num_classes, twice, residual):
         super().__init__()
         self.bottleneck = nn.Conv2d(width, width, 1)
         self.dropout = nn.Dropout2d(0.1)
         self.conv_seg = nn.Conv2d(width, num_classes, 1)
-        self.twice = twice
+        self.twice, self.residual = twice, residual
 
-    def forward(self, x):
-        x = self.bottleneck(x)
+    def forward(self, given):
+        x = self.bottleneck(given)
         if self.twice and self.training:
             self.bottleneck(x)
+        if self.residual:
+            x = x + given
         return self.conv_seg(self.dropout(x))
 
 
 @MODELS.register_module()
 class PairedSegmentor(BaseSegmentor):
-    def __init__(self, width=4, num_classes=5, twice=False):
-        head = SegmentorHead(width, num_classes, twice)
+    def __init__(self, width=4, num_classes=5, twice=False, residual=False):
+        head = SegmentorHead(width, num_classes, twice, residual)
         super().__init__(backbone=Stages(width, (1,)), decode_head=head)
 
 

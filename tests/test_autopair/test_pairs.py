@@ -58,6 +58,11 @@ def test_a_module_that_runs_more_often_in_training_is_not_chosen():
     assert pairs == [('decode_head.conv_seg:input', 'decode_head.bottleneck')]
 
 
+def test_a_part_of_what_the_classifier_of_a_segmentor_is_given_is_not_chosen():
+    pairs = choose(build('Segmentor', residual=True), build('Segmentor'))
+    assert pairs[0] == ('decode_head.conv_seg:input', 'decode_head.bottleneck')
+
+
 def test_classifiers_pair_the_last_map_and_the_scores():
     """Before the pooling, where the backbone ends with it."""
     pairs = pairs_of(build('Classifier'), build('Classifier', width=1100, pooled=True))

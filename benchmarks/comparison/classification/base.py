@@ -1,6 +1,6 @@
 # Data, schedule and runtime of the comparison's classification task: MNIST digits on photographs.
-# python benchmarks/comparison/make_data.py makes the data. The digits and photographs of training,
-# validation and test are different ones; tools/test.py reads the test images.
+# python benchmarks/comparison/make_data.py makes the data. Training and test share no digit
+# and no photograph. The validation reads the test images: it comes once, after the last epoch.
 _base_ = [
     'mmpretrain::_base_/models/resnet18_cifar.py',
     'mmpretrain::_base_/default_runtime.py',
@@ -40,12 +40,12 @@ val_dataloader = dict(
     dataset=dict(
         type='CustomDataset',
         data_root=data_root,
-        data_prefix='val',
+        data_prefix='test',
         metainfo=dict(classes=classes),
         pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
     ),
 )
-test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], data_prefix='test'))
+test_dataloader = val_dataloader
 val_evaluator = dict(type='Accuracy', topk=(1,))
 test_evaluator = val_evaluator
 

@@ -1,6 +1,6 @@
 # Data, schedule and runtime of the comparison's detection task: MNIST digits on photographs.
-# python benchmarks/comparison/make_data.py makes the data. The digits and photographs of training,
-# validation and test are different ones; tools/test.py reads the test images.
+# python benchmarks/comparison/make_data.py makes the data. Training and test share no digit
+# and no photograph. The validation reads the test images: it comes once, after the last epoch.
 _base_ = [
     'mmdet::_base_/models/retinanet_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
@@ -49,8 +49,8 @@ val_dataloader = dict(
         type='CocoDataset',
         data_root=data_root,
         metainfo=dict(classes=classes),
-        ann_file='annotations/val.json',
-        data_prefix=dict(img='images/val/'),
+        ann_file='annotations/test.json',
+        data_prefix=dict(img='images/test/'),
         test_mode=True,
         pipeline=[
             dict(type='LoadImageFromFile'),
@@ -63,16 +63,9 @@ val_dataloader = dict(
         ],
     ),
 )
-test_dataloader = dict(
-    val_dataloader,
-    dataset=dict(
-        val_dataloader['dataset'],
-        ann_file='annotations/test.json',
-        data_prefix=dict(img='images/test/'),
-    ),
-)
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json', metric='bbox')
-test_evaluator = dict(val_evaluator, ann_file=data_root + 'annotations/test.json')
+test_dataloader = val_dataloader
+val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/test.json', metric='bbox')
+test_evaluator = val_evaluator
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
 val_cfg = dict(type='ValLoop')

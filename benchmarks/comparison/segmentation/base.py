@@ -1,6 +1,6 @@
 # Data, schedule and runtime of the comparison's segmentation task: MNIST digits on photographs.
-# python benchmarks/comparison/make_data.py makes the data. The digits and photographs of training,
-# validation and test are different ones; tools/test.py reads the test images.
+# python benchmarks/comparison/make_data.py makes the data. Training and test share no digit
+# and no photograph. The validation reads the test images: it comes once, after the last epoch.
 _base_ = [
     'mmseg::_base_/models/fpn_r50.py',
     'mmseg::_base_/default_runtime.py',
@@ -55,7 +55,7 @@ val_dataloader = dict(
         metainfo=dict(classes=classes),
         seg_map_suffix='.png',
         img_suffix='.png',
-        data_prefix=dict(img_path='images/val', seg_map_path='label_maps/val'),
+        data_prefix=dict(img_path='images/test', seg_map_path='label_maps/test'),
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
@@ -63,13 +63,7 @@ val_dataloader = dict(
         ],
     ),
 )
-test_dataloader = dict(
-    val_dataloader,
-    dataset=dict(
-        val_dataloader['dataset'],
-        data_prefix=dict(img_path='images/test', seg_map_path='label_maps/test'),
-    ),
-)
+test_dataloader = val_dataloader
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
 

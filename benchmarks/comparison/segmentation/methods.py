@@ -5,8 +5,8 @@ _base_ = '../_base_/ablations.py'
 # Those of the method "diffkd".
 pairs = dict(
     features=dict(
-        student='decode_head.scale_heads.3',
-        teacher='decode_head.scale_heads.3',
+        student='decode_head.conv_seg:input',
+        teacher='decode_head.conv_seg:input',
         head=dict(type='DiffKDHead'),
         loss=dict(type='MSELoss', loss_weight=1.0),
     ),

@@ -14,13 +14,13 @@ from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import DiffKDDistiller
 
 _MEANING = (
-    ' (of no importance with random weights; loss_kd is a distance to the teacher, loss_diff\n'
-    'trains the noise predictor)'
+    ' (loss_kd is the distance to the teacher, loss_diff trains the noise\n'
+    'predictor, the others are those of the student; with random weights the values mean nothing)'
 )
 # Every smoke run leaves this out.
 _NEVER_TRIED = (
     'real sizes of images and batches, and the memory that they need',
-    'whether anything is learned: losses and scores of two steps with random weights mean nothing',
+    'whether the student learns anything, which two steps cannot show',
 )
 
 
@@ -54,7 +54,8 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
     lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]
-    lines += ['Files:', *(f'  {text}' for text in _files(runner)), 'Go on with:', f'  {command}']
+    lines += ['Files:', *(f'  {text}' for text in _files(runner))]
+    lines += ['When the data and the weights are there, go on with:', f'  {command}']
     return '\n'.join(lines)
 
 
@@ -101,5 +102,5 @@ def _files(runner: Runner) -> List[str]:
     """The files of the run that its user may want to see."""
     log: Optional[str] = runner.logger.log_file
     pictures = sorted(Path(runner.log_dir).rglob('pair_*'))
-    found = [f'log       {log}'] if log else []
-    return [*found, *(f'features  {path}' for path in pictures)]
+    found = [f'log      {log}'] if log else []
+    return [*found, *(f'picture  {path}' for path in pictures)]

@@ -78,4 +78,12 @@ class ShortLogHook(Hook):
         texts = [f'{name} {value:.4g}' for name, value in numbers.items()]
         more = len(texts) - _MOST_METRICS
         rest = [f'and {more} more in the log file'] if more > 0 else []
-        tell('  '.join(['validation', *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
+        tell(
+            '  '.join(
+                [
+                    'validation',
+                    *(texts[:_MOST_METRICS] or ['no metrics; was anything detected?']),
+                    *rest,
+                ]
+            )
+        )

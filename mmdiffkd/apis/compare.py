@@ -10,8 +10,8 @@ from typing import Any, Dict, List, Optional, Sequence, TextIO
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.apis.compare_configs import ALONE, Configs
-from mmdiffkd.apis.comparison import Comparison, Row, write_report
+from mmdiffkd.apis.compare_configs import Configs
+from mmdiffkd.apis.comparison import ALONE, Comparison, Row, write_report
 from mmdiffkd.apis.distill import train_namespace
 from mmdiffkd.apis.runs import Run, RunFailed, locked
 from mmdiffkd.errors import ConfigError, UserError, describe, suggest
@@ -122,10 +122,10 @@ class _Session:
 
     def run(self, seeds: Sequence[int], weights: Sequence[float], tuning_seeds: int) -> Comparison:
         """Do everything and return the figures."""
-        self._test_teacher()
         tuned = [name for name in self.configs if name != ALONE] if weights else []
         self.left = [name for name in tuned for _ in weights for _ in range(tuning_seeds)]
         self.left += [name for _ in seeds for name in self.configs]
+        self._test_teacher()
         for method in tuned:
             if self._tune(method, weights, tuning_seeds) is None:
                 del self.configs[method]

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence
 from mmengine.config import Config
 
 from mmdiffkd.apis import launch
+from mmdiffkd.apis.comparison import ALONE
 from mmdiffkd.apis.runs import Run, config_text
 from mmdiffkd.apis.train import apply_train_arguments
 from mmdiffkd.autopair.make_config import clipping_of, locate, make_config, teacher_weights
@@ -17,8 +18,6 @@ from mmdiffkd.command_line import METHODS
 from mmdiffkd.datasets.held_out import hold_out
 from mmdiffkd.errors import CheckpointError, ConfigError, suggest
 from mmdiffkd.models.configs import load_config
-
-ALONE = 'alone'
 
 _VALIDATION = ('val_dataloader', 'val_evaluator', 'val_cfg')
 _NO_NAMES = ('teacher', 'tuning', 'smoke')

@@ -65,7 +65,7 @@ def distill(
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
 
-    def made(pairs: Optional[Pairs]) -> Config:
+    def made(pairs: Optional[Pairs], method: str) -> Config:
         text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke, method)
         # Read from the text, as the other processes may not see the file yet, or never.
         cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
@@ -75,9 +75,9 @@ def distill(
 
     with terminal(None if args.verbose else SILENT if smoke else SHORT):
         # Mistakes in the data are said before the models are built, to find their pairs.
-        cfg = made(pairs={})
+        cfg = made({}, 'diffkd')
         check_config(cfg, loaders_to_check(cfg), smoke)
-        cfg = made(pairs)
+        cfg = made(pairs, method)
     if args.launcher == 'none' or launched_as_first():
         if args.resume and path.is_file() and path.read_text() != cfg.text:
             raise ConfigError(

@@ -198,6 +198,7 @@ def test_a_fifth_is_held_out():
 @pytest.mark.slow
 def test_killed_and_started_again(files):
     """With real trainings: an interrupted one goes on, and the table has what the logs say."""
+    files['seeds'] = 1
     flags = [f'--{key.replace("_", "-")}={files[key]}' for key in files if key != 'student']
     flags[[flag[:10] for flag in flags].index('--methods=')] = '--methods=alone,mine,broken'
     command = [sys.executable, 'tools/compare.py', files['student'], *flags]

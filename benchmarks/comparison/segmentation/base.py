@@ -2,7 +2,7 @@
 # python benchmarks/comparison/make_data.py makes the data. The digits and photographs of training,
 # validation and test are different ones; tools/test.py reads the test images.
 _base_ = [
-    'mmseg::_base_/models/pspnet_r50-d8.py',
+    'mmseg::_base_/models/fpn_r50.py',
     'mmseg::_base_/default_runtime.py',
     '../../../configs/_base_/distillation_run.py',
 ]
@@ -19,11 +19,9 @@ model = dict(
     data_preprocessor=dict(size=(96, 96)),
     pretrained=None,
     backbone=dict(depth=18, norm_cfg=norm_cfg),
+    neck=dict(norm_cfg=norm_cfg),
     # Seven pixels of eight are background.
     decode_head=dict(
-        num_classes=11, norm_cfg=norm_cfg, loss_decode=dict(class_weight=[0.2] + 10 * [1.0])
-    ),
-    auxiliary_head=dict(
         num_classes=11, norm_cfg=norm_cfg, loss_decode=dict(class_weight=[0.2] + 10 * [1.0])
     ),
 )

@@ -5,8 +5,8 @@ _base_ = '../_base_/ablations.py'
 # Those of the method "diffkd".
 pairs = dict(
     features=dict(
-        student='decode_head.bottleneck',
-        teacher='decode_head.bottleneck',
+        student='decode_head.scale_heads.3',
+        teacher='decode_head.scale_heads.3',
         head=dict(type='DiffKDHead'),
         loss=dict(type='MSELoss', loss_weight=1.0),
     ),
@@ -29,15 +29,6 @@ methods['no_diffusion'] = dict(
     features=dict(pairs['features'], head=dict(type='AlignHead')),
     logits=dict(pairs['logits'], head=None),
 )
-methods['diffkd_scores'] = {
-    name: dict(
-        student=module,
-        teacher=module,
-        head=dict(type='DiffKDHead', reduction=1, adapter_reduction=1),
-        loss=dict(type='DISTLoss', loss_weight=weight),
-    )
-    for name, module, weight in (
-        ('logits', 'decode_head', 1.0),
-        ('auxiliary_logits', 'auxiliary_head', 0.4),
-    )
-}
+methods['diffkd_scores'] = dict(
+    logits=dict(pairs['logits'], loss=dict(type='DISTLoss', loss_weight=1.0))
+)

@@ -1,4 +1,4 @@
-# The student of the comparison's segmentation task: the teacher at a third of its width.
+# The student of the comparison's segmentation task: the teacher at a third to half of its width.
 #
 # Prepare    python benchmarks/comparison/make_data.py
 # Command    python tools/train.py benchmarks/comparison/segmentation/student.py
@@ -8,6 +8,6 @@ _base_ = './base.py'
 
 model = dict(
     backbone=dict(base_channels=8, stem_channels=8),
-    decode_head=dict(in_channels=64, channels=32),
-    auxiliary_head=dict(in_channels=32, channels=16),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=32),
+    decode_head=dict(in_channels=4 * [32], channels=32),
 )

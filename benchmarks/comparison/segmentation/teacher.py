@@ -1,4 +1,5 @@
-# The teacher of the comparison's segmentation task: PSPNet on a ResNet-18 of 24 to 192 channels.
+# The teacher of the comparison's segmentation task: Semantic FPN on a ResNet-18 of 24 to 192
+# channels.
 #
 # Prepare    python benchmarks/comparison/make_data.py
 # Command    python tools/train.py benchmarks/comparison/segmentation/teacher.py
@@ -8,7 +9,7 @@ _base_ = './base.py'
 
 model = dict(
     backbone=dict(base_channels=24, stem_channels=24),
-    decode_head=dict(in_channels=192, channels=96),
-    auxiliary_head=dict(in_channels=96, channels=48),
+    neck=dict(in_channels=[24, 48, 96, 192], out_channels=64),
+    decode_head=dict(in_channels=4 * [64], channels=64),
 )
 randomness = dict(seed=0)

@@ -13,9 +13,9 @@ from torch import nn
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import DiffKDDistiller
 
-_MEANING = (
-    ' (loss_kd is the distance to the teacher, loss_diff trains the noise\n'
-    'predictor, the others are those of the student; with random weights the values mean nothing)'
+_MEANINGS = dict(
+    loss_kd='loss_kd the distance to the teacher',
+    loss_diff='loss_diff trains the noise predictor',
 )
 # Every smoke run leaves this out.
 _NEVER_TRIED = (
@@ -51,7 +51,10 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
     losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
     values = {name.removeprefix('train/'): scalars[name].data[0] for name in losses}
     changes = [f'{name} {steps[0]:.3g} -> {steps[-1]:.3g}' for name, steps in values.items()]
-    lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
+    known = [text for key, text in _MEANINGS.items() if any(key in name for name in losses)]
+    meanings = '; '.join(['loss is the sum', *known])
+    lines += ['Losses in the two steps, which mean nothing with random weights', f'({meanings}):']
+    lines += _wrapped(changes)
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]
     lines += ['Files:', *(f'  {text}' for text in _files(runner))]

@@ -40,6 +40,8 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
+            # Nothing for the data's own pictures, but those of --smoke have several sizes.
+            dict(type='Resize', scale=(96, 96)),
             dict(type='PackSegInputs'),
         ],
     ),

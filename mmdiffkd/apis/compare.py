@@ -1,6 +1,7 @@
 """Methods of distillation side by side: the same student, teacher, schedule and seeds."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -11,11 +12,10 @@ from mmdiffkd.apis import launch
 from mmdiffkd.apis.distill import train_namespace
 from mmdiffkd.apis.train import apply_train_arguments
 from mmdiffkd.autopair.make_config import teacher_weights
-from mmdiffkd.command_line import METHODS
-from mmdiffkd.comparison.configs import Configs, options_of_the_student, read_methods
+from mmdiffkd.comparison.configs import Configs
 from mmdiffkd.comparison.report import ALONE, Comparison
 from mmdiffkd.comparison.session import Session
-from mmdiffkd.errors import ConfigError, suggest
+from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import SHORT, terminal
 from mmdiffkd.models.configs import load_config
 
@@ -56,60 +56,44 @@ def compare(
         weights: Factors of the weights of a method's pairs. Each is tried with a fifth of the
             training data as validation data, and the best one is taken.
         tuning_seeds: Number of trainings per method and factor. Their seeds are 1000, 1001, ...
-        metric: Name of a metric of the validation, by default that of ``save_best``, or else the
-            usual one of the task.
+        metric: Metric of the validation, by default that of ``save_best`` or the task's usual one.
         gpus: Number of processes with ``launcher='pytorch'``, by default that of the GPUs.
-        work_dir: Output folder, ``work_dirs/compare_<student>_from_<teacher>`` by default; a smoke
-            run is in the folder ``smoke`` in it.
+        work_dir: Output folder, by default ``work_dirs/compare_<student>_from_<teacher>``.
         **train_arguments: Flags of ``tools/train.py``, such as ``smoke``, ``amp``, ``cfg_options``.
 
     Returns:
         All figures. A method that failed has an ``error`` in its row.
     """
     args = train_namespace('compare', **train_arguments)
-    name = f'{Path(student).stem}_from_{Path(teacher).stem}'
-    folder = Path(work_dir or Path('work_dirs', f'compare_{name}'), 'smoke' if args.smoke else '')
+    name = f'compare_{Path(student).stem}_from_{Path(teacher).stem}'
+    folder = Path(work_dir or Path('work_dirs', name), 'smoke' if args.smoke else '')
     if seeds < 1 or tuning_seeds < 1 or any(factor <= 0 for factor in weights):
         raise ConfigError('--seeds, --tuning-seeds and --weights must be above 0')
+    if args.no_validate and not args.smoke:
+        raise ConfigError('--no-validate: a comparison needs the metrics of the validation')
     args.check_teacher = False  # it is tested once for all trainings
-    own, imports = read_methods(methods_file)
-    _check_names(methods, [ALONE, *METHODS, *own])
     with terminal(None if args.verbose else SHORT):
-        _check_student(student, args)
+        base = load_config(student, 'student')
+        launch.import_host(base)
+        launch.check_complete(base, (*launch.TRAINING_KEYS, *(() if args.smoke else _VALIDATION)))
+        checkpoint = teacher_weights(teacher, teacher_checkpoint, args.smoke)
+        flags = [f'--{it.replace("_", "-")}' for it in _FLAGS if getattr(args, it)]
+        processes, apply = _processes(args.launcher, gpus), partial(_apply_flags, args)
         configs = Configs(
-            student=student,
-            teacher=teacher,
-            checkpoint=teacher_weights(teacher, teacher_checkpoint, args.smoke),
-            own=own,
-            imports=imports,
-            folder=folder,
-            apply_flags=lambda cfg, alone: _apply_flags(cfg, args, alone),
-            flags=[f'--{it.replace("_", "-")}' for it in _FLAGS if getattr(args, it)],
-            processes=_processes(args.launcher, gpus),
+            student, teacher, checkpoint, methods_file, folder, apply, flags, processes
         )
+        configs.check_names(methods)
         return Session(configs, methods, metric).run(seeds, weights, tuning_seeds)
 
 
-def _check_names(names: Sequence[str], known: Sequence[str]) -> None:
-    for name in names:
-        if name not in known:
-            hint = suggest(name, known) or f'; known are {", ".join(known)}'
-            raise ConfigError(f'--methods: there is no method {name!r}{hint}')
-    if not names or len(set(names)) < len(names):
-        raise ConfigError(f'--methods: {",".join(names)!r} must name each method once')
-
-
-def _check_student(student: str, args: argparse.Namespace) -> None:
-    cfg = load_config(student, 'student')
-    launch.import_host(cfg)
-    launch.check_complete(cfg, (*launch.TRAINING_KEYS, *(() if args.smoke else _VALIDATION)))
-    if args.no_validate and not args.smoke:
-        raise ConfigError('--no-validate: a comparison needs the metrics of the validation')
-
-
-def _apply_flags(cfg: Config, args: argparse.Namespace, alone: bool) -> None:
+def _apply_flags(args: argparse.Namespace, cfg: Config, alone: bool) -> None:
     if alone:
-        options = options_of_the_student(args.cfg_options or {})
+        # Options are those of a distillation config, where the student is a part of the model.
+        options = {
+            key.replace('model.student.', 'model.', 1): value
+            for key, value in (args.cfg_options or {}).items()
+            if not key.startswith(('model.teacher.', 'model.pairs.'))
+        }
         args = argparse.Namespace(**{**vars(args), 'cfg_options': options})
     launch.apply_run_arguments(cfg, args)
     apply_train_arguments(cfg, args)

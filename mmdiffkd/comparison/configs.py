@@ -5,7 +5,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
@@ -14,7 +14,7 @@ from mmdiffkd.command_line import METHODS
 from mmdiffkd.comparison.report import ALONE
 from mmdiffkd.comparison.run import Run, config_text
 from mmdiffkd.datasets.held_out import hold_out
-from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.errors import CheckpointError, ConfigError, suggest
 from mmdiffkd.models.configs import load_config
 
 
@@ -26,8 +26,7 @@ class Configs:
         student: Config of the student, a path or a ``library::name``.
         teacher: Config of the teacher, likewise.
         checkpoint: Weights of the teacher: a path, a URL, ``'zoo'`` or ``'random'``.
-        own: The user's methods: name -> pairs.
-        imports: Modules to import for them.
+        methods_file: Config with the user's methods, or None.
         folder: Work directory of the comparison.
         apply_flags: Writes the flags of ``train.py`` into a config. The second argument says
             whether it is that of the student alone.
@@ -38,15 +37,16 @@ class Configs:
     student: str
     teacher: str
     checkpoint: str
-    own: Dict[str, Dict]
-    imports: List[str]
+    methods_file: Optional[str]
     folder: Path
     apply_flags: Callable[[Config, bool], None]
     flags: List[str]
     processes: int
 
     def __post_init__(self) -> None:
+        self.smoke = '--smoke' in self.flags
         self.base = load_config(self.student, 'student')
+        self.own, self.imports = _read_methods(self.methods_file)
         self.teacher_note = f'teacher: {self.checkpoint}'
         if '://' not in self.checkpoint and self.checkpoint not in ('random', 'zoo'):
             path = Path(self.checkpoint)
@@ -55,10 +55,15 @@ class Configs:
             # Not its path, so that a folder can be moved.
             self.teacher_note = f'teacher: sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}'
 
-    @property
-    def smoke(self) -> bool:
-        """Whether all of it is a smoke run."""
-        return '--smoke' in self.flags
+    def check_names(self, methods: Sequence[str]) -> None:
+        """Raise :class:`ConfigError` unless all methods are known, and each is named once."""
+        known = [ALONE, *METHODS, *self.own]
+        for name in methods:
+            if name not in known:
+                hint = suggest(name, known) or f'; known are {", ".join(known)}'
+                raise ConfigError(f'--methods: there is no method {name!r}{hint}')
+        if not methods or len(set(methods)) < len(methods):
+            raise ConfigError(f'--methods: {",".join(methods)!r} must name each method once')
 
     def of_method(self, method: str, pairs: Optional[Dict] = None) -> Config:
         """The complete config of a method, or of pairs, without seed and work directory."""
@@ -113,14 +118,14 @@ class Configs:
         return Run('teacher', self.folder / 'teacher', text, 'test', [*self.flags, '--teacher'])
 
 
-def read_methods(path: Optional[str]) -> Tuple[Dict[str, Dict], List[str]]:
+def _read_methods(path: Optional[str]) -> Tuple[Dict[str, Dict], List[str]]:
     """The user's methods by their names, and the modules to import for them."""
     if path is None:
         return {}, []
     # Python files of losses and heads lie beside it; the trainings get this path as well.
     sys.path.insert(0, str(Path(path).resolve().parent))
     cfg = load_config(path, '--methods-file')
-    methods: Dict[str, Dict] = cfg.get('methods')
+    methods = cfg.get('methods')
     if not isinstance(methods, dict) or not all(isinstance(it, dict) for it in methods.values()):
         raise ConfigError(f'--methods-file: {path!r} has no dict methods = dict(name=pairs, ...)')
     for name in methods:
@@ -134,13 +139,3 @@ def read_methods(path: Optional[str]) -> Tuple[Dict[str, Dict], List[str]]:
 def _imports_of(cfg: Config) -> List[str]:
     imports = (cfg.get('custom_imports') or {}).get('imports', [])
     return [imports] if isinstance(imports, str) else list(imports)
-
-
-def options_of_the_student(options: Dict[str, Any]) -> Dict[str, Any]:
-    """The options for a distillation config that concern the student alone, for its own config."""
-    others = ('model.teacher.', 'model.pairs.')
-    return {
-        key.replace('model.student.', 'model.', 1): value
-        for key, value in options.items()
-        if not key.startswith(others)
-    }

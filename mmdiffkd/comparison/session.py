@@ -77,23 +77,22 @@ class Session:
 
     def _tune(self, method: str, weights: Sequence[float], number: int) -> None:
         """Choose the factor of a method's weights with the best mean of the metric."""
-        tried, passed, row = {}, False, self.found.rows[method]
+        tried, row = {}, self.found.rows[method]
         for factor in weights:
             values = []
             for seed in range(_FIRST_TUNING_SEED, _FIRST_TUNING_SEED + number):
                 run = self.all.training(method, self.configs[method], seed, factor, tuning=True)
-                result = self._attempt(method, run)
-                passed = passed or result is not None
-                values.append((result or {}).get('metrics', {}).get(self.found.metric, math.nan))
-            # Another factor may be too large to train with.
+                metrics = (self._attempt(method, run) or {}).get('metrics', {})
+                values.append(metrics.get(self.found.metric, math.nan))
             if math.isfinite(mean := statistics.fmean(values)):
                 tried[factor] = mean
-        if not passed:
+        if row.error and not tried:
             del self.configs[method]
             self.left = [name for name in self.left if name != method]
             return
         best = min if self.found.is_loss else max
         chosen = best(tried, key=tried.__getitem__) if tried else 1.0
+        # An error was that of another factor, which is too large to train with.
         row.factor, row.tried, row.error = chosen, tried, None
         shown = ', '.join(f'{mean:.4g} with {factor:g}' for factor, mean in tried.items())
         tell(f'{method}: its weights are multiplied by {chosen:g} ({self.found.metric}: {shown})')

@@ -64,29 +64,31 @@ def distill(
     launch.make_work_dir(Path(folder))
     # Not in the work directory itself: mmengine puts the resolved config there under its name.
     path = Path(folder, 'config', f'{name}.py')
-
-    def made(pairs: Optional[Pairs], method: str) -> Config:
-        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke, method)
-        # Read from the text, as the other processes may not see the file yet, or never.
-        cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
-        launch.apply_run_arguments(cfg, args)
-        apply_train_arguments(cfg, args)
-        return cfg
-
     with terminal(None if args.verbose else SILENT if smoke else SHORT):
         # Mistakes in the data are said before the models are built, to find their pairs.
-        cfg = made({}, 'diffkd')
+        text = make_config(path, student, teacher, teacher_checkpoint, {}, smoke)
+        cfg = _run_config(text, path, args)
         check_config(cfg, loaders_to_check(cfg), smoke)
-        cfg = made(pairs, method)
+        text = make_config(path, student, teacher, teacher_checkpoint, pairs, smoke, method)
+        cfg = _run_config(text, path, args)
     if args.launcher == 'none' or launched_as_first():
-        if args.resume and path.is_file() and path.read_text() != cfg.text:
+        if args.resume and path.is_file() and path.read_text() != text:
             raise ConfigError(
                 f'--resume: {path} was edited, or made with other arguments; go on with it by '
                 f'`{command_of("train")} {path} --work-dir {folder} --resume`'
             )
-        write_config(path, cfg.text)
+        write_config(path, text)
         tell(f'Config written to {path}')
     return train(cfg, smoke, flags_of(args))
+
+
+def _run_config(text: str, path: Path, args: argparse.Namespace) -> Config:
+    """The config of a run from its text, with the flags of the command line."""
+    # Read from the text, as the other processes may not see the file yet, or never.
+    cfg = Config(Config.fromstring(text, '.py').to_dict(), cfg_text=text, filename=str(path))
+    launch.apply_run_arguments(cfg, args)
+    apply_train_arguments(cfg, args)
+    return cfg
 
 
 def train_namespace(caller: str, **train_arguments: Any) -> argparse.Namespace:

@@ -62,7 +62,9 @@ def _check_teachers(model: Any, smoke: bool) -> List[str]:
         elif not Path(checkpoint).expanduser().exists():
             if not smoke or not is_placeholder(Path(checkpoint).parent):
                 raise CheckpointError(f'teacher.{not_there("checkpoint", checkpoint)}')
-            unseen.append(f"the teacher's weights: {checkpoint} is not there")
+            unseen.append(
+                f"the teacher's weights, which the training needs: {checkpoint} is not there"
+            )
         elif smoke:
             names = ('ignore_keys', 'trust_checkpoint', 'prefix')
             settings = {name: teacher[name] for name in names if name in teacher}

@@ -112,7 +112,7 @@ def clipping_of(student: Config, method: str) -> str:
     clipping = student.optim_wrapper.get('clip_grad', {})
     # A None in the base cannot be merged with a dict.
     replacing = '_delete_=True, ' if clipping is None else ''
-    reason = 'The same for all methods.'
+    reason = 'Gradients are clipped in the same way for all methods.'
     if method == 'diffkd':
         reason = (
             'The heads start from nothing; without clipping their first gradients can be large.'

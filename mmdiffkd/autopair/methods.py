@@ -142,7 +142,10 @@ def _parts(
 ) -> Dict[str, Dict]:
     """Head and loss of a method in a pair whose ``loss`` DiffKD has."""
     tau = 4.0 if small else 1.0
-    kl = loss if loss['type'] == 'KLDivLoss' else dict(type='KLDivLoss', loss_weight=1.0)
+    # One-stage detectors of mmdet have a sigmoid for each anchor and class.
+    sigmoid = dict(use_sigmoid=True) if kind == ONE_STAGE else {}
+    kl = dict(type='KLDivLoss', loss_weight=1.0, **sigmoid)
+    kl = loss if loss['type'] == 'KLDivLoss' else kl
     mse = loss if loss['type'] == 'MSELoss' else dict(type='MSELoss', loss_weight=1.0)
     fgd = _FGD.get(dense_head) or _FGD.get(kind, {})
     crossed = _CROSSED.get(dense_head, {}).get(name, {})

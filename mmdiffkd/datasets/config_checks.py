@@ -61,7 +61,7 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
             is_known = inspect.isclass(cls) and issubclass(cls, BaseDataset)
             missing = _missing_place(dataset) if is_known else None
             if is_known and 'download' in inspect.signature(cls).parameters:
-                absent[where] = f'{cls.__name__} downloads what is missing'
+                absent[where] = 'what is missing is downloaded'
             elif missing:
                 folder = dataset.get('data_root') or Path(missing[1]).parent
                 if not smoke or not is_placeholder(folder):

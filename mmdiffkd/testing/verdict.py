@@ -13,14 +13,14 @@ from torch import nn
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import DiffKDDistiller
 
-_MEANING = (
-    ' (of no importance with random weights; loss_kd is a distance to the teacher, loss_diff\n'
-    'trains the noise predictor)'
+_MEANINGS = dict(
+    loss_kd='loss_kd the distance to the teacher',
+    loss_diff='loss_diff trains the noise predictor',
 )
 # Every smoke run leaves this out.
 _NEVER_TRIED = (
     'real sizes of images and batches, and the memory that they need',
-    'whether anything is learned: losses and scores of two steps with random weights mean nothing',
+    'whether the student learns anything, which two steps cannot show',
 )
 
 
@@ -51,10 +51,14 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
     losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
     values = {name.removeprefix('train/'): scalars[name].data[0] for name in losses}
     changes = [f'{name} {steps[0]:.3g} -> {steps[-1]:.3g}' for name, steps in values.items()]
-    lines += [f'Losses in the two steps{_MEANING if is_distillation else ""}:', *_wrapped(changes)]
+    known = [text for key, text in _MEANINGS.items() if any(key in name for name in losses)]
+    meanings = '; '.join(['loss is the sum', *known])
+    lines += ['Losses in the two steps, which mean nothing with random weights', f'({meanings}):']
+    lines += _wrapped(changes)
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]
-    lines += ['Files:', *(f'  {text}' for text in _files(runner)), 'Go on with:', f'  {command}']
+    lines += ['Files:', *(f'  {text}' for text in _files(runner))]
+    lines += ['When the data and the weights are there, go on with:', f'  {command}']
     return '\n'.join(lines)
 
 
@@ -101,5 +105,5 @@ def _files(runner: Runner) -> List[str]:
     """The files of the run that its user may want to see."""
     log: Optional[str] = runner.logger.log_file
     pictures = sorted(Path(runner.log_dir).rglob('pair_*'))
-    found = [f'log       {log}'] if log else []
-    return [*found, *(f'features  {path}' for path in pictures)]
+    found = [f'log      {log}'] if log else []
+    return [*found, *(f'picture  {path}' for path in pictures)]

@@ -60,6 +60,11 @@ def test_weights_are_those_of_the_kind_of_model(pairs_of):
     assert pairs['fpn']['loss']['loss_weight'] == 6.0
 
 
+def test_scores_of_one_stage_detectors_are_sigmoids(pairs_of):
+    assert pairs_of('kd', 'Detector', named=['neck'])['fpn']['loss']['use_sigmoid']
+    assert 'use_sigmoid' not in pairs_of('kd', 'Classifier')['logits']['loss']
+
+
 def test_temperature_follows_the_size_of_images():
     models = [MODELS.build(dict(type='PairedClassifier'))] * 2
     for side, beta, tau in ((32, 8.0, 4.0), (96, 0.5, 1.0)):

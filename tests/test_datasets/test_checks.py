@@ -280,7 +280,7 @@ def test_what_a_smoke_run_does_not_look_at(detection, tmp_path, monkeypatch):
     ]
     detection.model.teacher.checkpoint = 'work_dirs/teacher/best.pth'
     assert check_inputs(detection, smoke=True)[-1] == (
-        "the teacher's weights: work_dirs/teacher/best.pth is not there"
+        "the teacher's weights, which the training needs: work_dirs/teacher/best.pth is not there"
     )
     (tmp_path / 'work_dirs' / 'teacher').mkdir(parents=True)
     with pytest.raises(UserError, match='teacher.checkpoint: no file'):

@@ -92,8 +92,8 @@ def test_verdict(run_here, tmp_path):
     _, report = shown.split('The smoke run passed')
     assert 'features: student backbone' in report and 'loss_kd_logits' in report
     assert re.search(r'A step took \S+ s .*, one of the student alone \S+ s', report)
-    command = report.split('Go on with:')[1]
+    command = report.split('go on with:')[1]
     assert f'train.py {config}' in command and '--cfg-options randomness.seed=2' in command
-    logs = re.findall(r'^  (?:log|features) +(\S+)$', report, re.MULTILINE)
+    logs = re.findall(r'^  (?:log|picture) +(\S+)$', report, re.MULTILINE)
     assert len(logs) == 3 and all(Path(path).is_file() for path in logs)
     assert 'after_train_iter' in Path(logs[0]).read_text()

@@ -76,6 +76,7 @@ class ShortLogHook(Hook):
             k: v for k, v in (metrics or {}).items() if isinstance(v, (int, float, np.number))
         }
         texts = [f'{name} {value:.4g}' for name, value in numbers.items()]
+        texts = texts or ['no metrics (perhaps nothing was detected)']
         more = len(texts) - _MOST_METRICS
         rest = [f'and {more} more in the log file'] if more > 0 else []
-        tell('  '.join(['validation', *(texts[:_MOST_METRICS] or ['without metrics']), *rest]))
+        tell('  '.join(['validation', *texts[:_MOST_METRICS], *rest]))

@@ -14,7 +14,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
 
 from mmdiffkd.apis import compare
-from mmdiffkd.comparison.run import Run
+from mmdiffkd.comparison.run import Run, RunFailed
 from mmdiffkd.datasets.held_out import hold_out
 from mmdiffkd.errors import ConfigError, UserError
 
@@ -148,6 +148,27 @@ def test_weights_are_tried_on_other_seeds(files, fake, monkeypatch):
     # Where all factors fail there is nothing to train in the end.
     assert found.rows['broken'].error == 'ValueError: it broke'
     assert not Path(files['work_dir'], 'broken').exists()
+
+
+def test_two_processes_never_write_to_one_run(tmp_path, monkeypatch):
+    """The process of a comparison that was killed goes on, and the next one waits for it."""
+    code = 'import time; print("begin", flush=True); time.sleep(1); exit("ValueError: end")'
+    monkeypatch.setattr(Run, '_command', lambda run: [sys.executable, '-c', code])
+    run, console = Run('a run', tmp_path, 'a = 1'), tmp_path / 'console.log'
+    child = os.fork()
+    if child == 0:
+        try:
+            run.perform()
+        finally:
+            os._exit(1)
+    while not console.is_file() or not console.read_text():
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with pytest.raises(RunFailed, match='ValueError: end'):
+        run.perform()
+    assert console.read_text().split() == ['begin', 'ValueError:', 'end'] * 2
 
 
 @pytest.mark.parametrize(

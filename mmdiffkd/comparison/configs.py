@@ -14,7 +14,7 @@ from mmdiffkd.command_line import METHODS
 from mmdiffkd.comparison.report import ALONE
 from mmdiffkd.comparison.run import Run, config_text
 from mmdiffkd.datasets.held_out import hold_out
-from mmdiffkd.errors import CheckpointError, ConfigError, suggest
+from mmdiffkd.errors import CheckpointError, ConfigError, UserError, suggest
 from mmdiffkd.models.configs import load_config
 
 
@@ -65,15 +65,15 @@ class Configs:
         if not methods or len(set(methods)) < len(methods):
             raise ConfigError(f'--methods: {",".join(methods)!r} must name each method once')
 
-    def of_method(self, method: str, pairs: Optional[Dict] = None) -> Config:
-        """The complete config of a method, or of pairs, without seed and work directory."""
-        pairs = self.own.get(method, pairs)
+    def of_method(self, method: str) -> Config:
+        """The complete config of a method, without seed and work directory."""
         if method == ALONE:
             # Its gradients are clipped like those of the others.
             text = f'_base_ = {locate(self.student)!r}\n{clipping_of(self.base, method)}'
         else:
             path = self.folder / method / 'config' / f'{method}.py'
-            named = dict(method=method) if pairs is None else dict(pairs=pairs)
+            own = method in self.own
+            named = dict(pairs=self.own[method]) if own else dict(method=method)
             text = make_config(
                 path, self.student, self.teacher, self.checkpoint, smoke=self.smoke, **named
             )
@@ -111,7 +111,11 @@ class Configs:
         """The test of the teacher on the validation data, or None if its weights are random."""
         if self.checkpoint == 'random' or self.smoke:
             return None
-        cfg = self.of_method('teacher', pairs={})
+        # Whatever methods are compared, as the config of a finished run may not change.
+        try:
+            cfg = self.of_method(METHODS[0])
+        except UserError:
+            cfg = self.of_method(next(iter(self.own), METHODS[0]))
         cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator
         cfg.test_cfg = dict(type='TestLoop')
         text = config_text(cfg, self.teacher_note)

@@ -67,11 +67,11 @@ class Session:
         return self.found
 
     def _test_teacher(self) -> None:
-        if (run := self.all.teacher_test()) is None:
-            return
         try:
-            self.found.teacher = self._perform('teacher', run)['metrics'].get(self.found.metric)
-        except RunFailed as error:
+            if (run := self.all.teacher_test()) is not None:
+                metrics = self._perform('teacher', run)['metrics']
+                self.found.teacher = metrics.get(self.found.metric)
+        except (RunFailed, UserError) as error:
             self.found.teacher = f'failed: {error}'
             tell(f'teacher {self.found.teacher}', logging.ERROR)
 
@@ -127,7 +127,7 @@ class Session:
 
     def _time(self, method: str) -> str:
         """What is left to do after a run of a method, and how long all of it will take."""
-        left = f'; {len(self.left)} trainings left after it'
+        left = f'; trainings left after it: {len(self.left)}'
         if not self.seconds:
             return left
         means = {name: statistics.fmean(seconds) for name, seconds in self.seconds.items()}

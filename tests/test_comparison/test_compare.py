@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS
@@ -18,6 +19,7 @@ from mmdiffkd.comparison.run import Run, RunFailed
 from mmdiffkd.datasets.held_out import hold_out
 from mmdiffkd.errors import ConfigError, UserError
 
+from ..conftest import ToyModel
 from ..toy_run import toy_run
 
 ROOT = Path(__file__).parents[2]
@@ -220,7 +222,8 @@ def test_a_fifth_is_held_out():
 @pytest.mark.slow
 def test_killed_and_started_again(files):
     """With real trainings: an interrupted one goes on, and the table has what the logs say."""
-    files['seeds'] = 1
+    files.update(seeds=1, teacher_checkpoint=str(Path(files['teacher']).with_suffix('.pth')))
+    torch.save(ToyModel(width=16).state_dict(), files['teacher_checkpoint'])
     flags = [f'--{key.replace("_", "-")}={files[key]}' for key in files if key != 'student']
     flags[[flag[:10] for flag in flags].index('--methods=')] = '--methods=alone,mine,broken'
     command = [sys.executable, 'tools/compare.py', files['student'], *flags]
@@ -243,9 +246,10 @@ def test_killed_and_started_again(files):
     assert 'alone, seed 0: finished before' in ended.stdout
     assert 'NoLoss' in ended.stdout
     assert 'Going on after' in log.read_text()
-    content = json.loads((folder / 'comparison.json').read_text())['rows']
+    content = json.loads((folder / 'comparison.json').read_text())
+    assert isinstance(content['teacher'], float)
     for method in ('alone', 'mine'):
-        for seed, value in content[method]['seeds'].items():
+        for seed, value in content['rows'][method]['seeds'].items():
             logs = sorted(folder.glob(f'{method}/seed-{seed}/*/vis_data/scalars.json'))
             lines = [json.loads(line) for line in logs[-1].read_text().splitlines()]
             assert [line['toy/mean'] for line in lines if 'toy/mean' in line][-1] == value

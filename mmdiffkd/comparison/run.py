@@ -9,10 +9,9 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, TextIO
+from typing import Any, Dict, List, NamedTuple, Optional, TextIO
 
 import numpy as np
 from mmengine.config import Config
@@ -22,10 +21,7 @@ from mmdiffkd.errors import DEBUG_HINT, ConfigError, shortened
 from mmdiffkd.messages import tell
 from mmdiffkd.visualization.run_log import read_run
 
-_ERROR = re.compile(r'error: |[\w.]*(Error|Exception)\b')
-_NO_METRICS = ('time', 'data_time')
-# Of a process that is running, in kB.
-_PEAK_MEMORY = re.compile(r'VmHWM:\s*(\d+)')
+_ERROR = re.compile(r'(\[rank\d+\]: )?(error: |[\w.]*(Error|Exception)\b)')
 
 
 class RunFailed(Exception):
@@ -65,20 +61,16 @@ class Run(NamedTuple):
         """
         if self.config.is_file() and (before := self.config.read_text()) != self.text:
             lines = difflib.ndiff(before.splitlines(), self.text.splitlines())
-            first = next(line for line in lines if line[0] in '+-')
-            where = 'now' if first[0] == '+' else 'there'
+            first = ' '.join(next(line for line in lines if line[0] in '+-').split())
             raise ConfigError(
-                f'{self.folder} has a run with another config (only {where}: {first[1:].strip()}); '
-                f'choose another --work-dir, or remove that folder to run it again'
+                f'{self.folder} has a run with another config (- there, + now: {first}); choose '
+                f'another --work-dir, or remove that folder to run it again'
             )
         path = self.folder / 'result.json'
         return json.loads(path.read_text()) if path.is_file() else None
 
-    def perform(self, lock: TextIO) -> Dict[str, Any]:
+    def perform(self) -> Dict[str, Any]:
         """Run, or go on with an interrupted run.
-
-        Args:
-            lock: File whose lock is held as long as the process of the run lives.
 
         Returns:
             ``metrics`` by their names, and of a training ``seconds`` that it took,
@@ -89,29 +81,22 @@ class Run(NamedTuple):
             SystemExit: If this process got a signal to end, after the run has ended.
         """
         self.config.parent.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(self.text)
-        command, started = self._command(), time.monotonic()
         with (self.folder / 'console.log').open('a+') as console:
-            start = console.tell()
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
-                pass_fds=[lock.fileno()],
-                # Ctrl-C must reach it once: a second signal ends a training at once.
-                start_new_session=True,
-            )
-            lock.truncate(0)
-            lock.write(f'{process.pid}\n')
-            lock.flush()
-            with _signals_passed_on(process):
-                resident = _wait(process)
-            console.seek(start)
+            try:
+                # The process of a run inherits the lock, and keeps it as long as it lives.
+                fcntl.flock(console, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell(f'{self.title}: waiting for its process, which was started before')
+                fcntl.flock(console, fcntl.LOCK_EX)
+            if (result := self.result()) is not None:
+                return result
+            self.config.write_text(self.text)
+            command, started, before = self._command(), time.monotonic(), console.tell()
+            status, resident = _run(command, console)
+            console.seek(before)
             printed = console.read()
-        if process.returncode != 0:
-            raise RunFailed(_last_error(printed, process.returncode))
+        if status != 0:
+            raise RunFailed(_last_error(printed, status))
         # Of an interrupted run only its last part was timed.
         seconds = None if '--resume' in command else time.monotonic() - started
         result = dict(self._measured(), seconds=seconds)
@@ -121,21 +106,19 @@ class Run(NamedTuple):
         return result
 
     def _command(self) -> List[str]:
-        python = [sys.executable]
+        command = [sys.executable, '-m']
         if self.processes:
             # --standalone takes a free port.
-            python += ['-m', 'torch.distributed.run', '--standalone']
-            python += ['--nproc_per_node', str(self.processes)]
-        command = [*python, '-m', 'mmdiffkd', self.tool, str(self.config)]
-        command += ['--work-dir', str(self.folder), *self.flags]
-        if self.processes:
-            command += ['--launcher', 'pytorch']
+            command += ['torch.distributed.run', '--standalone']
+            command += ['--nproc_per_node', str(self.processes), '-m']
+        command += ['mmdiffkd', self.tool, str(self.config), '--work-dir', str(self.folder)]
+        command += [*self.flags, *['--launcher', 'pytorch'] * (self.processes > 0)]
         return command + ['--resume'] * (self.tool == 'train' and any(self.folder.glob('*.pth')))
 
     def _measured(self) -> Dict[str, Any]:
         if self.tool == 'test':
-            newest = max(self.folder.glob('*/*_*.json'), key=lambda path: path.name, default=None)
-            metrics = json.loads(newest.read_text()) if newest else {}
+            newest = max(self.folder.glob('*/*_*.json'), key=lambda path: path.name)
+            metrics = json.loads(newest.read_text())
             return dict(metrics={k: v for k, v in metrics.items() if isinstance(v, (int, float))})
         try:
             log = read_run(self.folder / ('smoke' if '--smoke' in self.flags else ''))
@@ -144,72 +127,58 @@ class Run(NamedTuple):
         last = {name: float(values[-1]) for name, (_, values) in log.validation.items()}
         times, memory = log.training.get('time'), log.training.get('memory')
         return dict(
-            metrics={name: value for name, value in last.items() if name not in _NO_METRICS},
+            metrics={name: last[name] for name in last if name not in ('time', 'data_time')},
             ms_per_step=1000 * float(np.median(times[1])) if times else None,
             memory_mb=float(memory[1].max()) if memory else None,
         )
 
 
-@contextmanager
-def _signals_passed_on(process: subprocess.Popen) -> Iterator[None]:
-    """Give Ctrl-C and SIGTERM to a process, and end this one once the block is left."""
+def _run(command: List[str], console: TextIO) -> Any:
+    """Run a command; Ctrl-C and SIGTERM are passed on to it, and then end this process.
+
+    Returns:
+        Its exit status, and the largest resident memory of its process in MB, if known.
+    """
+    path = os.pathsep.join(filter(None, sys.path))
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=console,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, 'PYTHONPATH': path},
+        # Ctrl-C must reach it once: a second signal ends a training at once.
+        start_new_session=True,
+    )
     got: List[int] = []
 
-    def pass_on(number: int, frame: Optional[FrameType]) -> None:
+    def pass_on(number: int, _: Any) -> None:
         got.append(number)
         process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    # The rusage of a child begins with the memory of the process that started it.
+    memory, peak = Path(f'/proc/{process.pid}/status'), []
+    while process.poll() is None:
+        with suppress(OSError):
+            peak = re.findall(r'VmHWM:\s*(\d+) kB', memory.read_text()) or peak
+        time.sleep(0.2)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     if got:
         tell('Interrupted; the same command goes on from here')
         raise SystemExit(130)
-
-
-def _wait(process: subprocess.Popen) -> Optional[float]:
-    """Wait for the end of a process. Returns the largest resident memory of it in MB, if known."""
-    status, peak = Path(f'/proc/{process.pid}/status'), None
-    # rusage of a child begins with the memory of the process that started it.
-    while process.poll() is None:
-        with suppress(OSError):
-            found = _PEAK_MEMORY.search(status.read_text())
-            peak = int(found[1]) / 1024 if found else peak
-        time.sleep(0.2)
-    return peak
+    return process.returncode, int(peak[0]) / 1024 if peak else None
 
 
 def _last_error(printed: str, status: int) -> str:
-    lines = [line.strip() for line in printed.splitlines() if line.strip()]
     # torchrun ends with an error of its own.
-    errors = [line for line in lines if _ERROR.match(line) and 'ChildFailed' not in line]
-    if errors:
-        return shortened(errors[-1].removeprefix('error: ').removesuffix(DEBUG_HINT))
-    ended = f'ended by {signal.Signals(-status).name}' if status < 0 else f'ended with {status}'
-    return shortened(f'{ended}; last line: {lines[-1]}' if lines else ended)
+    lines = [line for line in printed.splitlines() if 'ChildFailed' not in line]
+    errors = [line for line in lines if _ERROR.match(line)]
+    last = errors[-1] if errors else f'ended with status {status}'
+    return shortened(last.removeprefix('error: ').removesuffix(DEBUG_HINT))
 
 
 def config_text(cfg: Config, *notes: str) -> str:
     """The text of a complete config that begins with notes and the version of this package."""
     lines = [f'# {note}\n' for note in (f'mmdiffkd {__version__}', *notes)]
     return ''.join(lines) + Config(cfg.to_dict(), format_python_code=False).pretty_text
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[TextIO]:
-    """Wait until no run of another comparison is left in a folder, and hold its lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / 'running.lock'
-    path.touch()
-    with path.open('r+') as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            pid = lock.read().strip()
-            tell(f'{folder}: waiting for the end of a run that was started before (process {pid})')
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock

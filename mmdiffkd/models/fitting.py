@@ -123,14 +123,15 @@ def optimize_teacher(
 
     ``features`` are the student's, by path, of one image of that shape.
     """
-    # A small image is faster, but what the student's modules got belongs to its own image.
+    # Small images are faster, but what the student's modules got belongs to its own image. Two of
+    # them, because a view that joins images fails in channels-last format for several alone.
     fed = any(pair.replaced for pair in pairs)
     small = (shape[0], TRIAL_SIDE, TRIAL_SIDE)
 
     def optimize(shape: ImageShape) -> None:
-        image, samples = random_batch(shape, 1)
-        with blaming('teacher', image):
-            run = lambda: teacher.features(image, samples, pairs, features)  # noqa: E731
+        images, samples = random_batch(shape, 1 if fed else 2)
+        with blaming('teacher', images):
+            run = lambda: teacher.features(images, samples, pairs, features)  # noqa: E731
             teacher.optimize(run, [path.module for pair in pairs for path in pair.replaced])
 
     first_accepted([shape] if fed else [small, shape], optimize)

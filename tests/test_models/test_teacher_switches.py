@@ -188,6 +188,22 @@ def test_a_change_that_features_do_not_survive_is_taken_back(
     assert relative_difference(features_of(teacher, images), expected) < 1e-5
 
 
+@MODELS.register_module()
+class JoiningToy(ToyModel):
+    """Joins the images of a batch, as dynamic convolutions do, by a view of contiguous maps."""
+
+    def extract_feat(self, inputs):
+        features = self.backbone(inputs)
+        return self.neck(features.view(1, -1, *features.shape[2:]).view_as(features))
+
+
+def test_several_images_are_tried(toy_config, images):
+    """A view that joins images fails in channels-last format, but not for a single image."""
+    toy_config['teacher']['config']['type'] = 'JoiningToy'
+    losses = MODELS.build(toy_config)(images, mode='loss')
+    assert all(loss.isfinite() for loss in losses.values())
+
+
 def test_channels_last_is_for_2d_convolutions_only():
     model = nn.ModuleList([nn.Conv2d(4, 4, 3), nn.Conv3d(4, 4, 3), nn.Conv1d(4, 4, 3)])
     model.position = nn.Parameter(torch.zeros(1, 4, 8, 8))

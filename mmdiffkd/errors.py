@@ -13,7 +13,6 @@ import select
 import signal
 import sys
 from contextlib import contextmanager
-from traceback import walk_tb
 from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence
 
 _LONGEST_MESSAGE = 500
@@ -64,11 +63,6 @@ def shortened(text: str, longest: int = _LONGEST_MESSAGE) -> str:
 def describe(error: BaseException) -> str:
     """The type and the text of another library's error on one line."""
     return shortened(f'{type(error).__name__}: {error}')
-
-
-def came_from(error: BaseException, function: str) -> bool:
-    """Whether an error left a function of this name."""
-    return any(frame.f_code.co_name == function for frame, _ in walk_tb(error.__traceback__))
 
 
 class ArgumentParser(argparse.ArgumentParser):

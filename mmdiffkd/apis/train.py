@@ -17,7 +17,7 @@ from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.command_line import command_of
 from mmdiffkd.engine.hooks import InterruptHook
-from mmdiffkd.errors import ConfigError, came_from, describe
+from mmdiffkd.errors import ConfigError, describe
 from mmdiffkd.messages import SILENT, tell, terminal
 from mmdiffkd.models.configs import add_hook
 from mmdiffkd.testing import make_smoke_config, verdict
@@ -85,8 +85,7 @@ def train(cfg: Config, smoke: bool = False, flags: Sequence[str] = ()) -> Runner
             # After a signal the first process to leave makes the others fail. A signal for a whole
             # process group ends the workers that load the next batch of the first one.
             tell(f'After the signal the run failed: {describe(error)}', logging.ERROR)
-            # The runner counts an iteration after the hooks that follow it.
-            interrupts[0].save(runner, runner.iter + came_from(error, 'after_train_iter'))
+            interrupts[0].save(runner, runner.iter)
             raise SystemExit(130) from None
         finally:
             for hook in interrupts:

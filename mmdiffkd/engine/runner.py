@@ -15,7 +15,7 @@ from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.datasets.config_checks import check_config
 from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.errors import CheckpointError, ConfigError, came_from
+from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.models.configs import datasets_in
@@ -98,11 +98,10 @@ class DistillRunner(Runner):
             return build(loop)
         try:
             loop = build(loop)
-        except Exception as error:
-            if came_from(error, 'build_dataloader'):
-                # What is wrong with the data is said better here.
-                check_config(self.cfg, [key])
-                read_and_check(self.cfg, key)
+        except Exception:
+            # If something is wrong with the data, it is said better here.
+            check_config(self.cfg, [key])
+            read_and_check(self.cfg, key)
             raise
         dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
         check_data(self.cfg, key, datasets_in(dataset, f'{key}.dataset'))

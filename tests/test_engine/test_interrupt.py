@@ -89,13 +89,6 @@ def test_signal_that_ends_the_loading_of_data(toy_config, tmp_path):
     assert path.name == 'interrupted_iter_0.pth'
 
 
-def test_failure_after_an_iteration(toy_config, tmp_path):
-    """As of another hook: the iteration counts."""
-    signals = dict(place='after_train_iter', error=ConnectionResetError)
-    (path,) = interrupted(toy_config, tmp_path, **signals)
-    assert path.name == 'interrupted_iter_1.pth'
-
-
 def test_second_signal_ends_at_once(toy_config, tmp_path):
     assert interrupted(toy_config, tmp_path, times=2) == []
 

@@ -396,5 +396,5 @@ def test_is_tried_on_small_images_where_the_teacher_takes_them(toy_config, monke
 
     monkeypatch.setattr(ToyModel, 'extract_feat', picky_extract_feat)
     distiller = MODELS.build(toy_config)
-    assert seen[-1] == (1, 3, side, side)
+    assert seen[-1] == (2, 3, side, side)
     assert 'BatchNorm2d' not in dtypes(distiller.teacher.model)

@@ -57,7 +57,8 @@ class DenseHead:
         """Boxes (M, 4) from (N, A * 4, H, W), in units and from the centre of their anchors."""
         rows, coder = rows_of(prediction, 4), self.head.bbox_coder
         if hasattr(coder, 'stds'):
-            rows = rows * rows.new_tensor(coder.stds) + rows.new_tensor(coder.means)
+            columns = zip(rows.unbind(dim=1), coder.stds, coder.means)
+            rows = torch.stack([x * std + mean for x, std, mean in columns], dim=1)
             # mmdet limits the sides of a box to 1000 / 16 times those of its anchor.
             halves = rows[:, 2:].exp().clamp(16 / 1000, 1000 / 16) / 2
             return torch.cat([rows[:, :2] - halves, rows[:, :2] + halves], dim=1)

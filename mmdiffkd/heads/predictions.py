@@ -142,10 +142,8 @@ class CrossKDHead(nn.Module):
             sides = weights * softmax_kl_each(*distributions, self.tau).view(-1, 4)
             distance = sides.mean() / weights.mean() * 0.75 / 4**level
         else:
-            from torchvision.ops import generalized_box_iou_loss
-
-            overlaps = generalized_box_iou_loss(dense.boxes(predicted), dense.boxes(target))
-            distance = (scores.amax(dim=1) * overlaps).sum() / anchors
+            losses = giou_loss(dense.boxes(predicted), dense.boxes(target))
+            distance = (scores.amax(dim=1) * losses).sum() / anchors
         distance = self.loss_weight * distance
         return HeadOutput(predicted, target, predicted.detach(), distance=distance)
 
@@ -175,3 +173,20 @@ class LDHead(CrossKDHead):
 def rows_of(prediction: Tensor, width: int) -> Tensor:
     """(N, A * width, H, W) as (N * H * W * A, width)."""
     return prediction.permute(0, 2, 3, 1).reshape(-1, width)
+
+
+def giou_loss(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
+    """One minus the generalised overlap of each box (M, 4) with its other, (M,).
+
+    That of torchvision has a GPU wait, because it indexes with a mask.
+    """
+    smaller, larger = torch.min(boxes, others), torch.max(boxes, others)
+    common, hull = area(larger[:, :2], smaller[:, 2:]), area(smaller[:, :2], larger[:, 2:])
+    union = area(*boxes.split(2, dim=1)) + area(*others.split(2, dim=1)) - common
+    return 1 - common / (union + eps) + (hull - union) / (hull + eps)
+
+
+def area(first: Tensor, last: Tensor) -> Tensor:
+    """Areas (M,) between two corners (M, 2), 0 if the second is not beyond the first."""
+    width, height = (last - first).clamp(min=0).unbind(dim=1)
+    return width * height

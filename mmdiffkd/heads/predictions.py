@@ -21,11 +21,10 @@ class DenseHead:
 
     def __init__(self, model: nn.Module) -> None:
         self.head = head = getattr(model, 'bbox_head', None)
-        if not hasattr(head, 'cls_convs') or not hasattr(head.cls_convs[0], 'activate'):
+        if not hasattr(head, 'reg_convs') or not hasattr(head.cls_convs[0], 'activate'):
             got = type(model).__name__
             raise ValueError(f'the teacher must be as RetinaNet, GFL, FCOS or ATSS, got {got}')
-        # A head may have one branch for both.
-        self.convs = dict(cls=head.cls_convs, reg=getattr(head, 'reg_convs', head.cls_convs))
+        self.convs = dict(cls=head.cls_convs, reg=head.reg_convs)
         self.bins = getattr(head, 'reg_max', -1) + 1
 
     def precision(self) -> ContextManager:

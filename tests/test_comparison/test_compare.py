@@ -166,7 +166,10 @@ def test_runs_without_a_metric(files, monkeypatch, capsys):
     files.update(methods=['alone', 'mine'], weights=[1, 3], tuning_seeds=1)
     found = compare(**files)
     assert found.metric is None and found.rows['mine'].factor == 1.0
-    assert 'None' not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert 'None' not in out
+    cells = [line.split('|')[1:4] for line in out.splitlines() if line.startswith('| alone')]
+    assert [cell.strip() for cell in cells[0]] == ['alone', '', '2']
 
 
 def test_two_processes_never_write_to_one_run(tmp_path, monkeypatch):

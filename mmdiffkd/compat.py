@@ -1,11 +1,12 @@
 """The differences between mmengine's builds, and what they lack."""
 
 import functools
+import logging
 import re
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Tuple
+from typing import Any, Iterable, Iterator, Optional, Tuple
 
 
 def is_installed(library: str) -> bool:
@@ -89,3 +90,24 @@ def apply_to_loops() -> None:
             return iter(self._dataloader)
 
     loops._InfiniteDataloaderIterator = InfiniteDataloaderIterator
+
+
+def apply_to_mlflow() -> None:
+    """Let MLflow show pictures by their name and step, as other backends do.
+
+    mmengine gives MLflow the name as that of a file. Without an extension that ends the training,
+    and with one each picture overwrites the one before. Safe to call more than once.
+    """
+    from mmengine.logging import print_log
+    from mmengine.visualization import MLflowVisBackend
+
+    def add_image(
+        backend: MLflowVisBackend, name: str, image: Any, step: int = 0, **kwargs: Any
+    ) -> None:
+        mlflow = backend.experiment
+        try:
+            mlflow.log_image(image, key=name, step=step)
+        except mlflow.MlflowException as error:  # as when the server cannot be reached
+            print_log(f'MLflow: no picture {name}: {error}', 'current', logging.WARNING)
+
+    MLflowVisBackend.add_image = add_image

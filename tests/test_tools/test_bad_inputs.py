@@ -54,6 +54,8 @@ def refused(folder, run_here):
         (f"{PAIR}['hed'] = 1", "pairs.fpn: unknown key 'hed'; did you mean 'head'?"),
         (f"{PAIR}['student'] = 'nek'", "'nek'; the closest are 'neck'"),
         ("train_dataloader['dataset']['metainfo'] = dict(classes=('bolt'))", "classes=('bolt',)"),
+        ("model = dict(type='ToyModel', widht=8)", 'model cannot be built: TypeError: '),
+        ("train_cfg['max_epoch'] = 3", 'or its loop cannot be built: TypeError: '),
         ("load_from = 'data/train.json'", 'was not read, because it is damaged'),
         ('a = (', "config: 'config.py' cannot be read: SyntaxError"),
     ],

@@ -131,7 +131,9 @@ def class_counts(model: Any) -> Dict[str, int]:
 
 def _other_counts(head: Dict, key: str) -> Iterator[Tuple[str, int]]:
     """What a segmentor's head at ``key`` says about the number of classes beside it."""
-    channels = head.get('out_channels')
+    # In other heads, and in those with queries, these are the channels of features.
+    is_decoder = key.endswith(('decode_head', 'auxiliary_head')) and 'num_queries' not in head
+    channels = head.get('out_channels') if is_decoder else None
     if isinstance(channels, int) and (channels, head['num_classes']) != (1, 2):
         yield f'{key}.out_channels', channels
     for loss in dicts_in(head.get('loss_decode')):

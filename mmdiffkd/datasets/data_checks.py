@@ -120,7 +120,7 @@ def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
         return
     if Path(path).samefile(dataset.ann_file):
         return
-    known = {image['id'] for image in load(path)['images']}
+    known = {image['id'] for image in load(path).get('images', ())}
     infos = (dataset.get_data_info(i) for i in spread(len(dataset), _FILES))
     if not any(info['img_id'] in known for info in infos):
         what = f'{path!r} has none of the images of {where}, whose file is {dataset.ann_file!r}'
@@ -141,14 +141,15 @@ def _check_categories(dataset: Any, where: str) -> None:
         return
     content = load(path)
     categories = {item['id']: item['name'] for item in content['categories']}
-    numbers = [image['id'] for image in content['images']]
+    numbers = [image['id'] for image in content.get('images', ())]
     if len({*numbers}) < len(numbers):
         number = next(n for n in numbers if numbers.count(n) > 1)
         what = f'{numbers.count(number)} images have the id {number!r}; each needs one of its own'
         raise ConfigError(f'{where}: {path!r}: {what}')
     unknown = {item['category_id'] for item in content.get('annotations', ())} - categories.keys()
     if unknown:
-        what = f'annotations have the category_id {min(unknown)}, which is none of its categories'
+        number = min(unknown, key=str)
+        what = f'annotations have the category_id {number!r}, which is none of its categories'
         raise ConfigError(f'{where}: {path!r}: {what}: {shortened(str(categories), 200)}')
     names = [categories.get(number) for number in dataset.cat_ids]
     listed = shortened(', '.join(map(repr, categories.values())), 200)

@@ -94,6 +94,9 @@ class DistillRunner(Runner):
         with weights_only(self.cfg.get('trust_checkpoint') is True), _one_line('model'):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
 
+    build_optim_wrapper = _one_line('optim_wrapper')(Runner.build_optim_wrapper)
+    build_param_scheduler = _one_line('param_scheduler')(Runner.build_param_scheduler)
+
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the loop of training; its data is checked."""
         return self._with_checked_data(super().build_train_loop, loop, 'train_dataloader')
@@ -142,6 +145,7 @@ class DistillRunner(Runner):
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
 
+    @_one_line('custom_hooks')
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
         """Register hooks, except those that do not work with a distiller."""
         super().register_custom_hooks(hooks)

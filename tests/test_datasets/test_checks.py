@@ -1,5 +1,6 @@
 """Mistakes that users make with their own data are found before the first step, in one line."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -233,6 +234,13 @@ def test_pictures_for_label_maps(shape, said, segmentation, tmp_path):
 def test_files_that_are_no_images(file, segmentation, tmp_path):
     (tmp_path / file).write_text('<html>not found</html>')
     assert f"{file}' cannot be loaded: " in message(segmentation)
+
+
+def test_other_channels_of_heads(segmentation):
+    for changes in (dict(out_channels=1), dict(out_channels=256, num_queries=100)):
+        cfg = copy.deepcopy(segmentation)
+        cfg.model.decode_head.update(changes)
+        check_inputs(cfg)
 
 
 @pytest.mark.parametrize(

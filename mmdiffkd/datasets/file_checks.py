@@ -72,7 +72,8 @@ def check_batch(cfg: Config, key: str, dataset: Any) -> None:
     try:
         with random_state_kept(), scope as registry:
             samples = [dataset[index] for index in indices]
-            (batch,) = Runner.build_dataloader(dict(loader, dataset=samples, num_workers=0))
+            loader.update(dataset=samples, num_workers=0)
+            (batch,) = Runner.build_dataloader(loader, seed=0)
             if images:
                 # Augmentations of batches may need the number of the training's step.
                 images = {'type': 'ClsDataPreprocessor', **images}

@@ -65,7 +65,7 @@ def check_batch(cfg: Config, key: str, dataset: Any) -> None:
     indices = spread(len(dataset), min(4, cfg[key].get('batch_size') or 1))
     images = student_config(cfg.model).get('data_preprocessor') or cfg.get('data_preprocessor')
     loader = dict(batch_size=len(indices), sampler=dict(type='DefaultSampler', shuffle=False))
-    if collate := cfg[key].get('collate_fn'):
+    if isinstance(collate := cfg[key].get('collate_fn'), dict):
         # mmengine hands all the rest to the function.
         loader['collate_fn'] = {name: collate[name] for name in collate if name != '_scope_'}
     scope = MODELS.switch_scope_and_registry(cfg.get('default_scope'))

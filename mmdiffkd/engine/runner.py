@@ -57,7 +57,7 @@ def _reading(run: Callable) -> Callable:
 
 
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
+def told_as_config_error(what: str) -> Iterator[None]:
     """Make an error of a host that cannot build a part of a config a :class:`ConfigError`."""
     try:
         yield
@@ -91,11 +91,11 @@ class DistillRunner(Runner):
 
     def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
         """Build a model from its config; a built model is returned as it is."""
-        with weights_only(self.cfg.get('trust_checkpoint') is True), _one_line('model'):
+        with weights_only(self.cfg.get('trust_checkpoint') is True), told_as_config_error('model'):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
 
-    build_optim_wrapper = _one_line('optim_wrapper')(Runner.build_optim_wrapper)
-    build_param_scheduler = _one_line('param_scheduler')(Runner.build_param_scheduler)
+    build_optim_wrapper = told_as_config_error('optim_wrapper')(Runner.build_optim_wrapper)
+    build_param_scheduler = told_as_config_error('param_scheduler')(Runner.build_param_scheduler)
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the loop of training; its data is checked."""
@@ -112,7 +112,7 @@ class DistillRunner(Runner):
     def _with_checked_data(self, build: Callable, loop: Any, key: str) -> BaseLoop:
         is_checked = self.cfg.get('check_data') is not False
         try:
-            with _one_line(f'{key} or its loop'):
+            with told_as_config_error(f'{key} or its loop'):
                 loop = build(loop)
         except Exception:
             # If something is wrong with the data, it is said better here.
@@ -145,7 +145,7 @@ class DistillRunner(Runner):
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
 
-    @_one_line('custom_hooks')
+    @told_as_config_error('custom_hooks')
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
         """Register hooks, except those that do not work with a distiller."""
         super().register_custom_hooks(hooks)

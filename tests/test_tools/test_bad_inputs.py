@@ -55,6 +55,13 @@ def refused(folder, run_here):
         (f"{PAIR}['student'] = 'nek'", "'nek'; the closest are 'neck'"),
         ("train_dataloader['dataset']['metainfo'] = dict(classes=('bolt'))", "classes=('bolt',)"),
         ("model = dict(type='ToyModel', widht=8)", 'model cannot be built: TypeError: '),
+        ("optim_wrapper['optimizer']['lr'] = '1e-3'", 'optim_wrapper cannot be built: TypeError: '),
+        ("param_scheduler = [dict(type='StepLRR')]", 'param_scheduler cannot be built: KeyError: '),
+        ("custom_hooks = [dict(type='EMAHok')]", 'custom_hooks cannot be built: KeyError: '),
+        (
+            "default_hooks = dict(timer=dict(type='Timer'))",
+            'the runner cannot be built: KeyError: ',
+        ),
         ("train_cfg['max_epoch'] = 3", 'or its loop cannot be built: TypeError: '),
         ("load_from = 'data/train.json'", 'was not read, because it is damaged'),
         ('a = (', "config: 'config.py' cannot be read: SyntaxError"),

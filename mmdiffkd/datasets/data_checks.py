@@ -34,11 +34,15 @@ def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> No
     annotated = key != 'test_dataloader' and not any(part.get('format_only') for part in metrics)
     datasets = list(datasets)
     for where, dataset in datasets:
+        # Those of videos count their images and return videos.
+        if not isinstance(dataset, BaseDataset) or hasattr(dataset, 'get_len_per_video'):
+            continue
         # Beside others a data set may have images without objects, as examples of none.
         needed = annotated and len(datasets) == 1
         _check_dataset(dataset, where, cfg.get('model'), annotated, needed)
-        # Inside a wrapper a data set may yield only parts of what a model needs.
-        if where == f'{key}.dataset' and isinstance(dataset, BaseDataset):
+        # Inside a wrapper a data set may yield only parts of what a model needs, and for a test
+        # several forms of an image.
+        if where == f'{key}.dataset' and key != 'test_dataloader':
             check_batch(cfg, key, dataset)
     paths = {part.get('ann_file') for part in metrics if not part.get('backend_args')} - {None}
     (where, dataset), *more = datasets or [('', None)]
@@ -78,15 +82,12 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     """Raise :class:`ConfigError` for a data set that the config's ``model`` cannot learn from.
 
     Args:
-        dataset: Data set of mmengine that has read its annotations; others are not looked at.
+        dataset: Data set of mmengine that has read its annotations.
         where: Its config key.
         model: Config of the run's model.
         annotated: Whether the data set has annotations.
         needed: Whether it must have objects of the classes.
     """
-    # Those of videos count their images and return videos.
-    if not isinstance(dataset, BaseDataset) or hasattr(dataset, 'get_len_per_video'):
-        return
     if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI') and (needed or dataset.cat_ids):
         _check_categories(dataset, where)
     number = len(dataset)

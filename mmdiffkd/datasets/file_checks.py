@@ -27,7 +27,7 @@ def load_files(info: Dict, steps: Dict[str, Any], where: str) -> Dict:
     for key, step in _loading(steps).items():
         if info.get(key):
             try:
-                loaded = step(loaded)
+                loaded = step(loaded) or loaded
             except Exception as error:
                 setting = 'seg_map_suffix' if key == 'seg_map_path' else 'the names in ann_file'
                 raise ConfigError(

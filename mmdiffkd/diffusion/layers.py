@@ -14,11 +14,14 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, C, H, W)."""
-        if self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1:
-            return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
-        return super().forward(x)
+        is_single = self.training and x.shape[0] * x.shape[2] * x.shape[3] <= 1
+        training = self.training and not is_single
+        # Unlike torch's, this one does not count its batches, an operation of its own that a GPU
+        # would have to start: the count matters with momentum=None alone.
+        statistics = self.running_mean, self.running_var
+        return F.batch_norm(
+            x, *statistics, self.weight, self.bias, training, self.momentum, self.eps
+        )
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int = 1) -> nn.Conv2d:

@@ -3,7 +3,6 @@
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -20,25 +19,26 @@ def recomputed(module: nn.Module, *inputs: Any) -> Any:
         *inputs,
         use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), UnchangedBuffers(module)),
+        context_fn=lambda: (nullcontext(), FixedStatistics(module)),
     )
 
 
-class UnchangedBuffers:
-    """A context that gives the buffers of a module their values back at its end.
+class FixedStatistics:
+    """A context in which the running statistics of a module's batch norms stay as they are.
 
     Args:
         module: Module that runs inside the context, which may be entered again.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
+        parts = module.modules()
+        self.norms = [part for part in parts if getattr(part, 'momentum', None) is not None]
 
     def __enter__(self) -> None:
-        self.values = [buffer.clone() for buffer in self.module.buffers()]
+        self.momenta = [norm.momentum for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum = 0.0
 
-    @torch.no_grad()
     def __exit__(self, *error: Any) -> None:
-        for buffer, value in zip(self.module.buffers(), self.values):
-            buffer.copy_(value)
-        del self.values
+        for norm, momentum in zip(self.norms, self.momenta):
+            norm.momentum = momentum

@@ -1,6 +1,9 @@
 """The benchmarks measure what they say; what they compare computes the same."""
 
+import importlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +11,11 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from naive_distiller import build_naive_distiller
 
+import mmdiffkd.diffusion
+import mmdiffkd.heads
+import mmdiffkd.losses
+
+ROOT = Path(__file__).resolve().parents[2]
 ROOT_CONFIG = 'configs/quickstart/diffkd_retinanet_mini-coco.py'
 
 
@@ -104,3 +112,51 @@ def test_head_cost_from_the_command_line(run_here, tmp_path):
     assert narrow['maps'] == [[8, 12], [4, 6], [2, 3], [1, 2], [1, 1]]
     assert set(narrow['results']) == {'naive', 'default', 'checkpoint'}
     assert '--device cuda' in run_here(*command, '--check-sync', '--device', 'cpu', expect=2)
+
+
+@pytest.fixture
+def parts(monkeypatch, tmp_path):
+    """The GPU check with parts of its own, given by the text of their scripts."""
+    folder = ROOT / 'benchmarks'
+    monkeypatch.setattr('sys.path', [str(folder), str(folder / 'gpu'), *sys.path])
+    monkeypatch.setenv('PYTHONPATH', str(folder / 'gpu'))
+    gpu_check = importlib.import_module('gpu_check')
+    monkeypatch.setattr(gpu_check, 'PARTS', {})
+    start = 'import time\nfrom rows import parse_part_args\nrows = parse_part_args("").rows\n'
+
+    def add(name, text):
+        path = tmp_path / f'{name}.py'
+        path.write_text(start + text)
+        gpu_check.PARTS[name] = gpu_check.Part([str(path)], 2, 'a test')
+
+    return gpu_check, add
+
+
+def test_gpu_check_keeps_what_a_part_found(parts, monkeypatch, tmp_path, capsys):
+    """Also of a part that is stopped or fails; what is not installed is not run."""
+    gpu_check, add = parts
+    add('slow', 'rows.add("first", True, ms=1.5)\ntime.sleep(60)')
+    add('broken', 'rows.add("second", False)\nraise ValueError("why")')
+    add('missing', 'rows.has("third", "no_such_library")')
+    out = tmp_path / 'out.json'
+    monkeypatch.setattr('sys.argv', ['gpu_check.py', '--device', 'cpu', '--json', str(out)])
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main()
+    assert end.value.code == 1
+    found = json.loads(out.read_text())
+    assert found['slow']['rows'] == [dict(name='first', passed=True, figures=dict(ms=1.5))]
+    assert found['slow']['error'].startswith('stopped at its time limit')
+    assert 'ValueError: why' in found['broken']['error']
+    assert found['missing']['error'] is None and found['missing']['rows'][0]['passed'] is None
+    text = capsys.readouterr().out
+    assert 'third' in text and 'no_such_library is not installed' in text
+    assert '1 passed, 0 failed  stopped at its time limit' in text
+
+
+def test_gpu_check_has_every_head_and_distance(parts):
+    heads = importlib.import_module('heads')
+    checked = ' '.join(name for name, *_ in heads.cases())
+    for module in (mmdiffkd.heads, mmdiffkd.losses, mmdiffkd.diffusion):
+        for name in vars(module):
+            if name.endswith(('Head', 'Loss')):
+                assert name in checked

@@ -1,11 +1,12 @@
-"""The differences between mmengine's builds, and what they lack."""
+"""The differences between the builds of mmengine and mmcv, and what they lack."""
 
 import functools
 import re
+import sys
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Iterable, Iterator, Optional, Tuple
+from typing import Any, Iterable, Iterator, Optional, Tuple
 
 
 def is_installed(library: str) -> bool:
@@ -89,3 +90,22 @@ def apply_to_loops() -> None:
             return iter(self._dataloader)
 
     loops._InfiniteDataloaderIterator = InfiniteDataloaderIterator
+
+
+def missing_operation(model: Any, device: str) -> Optional[str]:
+    """An operation of mmcv that a module can call, and that mmcv was built without for its device.
+
+    mmcv raises where it is called, which for NMS is in the first validation.
+    """
+    ops = sys.modules.get('mmcv.ops')
+    if ops is None or device != 'cuda' or ops.get_compiling_cuda_version() != 'not available':
+        return None
+    for cls in {base for module in model.modules() for base in type(module).__mro__}:
+        # mmcv's own layers import more than they call.
+        if not cls.__module__.startswith('mmcv.') or cls.__module__.startswith('mmcv.ops.'):
+            for name, value in vars(sys.modules[cls.__module__]).items():
+                source = str(getattr(value, '__module__', None))
+                # Some operations are written in Python alone.
+                if source.startswith('mmcv.ops.') and hasattr(sys.modules[source], 'ext_module'):
+                    return f'{cls.__name__} calls {name}'
+    return None

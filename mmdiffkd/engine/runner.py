@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from typing import Any, Callable, Dict, List, Optional, Union
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
+from mmdiffkd.compat import missing_operation
 from mmdiffkd.datasets.config_checks import check_config
 from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.engine.hooks.model import model_of
@@ -80,6 +82,17 @@ class DistillRunner(Runner):
         """Build a model from its config; a built model is returned as it is."""
         with weights_only(self.cfg.get('trust_checkpoint') is True):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
+
+    def wrap_model(self, model_wrapper_cfg: Optional[Dict], model: nn.Module) -> nn.Module:
+        """Move the model to its device; an mmcv that cannot compute there is an error."""
+        teacher = [model.teacher.model] if isinstance(model, DiffKDDistiller) else []
+        for part in (model, *teacher):
+            if missing := missing_operation(part, get_device()):
+                raise ConfigError(
+                    f'model: {missing} of mmcv, which was built without CUDA operations; install '
+                    f'mmcv with them (docs/get-started.md), or hide the GPU: CUDA_VISIBLE_DEVICES='
+                )
+        return super().wrap_model(model_wrapper_cfg, model)
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the loop of training; its data is checked."""

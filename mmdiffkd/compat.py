@@ -4,6 +4,7 @@ import functools
 import re
 import sys
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Optional, Tuple
@@ -25,6 +26,18 @@ def installed_config(name: str) -> Path:
     library, _, config = name.partition('::')
     (root, *_) = find_spec(library).submodule_search_locations or (library,)
     return Path(root, '.mim', 'configs', config)
+
+
+def require_torch() -> None:
+    """Raise an error if torch is too old.
+
+    The requirements leave the version open, because pip would replace the one that mmcv was
+    compiled with.
+    """
+    with suppress(PackageNotFoundError):
+        major, minor = map(int, re.match(r'(\d+)\.(\d+)', version('torch')).groups())
+        if (major, minor) < (2, 6):
+            raise ImportError(f'mmdiffkd needs torch 2.6 or newer, and this is {version("torch")}')
 
 
 def apply() -> None:

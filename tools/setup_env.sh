@@ -29,7 +29,7 @@ _mmdiffkd_venv=${MMDIFFKD_VENV:-$_mmdiffkd_venv$_mmdiffkd_versions}
 
 _mmdiffkd_find_python() {
     local candidate
-    for candidate in ${MMDIFFKD_PYTHON:-python3.11 python3.12 python3.10 python3 python}; do
+    for candidate in ${MMDIFFKD_PYTHON:-python3.11 python3.12 python3.13 python3.10 python3 python}; do
         if "$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             echo "$candidate"
             return 0

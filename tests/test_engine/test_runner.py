@@ -61,7 +61,7 @@ def test_data_is_checked_before_the_first_step(split, toy_config, tmp_path):
 
 
 @MODELS.register_module()
-class ToyDetector(ToyModel):
+class CallsNMS(ToyModel):
     """Has an operation of mmcv for its predictions."""
 
     operation = nms
@@ -72,9 +72,9 @@ def test_gpu_and_an_mmcv_without_cuda(toy_config, tmp_path, monkeypatch):
     built_with = ['not available']
     monkeypatch.setattr('mmdiffkd.engine.runner.get_device', lambda: 'cuda')
     monkeypatch.setattr(mmcv.ops, 'get_compiling_cuda_version', lambda: built_with[0])
-    detector = toy_run(dict(toy_config, student=dict(type='ToyDetector')), tmp_path)
+    detector = toy_run(dict(toy_config, student=dict(type='CallsNMS')), tmp_path)
     build_runner(toy_run(toy_config, tmp_path))
-    with pytest.raises(ConfigError, match='ToyDetector calls nms of mmcv, .* without CUDA'):
+    with pytest.raises(ConfigError, match='CallsNMS calls nms of mmcv, .* without CUDA'):
         build_runner(detector)
     built_with[0] = 'none (kit)'
     build_runner(detector)

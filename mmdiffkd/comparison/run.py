@@ -118,8 +118,7 @@ class Run(NamedTuple):
     def _measured(self) -> Dict[str, Any]:
         if self.tool == 'test':
             newest = max(self.folder.glob('*/*_*.json'), key=lambda path: path.name)
-            metrics = json.loads(newest.read_text())
-            return dict(metrics={k: v for k, v in metrics.items() if isinstance(v, (int, float))})
+            return dict(metrics=_metrics(json.loads(newest.read_text())))
         try:
             log = read_run(self.folder / ('smoke' if '--smoke' in self.flags else ''))
         except ConfigError as error:
@@ -127,10 +126,19 @@ class Run(NamedTuple):
         last = {name: float(values[-1]) for name, (_, values) in log.validation.items()}
         times, memory = log.training.get('time'), log.training.get('memory')
         return dict(
-            metrics={name: last[name] for name in last if name not in ('time', 'data_time')},
+            metrics=_metrics(last),
             ms_per_step=1000 * float(np.median(times[1])) if times else None,
             memory_mb=float(memory[1].max()) if memory else None,
         )
+
+
+def _metrics(numbers: Dict[str, Any]) -> Dict[str, float]:
+    """The scalars of a validation without its times."""
+    return {
+        name: value
+        for name, value in numbers.items()
+        if isinstance(value, (int, float)) and name not in ('time', 'data_time')
+    }
 
 
 def _run(command: List[str], console: TextIO) -> Any:

@@ -95,7 +95,8 @@ class Session:
         # An error was that of another factor, which is too large to train with.
         row.factor, row.tried, row.error = chosen, tried, None
         shown = ', '.join(f'{mean:.4g} with {factor:g}' for factor, mean in tried.items())
-        tell(f'{method}: its weights are multiplied by {chosen:g} ({self.found.metric}: {shown})')
+        why = f'{self.found.metric}: {shown}' if tried else 'the trials have no metric'
+        tell(f'{method}: its weights are multiplied by {chosen:g} ({why})')
 
     def _attempt(self, method: str, run: Run) -> Optional[Dict[str, Any]]:
         """The result of a training, or None if it failed."""

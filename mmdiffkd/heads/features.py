@@ -157,14 +157,13 @@ def attention(x: Tensor, temperature: float) -> Tuple[Tensor, Tensor]:
 
 def box_mask(boxes: Tensor, size: Sequence, like: Tensor) -> Tensor:
     """One over the number of places of the smallest box around each place, (H, W); 0 outside."""
-    height, width = like.shape[-2:]
-    size, places = like.new_tensor([size[1], size[0]]), like.new_tensor([width, height])
-    corners = boxes.to(like).view(-1, 2, 2) / size * places
-    first, last = corners[:, 0].floor(), corners[:, 1].ceil()
-    share = 1 / (last - first + 1).clamp(min=1).prod(dim=1)
-    columns, rows = (
-        (side >= first[:, axis, None]) & (side <= last[:, axis, None])
-        for axis, side in enumerate(torch.arange(n).to(like) for n in (width, height))
-    )
-    masks = share[:, None, None] * (rows[:, :, None] & columns[:, None])
-    return torch.cat([like.new_zeros(1, height, width), masks]).amax(dim=0)
+    boxes, inside, number = boxes.to(like), [], 1
+    # Python's numbers, because a tensor made of them would have a GPU wait for the host.
+    for axis, (length, places) in enumerate(zip(size[1::-1], like.shape[:-3:-1])):
+        first = (boxes[:, axis] / length * places).floor()[:, None]
+        last = (boxes[:, axis + 2] / length * places).ceil()[:, None]
+        side = torch.arange(places, device=like.device, dtype=like.dtype)
+        inside.append((side >= first) & (side <= last))
+        number = number * (last - first + 1).clamp(min=1)
+    masks = (inside[1][:, :, None] & inside[0][:, None]) / number[:, None]
+    return torch.cat([like.new_zeros(1, *like.shape[-2:]), masks]).amax(dim=0)

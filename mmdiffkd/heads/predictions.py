@@ -21,11 +21,10 @@ class DenseHead:
 
     def __init__(self, model: nn.Module) -> None:
         self.head = head = getattr(model, 'bbox_head', None)
-        if not hasattr(head, 'cls_convs') or not hasattr(head.cls_convs[0], 'activate'):
+        if not hasattr(head, 'reg_convs') or not hasattr(head.cls_convs[0], 'activate'):
             got = type(model).__name__
             raise ValueError(f'the teacher must be as RetinaNet, GFL, FCOS or ATSS, got {got}')
-        # A head may have one branch for both.
-        self.convs = dict(cls=head.cls_convs, reg=getattr(head, 'reg_convs', head.cls_convs))
+        self.convs = dict(cls=head.cls_convs, reg=head.reg_convs)
         self.bins = getattr(head, 'reg_max', -1) + 1
 
     def precision(self) -> ContextManager:
@@ -57,7 +56,8 @@ class DenseHead:
         """Boxes (M, 4) from (N, A * 4, H, W), in units and from the centre of their anchors."""
         rows, coder = rows_of(prediction, 4), self.head.bbox_coder
         if hasattr(coder, 'stds'):
-            rows = rows * rows.new_tensor(coder.stds) + rows.new_tensor(coder.means)
+            columns = zip(rows.unbind(dim=1), coder.stds, coder.means)
+            rows = torch.stack([x * std + mean for x, std, mean in columns], dim=1)
             # mmdet limits the sides of a box to 1000 / 16 times those of its anchor.
             halves = rows[:, 2:].exp().clamp(16 / 1000, 1000 / 16) / 2
             return torch.cat([rows[:, :2] - halves, rows[:, :2] + halves], dim=1)
@@ -141,10 +141,8 @@ class CrossKDHead(nn.Module):
             sides = weights * softmax_kl_each(*distributions, self.tau).view(-1, 4)
             distance = sides.mean() / weights.mean() * 0.75 / 4**level
         else:
-            from torchvision.ops import generalized_box_iou_loss
-
-            overlaps = generalized_box_iou_loss(dense.boxes(predicted), dense.boxes(target))
-            distance = (scores.amax(dim=1) * overlaps).sum() / anchors
+            losses = giou_loss(dense.boxes(predicted), dense.boxes(target))
+            distance = (scores.amax(dim=1) * losses).sum() / anchors
         distance = self.loss_weight * distance
         return HeadOutput(predicted, target, predicted.detach(), distance=distance)
 
@@ -174,3 +172,20 @@ class LDHead(CrossKDHead):
 def rows_of(prediction: Tensor, width: int) -> Tensor:
     """(N, A * width, H, W) as (N * H * W * A, width)."""
     return prediction.permute(0, 2, 3, 1).reshape(-1, width)
+
+
+def giou_loss(boxes: Tensor, others: Tensor, eps: float = 1e-7) -> Tensor:
+    """One minus the generalised overlap of each box (M, 4) with its other, (M,).
+
+    That of torchvision has a GPU wait, because it indexes with a mask.
+    """
+    smaller, larger = torch.min(boxes, others), torch.max(boxes, others)
+    common, hull = area(larger[:, :2], smaller[:, 2:]), area(smaller[:, :2], larger[:, 2:])
+    union = area(*boxes.split(2, dim=1)) + area(*others.split(2, dim=1)) - common
+    return 1 - common / (union + eps) + (hull - union) / (hull + eps)
+
+
+def area(first: Tensor, last: Tensor) -> Tensor:
+    """Areas (M,) between two corners (M, 2), 0 if the second is not beyond the first."""
+    width, height = (last - first).clamp(min=0).unbind(dim=1)
+    return width * height

@@ -152,6 +152,26 @@ def test_weights_are_tried_on_other_seeds(files, fake, monkeypatch):
     assert not Path(files['work_dir'], 'broken').exists()
 
 
+def test_runs_without_a_metric(files, monkeypatch, capsys):
+    """The times of the teacher's test are none."""
+    code = """if True:
+        import json, pathlib, sys
+        path = pathlib.Path(sys.argv[1], '20260101', '20260101_000000.json')
+        path.parent.mkdir()
+        path.write_text(json.dumps(dict(each=[1.0], data_time=1.0, time=2.0)))"""
+    monkeypatch.setattr(Run, '_command', lambda run: [sys.executable, '-c', code, str(run.folder)])
+    assert Run('teacher', Path(files['work_dir']), '', 'test').perform()['metrics'] == {}
+    monkeypatch.setattr('mmdiffkd.comparison.configs.hold_out', lambda cfg: None)
+    monkeypatch.setattr(Run, 'perform', lambda run: dict(metrics={}, seconds=None))
+    files.update(methods=['alone', 'mine'], weights=[1, 3], tuning_seeds=1)
+    found = compare(**files)
+    assert found.metric is None and found.rows['mine'].factor == 1.0
+    out = capsys.readouterr().out
+    assert 'None' not in out
+    cells = [line.split('|')[1:4] for line in out.splitlines() if line.startswith('| alone')]
+    assert [cell.strip() for cell in cells[0]] == ['alone', '', '2']
+
+
 def test_two_processes_never_write_to_one_run(tmp_path, monkeypatch):
     """The process of a comparison that was killed goes on, and the next one waits for it."""
     code = 'import time; print("begin", flush=True); time.sleep(1); exit("ValueError: end")'

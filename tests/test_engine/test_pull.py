@@ -116,19 +116,38 @@ def test_gradients_that_would_vanish_in_half_precision(plain, images):
             assert found[name].ratio == pytest.approx(expected[name].ratio, rel=0.01)
 
 
-def test_parts_that_allow_one_backward_pass(toy_distiller, images, monkeypatch):
-    """Older checkpointing does: the pair is left out, with one warning, and training goes on."""
+def checkpointed(stem):
+    """An older form of activation checkpointing allows one backward pass."""
+    align = stem.heads[0].align
+    forward = align.forward
+    align.forward = lambda x: checkpoint(forward, x, use_reentrant=True)
+
+
+def compiled(stem):
+    """Copies that compiled parts make have no node of their own."""
+    stem.register_forward_pre_hook(
+        lambda _, args: ({k: [x * 1 for x in v] for k, v in args[0].items()}, *args[1:])
+    )
+
+
+@pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+        (checkpointed, 'a second backward pass fails'),
+        (compiled, 'the features of pairs.stem come from compiled parts'),
+    ],
+)
+def test_what_cannot_be_measured(toy_distiller, images, monkeypatch, change, reason):
+    """The pair is left out, with one warning, and training goes on."""
     told = []
     monkeypatch.setattr(MMLogger, 'handle', lambda _, record: told.append(record.getMessage()))
     MMLogger.get_instance('test_pull')
-    align = toy_distiller.pairs['stem'].heads[0].align
-    forward = align.forward
-    align.forward = lambda x: checkpoint(forward, x, use_reentrant=True)
+    change(toy_distiller.pairs['stem'])
     meter = PullMeter()
     for _ in range(2):
         assert set(measured(toy_distiller, images, meter)) == {'fpn', 'logits'}
-    assert sum('a second backward pass fails' in text for text in told) == 1
-    with pytest.raises(ConfigError, match='a second backward pass fails'):
+    assert sum(reason in text for text in told) == 1
+    with pytest.raises(ConfigError, match=reason):
         measured(toy_distiller, images, PullMeter(strict=True))
 
 

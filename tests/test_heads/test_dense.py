@@ -8,7 +8,7 @@ from mmengine.structures import InstanceData
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.heads import CrossKDHead
-from mmdiffkd.heads.predictions import DenseHead, rows_of
+from mmdiffkd.heads.predictions import DenseHead, giou_loss, rows_of
 from mmdiffkd.models.hosts import build_model
 
 CONFIGS = dict(
@@ -77,6 +77,21 @@ def test_parts_predict_what_the_whole_head_does(name):
         overlaps = [bbox_overlaps(*pair, mode='giou', is_aligned=True, eps=1e-9)
                     for pair in (decoded, [dense.boxes(x) for x in raw])]  # fmt: skip
         torch.testing.assert_close(*overlaps, atol=1e-4, rtol=1e-4)
+
+
+def test_generalised_overlap_is_torchvisions_without_synchronisation(operations):
+    from torchvision.ops import generalized_box_iou_loss
+
+    torch.manual_seed(0)
+    corners, sides = torch.randn(2, 200, 2), torch.rand(2, 200, 2)
+    ours, target = torch.cat([corners, corners + sides], dim=2).requires_grad_()
+    expected = generalized_box_iou_loss(ours, target)
+    with operations:
+        found = giou_loss(ours, target)
+        gradient = torch.autograd.grad(found.sum(), ours)
+    assert not {'index', 'nonzero', '_local_scalar_dense'} & set(operations.names)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), ours))
 
 
 def crosskd(branch, **settings):

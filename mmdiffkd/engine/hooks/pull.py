@@ -34,6 +34,10 @@ class Pull(NamedTuple):
     agreement: Optional[float]
 
 
+# The kind of node in torch's graph behind a captured feature, which is a copy.
+_COPY = type(torch.ones((), requires_grad=True).clone().grad_fn)
+
+
 class PullMeter:
     """Measures the :class:`Pull` of every pair in a training step, which it does not change.
 
@@ -74,14 +78,13 @@ class PullMeter:
         return pulls
 
     def _note(self, pair: DistillPair, args: Sequence, entries: Dict[str, Tensor]) -> None:
-        nodes = [feature.grad_fn for feature in args[0][pair.student_path]]
-        # A captured feature is a copy. Behind it is the feature as it was then, whatever operation
-        # has changed it in place since.
-        self._edges[pair.name] = [
-            GradientEdge(*node.next_functions[0])
-            for node in nodes
-            if node is not None and node.name() == 'CloneBackward0'
-        ]
+        features = args[0][pair.student_path]
+        nodes = [feature.grad_fn for feature in features if feature.requires_grad]
+        if any(type(node) is not _COPY for node in nodes):
+            self._give_up(f'the features of pairs.{pair.name} come from compiled parts')
+            nodes = []
+        # Behind the copy is the feature as it was then, whatever has changed it in place since.
+        self._edges[pair.name] = [GradientEdge(*node.next_functions[0]) for node in nodes]
         self._of_pairs.update(entries)
 
     def _measure(self, distiller: DiffKDDistiller, args: Any, losses: Dict[str, Any]) -> None:
@@ -111,13 +114,17 @@ class PullMeter:
             raise
         except RuntimeError as error:
             # Compiled parts, and older forms of activation checkpointing, allow one backward pass.
-            text = f'a pull cannot be measured, because a second backward pass fails: {error}'
-            if self.strict:
-                raise ConfigError(text) from error
-            if not self._warned:
-                tell(shortened(text), logging.WARNING)
-            self._warned = True
+            self._give_up(f'a second backward pass fails: {error}', error)
             return []
+
+    def _give_up(self, why: str, error: Optional[Exception] = None) -> None:
+        """Raise or warn, the latter once."""
+        text = f'a pull cannot be measured, because {why}'
+        if self.strict:
+            raise ConfigError(text) from error
+        if not self._warned:
+            tell(shortened(text), logging.WARNING)
+        self._warned = True
 
 
 def _product(first: Sequence, second: Sequence, like: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ PARTS = {
         f'{kind}-steps': Part(['steps.py', kind], 75, 'what a step costs, at full image size')
         for kind in KINDS
     },
-    'waits': Part(['waits.py'], 60, 'whether a step waits for the GPU'),
+    'waits': Part(['waits.py'], 75, 'whether a step waits for the GPU'),
     'training': Part(['training.py'], 120, 'mixed precision, resuming, averages, DDP'),
     'memory': Part(['memory.py'], 45, 'a teacher that does not fit; memory after a training'),
     **{

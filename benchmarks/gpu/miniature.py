@@ -8,7 +8,7 @@ from rows import ROOT
 from mmengine.config import Config  # isort: skip
 from mmengine.registry import init_default_scope
 
-from mmdiffkd.models.configs import load_config
+from mmdiffkd.models.configs import load_config, type_name
 from mmdiffkd.testing import make_smoke_config
 
 ITERATIONS = 20
@@ -35,7 +35,12 @@ def miniature(name: str, folder: Path, **changes: Any) -> Config:
     cfg.train_dataloader.dataset = repeated
     if 'max_iters' in cfg.train_cfg:
         cfg.train_cfg.update(max_iters=ITERATIONS, val_interval=ITERATIONS)
-    cfg.param_scheduler = []  # the warm-up would take longer than the training
+    # The warm-up would take longer than the training.
+    cfg.param_scheduler = []
+    cfg.optim_wrapper.optimizer = dict(type='AdamW', lr=1e-3)
+    # Pictures are drawn rarely in a normal run, and every third iteration in a smoke run.
+    hooks = cfg.get('custom_hooks') or []
+    cfg.custom_hooks = [hook for hook in hooks if type_name(hook) != 'FeaturePictureHook']
     cfg.randomness = dict(seed=0)
     cfg.launcher = 'none'
     cfg.log_level = 'WARNING'

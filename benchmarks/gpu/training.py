@@ -158,7 +158,7 @@ def main() -> None:
     os.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'  # deterministic matrix products
     with tempfile.TemporaryDirectory() as folder:
         trainings = Trainings(Path(folder), args.rows, args.device == 'cuda')
-        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() // 2)) as pool:
+        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() - 2)) as pool:
             for job in [pool.submit(job) for job in jobs(trainings, args.device)]:
                 job.result()
 

@@ -5,8 +5,8 @@ CUDA tells of each wait with the line of Python that caused it. Hosts wait when 
 this package must not, except in the iterations in which it writes or draws something.
 """
 
+import sys
 import tempfile
-import traceback
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -23,8 +23,9 @@ from mmdiffkd.engine.runner import DistillRunner
 from mmdiffkd.models.configs import add_hook
 
 PACKAGE = str(ROOT / 'mmdiffkd')
+NOT_CAUSES = (str(Path(torch.__file__).parent), warnings.__file__)
 # Iterations in which nothing is logged, between the first one and the interval of the logs.
-WATCHED = range(5, 15)
+WATCHED = range(11, 19)
 
 
 class WaitCounter(Hook):
@@ -51,11 +52,12 @@ class WaitCounter(Hook):
         """Take the place of :func:`warnings.showwarning`."""
         if 'synchroniz' not in str(message):
             return
-        stack = traceback.extract_stack()[:-1]
-        frames = [f for f in stack if not f.filename.startswith(str(Path(torch.__file__).parent))]
-        last = next(f for f in reversed(frames) if 'warnings' not in f.filename)
-        counter = self.ours if last.filename.startswith(PACKAGE) else self.others
-        counter[f'{Path(last.filename).name}:{last.lineno}'] += 1
+        frame = sys._getframe(1)
+        while frame.f_code.co_filename.startswith(NOT_CAUSES):
+            frame = frame.f_back
+        path = frame.f_code.co_filename
+        counter = self.ours if path.startswith(PACKAGE) else self.others
+        counter[f'{Path(path).name}:{frame.f_lineno}'] += 1
 
 
 def count_waits(name: str, folder: str) -> WaitCounter:

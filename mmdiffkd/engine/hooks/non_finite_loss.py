@@ -1,11 +1,12 @@
 """Stop a training whose loss is not finite."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 import torch
-from mmengine.dist import all_gather_object, all_reduce
+from mmengine.dist import all_gather_object, all_reduce, get_comm_device, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import Tensor
@@ -35,7 +36,7 @@ class NonFiniteLossHook(Hook):
     In the tenth iteration it warns of the loss of a pair that is far above those of the student.
     """
 
-    # After RuntimeInfoHook, which waits for the losses, and before hooks that save weights.
+    # After RuntimeInfoHook and before hooks that save weights.
     priority = 'HIGH'
 
     def __init__(self) -> None:
@@ -49,20 +50,29 @@ class NonFiniteLossHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[Dict] = None
     ) -> None:
         """Stop if a loss of any process is not finite."""
-        losses = {k: torch.as_tensor(v).detach() for k, v in outputs.items() if 'loss' in k}
-        bad = (~torch.as_tensor(sum(losses.values())).isfinite()).float()
-        all_reduce(bad, 'max')
-        if bad:
-            names = _non_finite(losses.items())
+        # RuntimeInfoHook has read them, for which the GPU is waited for.
+        read = runner.message_hub.log_scalars
+        losses = {
+            name: read[f'train/{name}'].current() if f'train/{name}' in read else float(value)
+            for name, value in outputs.items()
+            if 'loss' in name
+        }
+        names = [name for name, value in losses.items() if not math.isfinite(value)]
+        is_bad = bool(names)
+        if get_world_size() > 1:
+            anywhere = torch.tensor(float(is_bad), device=get_comm_device(None))
+            all_reduce(anywhere, 'max')
+            is_bad = bool(anywhere)
+        if is_bad:
             # The total says nothing if its parts are named.
             names = [name for name in names if name != 'loss'] or names
-            text = ', '.join(f'{name} is {losses[name].item()}' for name in names)
+            text = ', '.join(f'{name} is {losses[name]}' for name in names)
             texts = all_gather_object(text)
             if len(texts) > 1:
                 text = '; '.join(f'rank {rank}: {t}' for rank, t in enumerate(texts) if t)
             _stop(runner, f'iteration {runner.iter + 1}: {text}')
         if runner.iter == _LOOKED_AT and isinstance(model_of(runner), DiffKDDistiller):
-            _warn_of_scale(runner, {name: loss.item() for name, loss in losses.items()})
+            _warn_of_scale(runner, losses)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: Dict[str, Any]) -> None:
         """Check the weights that are about to be saved."""

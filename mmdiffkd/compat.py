@@ -1,6 +1,7 @@
 """The differences between the builds of mmengine and mmcv, and what they lack."""
 
 import functools
+import logging
 import re
 import sys
 from contextlib import suppress
@@ -122,3 +123,24 @@ def missing_operation(model: Any, device: str) -> Optional[str]:
                 if source.startswith('mmcv.ops.') and hasattr(sys.modules[source], 'ext_module'):
                     return f'{cls.__name__} calls {name}'
     return None
+
+
+def apply_to_mlflow() -> None:
+    """Let MLflow show pictures by their name and step, as other backends do.
+
+    mmengine gives MLflow the name as that of a file. Without an extension that ends the training,
+    and with one each picture overwrites the one before. Safe to call more than once.
+    """
+    from mmengine.logging import print_log
+    from mmengine.visualization import MLflowVisBackend
+
+    def add_image(
+        backend: MLflowVisBackend, name: str, image: Any, step: int = 0, **kwargs: Any
+    ) -> None:
+        mlflow = backend.experiment
+        try:
+            mlflow.log_image(image, key=name, step=step)
+        except mlflow.MlflowException as error:  # as when the server cannot be reached
+            print_log(f'MLflow: no picture {name}: {error}', 'current', logging.WARNING)
+
+    MLflowVisBackend.add_image = add_image

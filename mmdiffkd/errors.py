@@ -12,6 +12,7 @@ import re
 import select
 import signal
 import sys
+import traceback
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, NoReturn, Optional, Sequence
 
@@ -61,8 +62,9 @@ def shortened(text: str, longest: int = _LONGEST_MESSAGE) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """The type and the text of another library's error on one line."""
-    return shortened(f'{type(error).__name__}: {error}')
+    """The type and the text of another library's error, or else its line of code, on one line."""
+    lines = [frame.line for frame in traceback.extract_tb(error.__traceback__)[-1:]]
+    return shortened(f'{type(error).__name__}: {str(error) or " ".join(filter(None, lines))}')
 
 
 class ArgumentParser(argparse.ArgumentParser):

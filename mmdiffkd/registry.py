@@ -14,6 +14,7 @@ from mmengine.registry import Registry
 from mmdiffkd import compat
 
 compat.apply_to_loops()
+compat.apply_to_mlflow()
 
 MODELS = Registry(
     'model',

@@ -10,6 +10,7 @@ from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.errors import (
     ArgumentParser,
     ConfigError,
+    describe,
     one_line_errors,
 )
 
@@ -42,6 +43,12 @@ def test_own_errors_are_one_line(the_line, tmp_path):
     )
     _, line = the_line(lambda: fail(ConfigError('x' * 10_000 + 'end')))
     assert len(line) < 1600 and 'end (--debug' in line
+
+
+def test_an_error_without_a_text_is_told_by_its_code():
+    with pytest.raises(NotImplementedError) as caught:
+        raise NotImplementedError
+    assert describe(caught.value) == 'NotImplementedError: raise NotImplementedError'
 
 
 def test_other_errors_and_exits_pass():

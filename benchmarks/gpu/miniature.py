@@ -38,6 +38,9 @@ def miniature(name: str, folder: Path, **changes: Any) -> Config:
     # The warm-up would take longer than the training.
     cfg.param_scheduler = []
     cfg.optim_wrapper.optimizer = dict(type='AdamW', lr=1e-3)
+    # A random teacher's features may be of any size.
+    for pair in cfg.model.pairs.values():
+        pair.weight = 1e-3
     # Pictures are drawn rarely in a normal run, and every third iteration in a smoke run.
     hooks = cfg.get('custom_hooks') or []
     cfg.custom_hooks = [hook for hook in hooks if type_name(hook) != 'FeaturePictureHook']

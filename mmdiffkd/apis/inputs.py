@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmdiffkd.datasets.config_checks import check_config, is_placeholder, not_there
 from mmdiffkd.datasets.data_checks import read_and_check
 from mmdiffkd.errors import CheckpointError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
@@ -35,6 +36,8 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
     absent = check_config(cfg, keys, smoke)
     for key in keys if smoke else ():
         read_and_check(cfg, key, absent)
+    if smoke and keys and not absent:
+        tell('No mistake was found in your data')
     reasons = dict.fromkeys(absent.values())
     unseen = [f'your data, which the training needs: {reason}' for reason in reasons]
     if cfg.get('check_data') is False:
@@ -56,7 +59,9 @@ def _check_teachers(model: Any, smoke: bool) -> List[str]:
                 f'the published weights of the teacher ({checkpoint}): the training downloads them'
             )
         elif checkpoint == 'random':
-            unseen.append('weights of the teacher: put their path into teacher.checkpoint')
+            unseen.append(
+                'weights of the teacher: write their path into the config below, teacher.checkpoint'
+            )
         elif not isinstance(checkpoint, str):
             continue
         elif not Path(checkpoint).expanduser().exists():

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmdiffkd.engine.runner import DistillRunner
+from mmdiffkd.engine.runner import DistillRunner, told_as_config_error
 from mmdiffkd.errors import ConfigError, describe, suggest
 from mmdiffkd.messages import SHORT, shorten, tell
 from mmdiffkd.models.configs import add_hook, has_pretrained_weights, student_config
@@ -110,9 +110,10 @@ def build_runner(cfg: Config) -> Runner:
         collate = (cfg.get(key) or {}).get('collate_fn')
         if isinstance(collate, dict):
             collate.pop('_scope_', None)
+    with told_as_config_error('the runner'):
+        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else DistillRunner.from_cfg(cfg)
     if 'runner_type' not in cfg:
-        return DistillRunner.from_cfg(cfg)
-    runner = RUNNERS.build(cfg)
+        return runner
     if cfg.get('terminal_level') is not None:
         shorten(runner.logger, cfg.terminal_level)
     return runner

@@ -17,10 +17,10 @@ from mmdiffkd.apis.processes import process_group
 from mmdiffkd.checkpoints.resume import choose_checkpoint
 from mmdiffkd.command_line import command_of
 from mmdiffkd.engine.hooks import InterruptHook
-from mmdiffkd.errors import ConfigError, describe
+from mmdiffkd.errors import ConfigError, UserError, describe
 from mmdiffkd.messages import SILENT, tell, terminal
 from mmdiffkd.models.configs import add_hook
-from mmdiffkd.testing import make_smoke_config, verdict
+from mmdiffkd.testing import failed_part, make_smoke_config, verdict
 
 
 def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
@@ -81,6 +81,8 @@ def train(cfg: Config, smoke: bool = False, flags: Sequence[str] = ()) -> Runner
             raise SystemExit(130) from None
         except Exception as error:
             if not any(hook.requested for hook in interrupts):
+                if smoke and not isinstance(error, UserError):
+                    raise ConfigError(f'{failed_part(runner)}: {describe(error)}') from error
                 raise
             # After a signal the first process to leave makes the others fail. A signal for a whole
             # process group ends the workers that load the next batch of the first one.

@@ -51,10 +51,12 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
         ConfigError: Naming the config key of a file that is not there, or of classes that fit
             neither the model nor each other.
     """
-    heads, scope = class_counts(cfg.get('model')), cfg.get('default_scope')
+    model = {'data_preprocessor': cfg.get('data_preprocessor'), **(cfg.get('model') or {})}
+    heads, scope = class_counts(model), cfg.get('default_scope')
     lists: List[Tuple[str, Classes]] = []
     absent: Dict[str, str] = {}
     for key in keys:
+        _check_length(cfg, key)
         for where, dataset in datasets_of(cfg, key):
             cls = dataset_class(dataset, scope)
             _check_listed(dataset, where)
@@ -67,7 +69,11 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
                 if not smoke or not is_placeholder(folder):
                     raise ConfigError(f'{where}.{not_there(*missing)}')
                 absent[where] = f'{folder} is not there'
-            listed, folders = listed_classes(dataset, scope), _class_folders(cls, dataset)
+            listed, paths = listed_classes(dataset, scope), _class_folders(cls, dataset)
+            folders = tuple(path.name for path in paths)
+            for path in paths if key == 'train_dataloader' else ():
+                usual = inspect.signature(cls).parameters['extensions'].default
+                _check_folder(path, dataset.get('extensions', usual), where)
             lists += [(f'{where}.metainfo.classes', listed)] if listed else []
             lists += [(f'the folders of {where}', folders)] if folders else []
             if not _is_open(cls, dataset):
@@ -85,11 +91,22 @@ def check_config(cfg: Config, keys: Sequence[str], smoke: bool = False) -> Dict[
     return absent
 
 
+def _check_length(cfg: Config, key: str) -> None:
+    """Raise if an epoch of the training would have no end."""
+    loop, sampler = cfg.get('train_cfg') or {}, type_name((cfg.get(key) or {}).get('sampler'))
+    by_epoch = loop.get('by_epoch') or type_name(loop) == 'EpochBasedTrainLoop'
+    if key == 'train_dataloader' and by_epoch and sampler.startswith('Infinite'):
+        raise ConfigError(
+            f'{key}.sampler: an epoch of {sampler} never ends; write DefaultSampler, or train by '
+            f'max_iters with IterBasedTrainLoop'
+        )
+
+
 def class_counts(model: Any) -> Dict[str, int]:
     """The numbers of classes in the config of a run's model, by their keys.
 
     They are those of the student's heads that score the classes, unless the model learns from
-    their names.
+    their names, with other settings that hold one number per class.
     """
     if not isinstance(model, dict):
         return {}
@@ -103,7 +120,25 @@ def class_counts(model: Any) -> Dict[str, int]:
                 is_head = isinstance(head, dict) and isinstance(head.get('num_classes'), int)
                 if is_head and not any(map(head.get, _WITHOUT_CLASSES)):
                     counts[f'{prefix}.{key}.num_classes'] = head['num_classes']
+                    counts.update(_other_counts(head, f'{prefix}.{key}'))
+    images = student.get('data_preprocessor') or {}
+    mixed = images.get('batch_augments') or (student.get('train_cfg') or {}).get('augments')
+    # Otherwise MMPretrain does not read the number.
+    if isinstance(images.get('num_classes'), int) and (mixed or images.get('to_onehot')):
+        counts['data_preprocessor.num_classes'] = images['num_classes']
     return counts
+
+
+def _other_counts(head: Dict, key: str) -> Iterator[Tuple[str, int]]:
+    """What a segmentor's head at ``key`` says about the number of classes beside it."""
+    # In other heads, and in those with queries, these are the channels of features.
+    is_decoder = key.endswith(('decode_head', 'auxiliary_head')) and 'num_queries' not in head
+    channels = head.get('out_channels') if is_decoder else None
+    if isinstance(channels, int) and (channels, head['num_classes']) != (1, 2):
+        yield f'{key}.out_channels', channels
+    for loss in dicts_in(head.get('loss_decode')):
+        if isinstance(loss.get('class_weight'), (list, tuple)):
+            yield f'the length of {key}.loss_decode.class_weight', len(loss['class_weight'])
 
 
 def _is_open(cls: Any, dataset: Dict) -> bool:
@@ -162,15 +197,28 @@ def _check_names(lists: Sequence[Tuple[str, Classes]]) -> None:
             raise ConfigError(f'{difference}; labels are numbered in the order of the names')
 
 
-def _class_folders(cls: Any, dataset: Dict) -> Classes:
-    """The folders after which mmpretrain's ``CustomDataset`` numbers classes; None for others."""
+def _class_folders(cls: Any, dataset: Dict) -> List[Path]:
+    """The folders after which mmpretrain's ``CustomDataset`` numbers classes; none of others."""
     prefix = dataset.get('data_prefix') or ''
     prefix = prefix.get('img_path', '') if isinstance(prefix, dict) else prefix
     path = Path(dataset.get('data_root') or '', prefix).expanduser()
     is_sorted = getattr(cls, '__name__', '') == 'CustomDataset' and not dataset.get('ann_file')
     if not is_sorted or not dataset.get('with_label', True) or not path.is_dir():
-        return None
-    return tuple(sorted(item.name for item in os.scandir(path) if item.is_dir()))
+        return []
+    return sorted(item for item in path.iterdir() if item.is_dir())
+
+
+def _check_folder(path: Path, extensions: Sequence[str], where: str) -> None:
+    """Raise if the folder of a class has no file with one of the extensions of images."""
+    extensions = tuple(sorted(map(str.lower, extensions)))
+    names = [name for *_, files in os.walk(path, followlinks=True) for name in files]
+    if not any(name.lower().endswith(extensions) for name in names):
+        ends = ', '.join(sorted({Path(name).suffix for name in names}))
+        why = f'its files end in {ends}, and images in {", ".join(extensions)}'
+        raise ConfigError(
+            f'{where}: the folder of a class, {str(path)!r}, has no image'
+            f'{f": {why}" if ends else ""}; put images there, or delete the folder'
+        )
 
 
 def _missing_place(dataset: Dict) -> Optional[Tuple[str, str]]:

@@ -3,7 +3,7 @@
 import inspect
 from itertools import chain
 from pathlib import Path
-from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Optional, Set, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -12,14 +12,16 @@ from mmengine.fileio import load
 from mmengine.registry import DATASETS
 
 from mmdiffkd.datasets.config_checks import class_counts, datasets_of
+from mmdiffkd.datasets.file_checks import check_batch, check_files, load_files, spread
 from mmdiffkd.errors import ConfigError, describe, shortened
 from mmdiffkd.models.classes import dataset_class
 from mmdiffkd.models.configs import dicts_in, student_config
 
 # Annotation files of up to so many bytes are read a second time, which takes less than a second.
 _SMALL = 50_000_000
-# Images whose files are looked at, labels of images, and label maps if few have no class.
-_FILES, _LABELS, _MAPS = 8, 10_000, 200
+# Images that are read, those whose labels are looked at, and label maps: so many pixels of them, or
+# more maps if few have a class.
+_FILES, _LABELS, _PIXELS, _MAPS = 8, 10_000, 50_000_000, 200
 
 
 def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> None:
@@ -32,9 +34,16 @@ def check_data(cfg: Config, key: str, datasets: Iterable[Tuple[str, Any]]) -> No
     annotated = key != 'test_dataloader' and not any(part.get('format_only') for part in metrics)
     datasets = list(datasets)
     for where, dataset in datasets:
+        # Those of videos count their images and return videos.
+        if not isinstance(dataset, BaseDataset) or hasattr(dataset, 'get_len_per_video'):
+            continue
         # Beside others a data set may have images without objects, as examples of none.
         needed = annotated and len(datasets) == 1
         _check_dataset(dataset, where, cfg.get('model'), annotated, needed)
+        # Inside a wrapper a data set may yield only parts of what a model needs, and for a test
+        # several forms of an image.
+        if where == f'{key}.dataset' and key != 'test_dataloader':
+            check_batch(cfg, key, dataset)
     paths = {part.get('ann_file') for part in metrics if not part.get('backend_args')} - {None}
     (where, dataset), *more = datasets or [('', None)]
     for path in paths if not more and hasattr(dataset, 'COCOAPI') else ():
@@ -73,23 +82,21 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     """Raise :class:`ConfigError` for a data set that the config's ``model`` cannot learn from.
 
     Args:
-        dataset: Data set of mmengine that has read its annotations; others are not looked at.
+        dataset: Data set of mmengine that has read its annotations.
         where: Its config key.
         model: Config of the run's model.
         annotated: Whether the data set has annotations.
         needed: Whether it must have objects of the classes.
     """
-    # Those of videos count their images and return videos.
-    if not isinstance(dataset, BaseDataset) or hasattr(dataset, 'get_len_per_video'):
-        return
     if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI') and (needed or dataset.cat_ids):
         _check_categories(dataset, where)
     number = len(dataset)
     if not number:
         raise ConfigError(f'{where}: there is no image in it{_why_empty(dataset)}')
-    infos = [dataset.get_data_info(i) for i in _spread(number, _FILES)]
+    infos = [dataset.get_data_info(i) for i in spread(number, _FILES)]
     steps = {type(step).__name__: step for step in dataset.pipeline.transforms}
-    loaded = [_load(info, steps, where) for info in infos]
+    loaded = [load_files(info, steps, where) for info in infos]
+    check_files(dataset, steps, where)
     # Without classes, labels of a validation may be indices into a gallery.
     heads = class_counts(model).values() if where.startswith('train') else ()
     count = min(filter(None, [len(dataset.metainfo.get('classes') or ()), *heads]), default=0)
@@ -97,11 +104,11 @@ def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed
     if 'instances' in infos[0] and is_loaded:
         if needed:
             _check_objects(dataset, where)
-        _check_boxes(dataset, infos, where)
+        _check_boxes(dataset, loaded, where)
     elif 'reduce_zero_label' in infos[0] and is_loaded and count:
         ignored = {part.get('ignore_index') for part in dicts_in(student_config(model or {}))}
-        load_map, few = dict(LoadAnnotations=steps['LoadAnnotations']), _spread(number, _MAPS)
-        others = (_load(dataset.get_data_info(i), load_map, where) for i in few)
+        load_map, few = dict(LoadAnnotations=steps['LoadAnnotations']), spread(number, _MAPS)
+        others = (load_files(dataset.get_data_info(i), load_map, where) for i in few)
         maps = chain(loaded, others)
         _check_label_maps(dataset, maps, count, {dataset.ignore_index} | ignored, where)
     elif 'gt_label' in infos[0] and annotated and count:
@@ -114,16 +121,11 @@ def _check_images(path: str, where: str, dataset: Any, key: str) -> None:
         return
     if Path(path).samefile(dataset.ann_file):
         return
-    known = {image['id'] for image in load(path)['images']}
-    infos = (dataset.get_data_info(i) for i in _spread(len(dataset), _FILES))
+    known = {image['id'] for image in load(path).get('images', ())}
+    infos = (dataset.get_data_info(i) for i in spread(len(dataset), _FILES))
     if not any(info['img_id'] in known for info in infos):
         what = f'{path!r} has none of the images of {where}, whose file is {dataset.ann_file!r}'
         raise ConfigError(f'{key}: {what}')
-
-
-def _spread(number: int, most: int) -> Sequence[int]:
-    """At most so many indices of ``number`` items, at equal distances."""
-    return range(0, number, -(-number // most))
 
 
 def _check_categories(dataset: Any, where: str) -> None:
@@ -140,9 +142,15 @@ def _check_categories(dataset: Any, where: str) -> None:
         return
     content = load(path)
     categories = {item['id']: item['name'] for item in content['categories']}
+    numbers = [image['id'] for image in content.get('images', ())]
+    if len({*numbers}) < len(numbers):
+        number = next(n for n in numbers if numbers.count(n) > 1)
+        what = f'{numbers.count(number)} images have the id {number!r}; each needs one of its own'
+        raise ConfigError(f'{where}: {path!r}: {what}')
     unknown = {item['category_id'] for item in content.get('annotations', ())} - categories.keys()
     if unknown:
-        what = f'annotations have the category_id {min(unknown)}, which is none of its categories'
+        number = min(unknown, key=str)
+        what = f'annotations have the category_id {number!r}, which is none of its categories'
         raise ConfigError(f'{where}: {path!r}: {what}: {shortened(str(categories), 200)}')
     names = [categories.get(number) for number in dataset.cat_ids]
     listed = shortened(', '.join(map(repr, categories.values())), 200)
@@ -170,25 +178,6 @@ def _why_empty(dataset: Any) -> str:
     return f': {why} without an object of the classes' if listed else f': {path!r} lists none'
 
 
-def _load(info: Dict, steps: Dict[str, Any], where: str) -> Dict:
-    """What the pipeline loads of an image: its file, and its label map."""
-    loaded = dict(info)
-    for key, kind, setting in (
-        ('img_path', 'LoadImageFromFile', 'the names in ann_file'),
-        ('seg_map_path', 'LoadAnnotations', 'seg_map_suffix'),
-    ):
-        # MMDetection's step loads boxes without a setting for maps.
-        if kind in steps and info.get(key) and getattr(steps[kind], 'with_seg', True):
-            try:
-                loaded = steps[kind](loaded)
-            except Exception as error:
-                raise ConfigError(
-                    f'{where}: {info[key]!r} cannot be loaded: {describe(error)}; look at the '
-                    f'file, data_prefix and {setting}'
-                ) from error
-    return loaded
-
-
 def _check_objects(dataset: Any, where: str) -> None:
     infos = (dataset.get_data_info(index) for index in range(len(dataset)))
     if all(box.get('ignore_flag') for info in infos for box in info['instances']):
@@ -199,6 +188,13 @@ def _check_objects(dataset: Any, where: str) -> None:
 
 
 def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
+    for info in infos if hasattr(dataset, 'COCOAPI') else ():
+        listed = info['height'], info['width']
+        if info.get('img_shape', listed) != listed:
+            raise ConfigError(
+                f'{where}: {info["img_path"]!r} has the height and width {info["img_shape"]}, and '
+                f'{dataset.ann_file!r} says {listed}'
+            )
     boxes = [(box['bbox'], info) for info in infos for box in info['instances']]
     if hasattr(dataset, 'COCOAPI'):
         outside = [x > info['width'] + 1 or y > info['height'] + 1 for (*_, x, y), info in boxes]
@@ -210,7 +206,7 @@ def _check_boxes(dataset: Any, infos: List[Dict], where: str) -> None:
 
 
 def _check_labels(dataset: Any, count: int, where: str) -> None:
-    for index in _spread(len(dataset), _LABELS):
+    for index in spread(len(dataset), _LABELS):
         info = dataset.get_data_info(index)
         labels = np.atleast_1d(info['gt_label'])
         if labels.size and not 0 <= labels.min() <= labels.max() < count:
@@ -225,10 +221,13 @@ def _check_label_maps(
 ) -> None:
     """Check the labels in a few maps, as the pipeline loads them."""
     seen: Set[int] = set()
+    pixels = 0
     for number, loaded in enumerate(maps):
-        # More than a few are looked at only if these have no label of a class.
-        if number >= _FILES and seen - ignored and seen != {0, 255}:
+        # Many are looked at only if they are small, or the others have no label of a class.
+        many = number >= _FILES and pixels > _PIXELS
+        if many and seen - ignored and seen != {0, 255}:
             return
+        pixels += loaded['gt_seg_map'].size
         what, size = f'{loaded["seg_map_path"]!r}', loaded['gt_seg_map'].shape
         if len(size) != 2:
             what = f'{what} is a colour picture; a label map has one channel, of labels'

@@ -1,8 +1,9 @@
 """The runner of a distillation."""
 
 import functools
-from contextlib import ExitStack
-from typing import Any, Callable, Dict, List, Optional, Union
+from contextlib import ExitStack, contextmanager
+from pickle import UnpicklingError
+from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -17,7 +18,7 @@ from mmdiffkd.compat import missing_operation
 from mmdiffkd.datasets.config_checks import check_config
 from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.errors import CheckpointError, ConfigError
+from mmdiffkd.errors import CheckpointError, ConfigError, UserError, describe
 from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.models.configs import datasets_in
@@ -57,6 +58,18 @@ def _reading(run: Callable) -> Callable:
     return wrapper
 
 
+@contextmanager
+def told_as_config_error(what: str) -> Iterator[None]:
+    """Make an error of a host that cannot build a part of a config a :class:`ConfigError`."""
+    try:
+        yield
+    except (UserError, UnpicklingError):
+        # The tools say how a refused file with weights can be allowed.
+        raise
+    except Exception as error:
+        raise ConfigError(f'{what} cannot be built: {describe(error)}') from error
+
+
 @RUNNERS.register_module()
 class DistillRunner(Runner):
     """mmengine's runner, which builds a distiller with the run's ``train_dataloader`` as ``data``.
@@ -80,7 +93,7 @@ class DistillRunner(Runner):
 
     def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
         """Build a model from its config; a built model is returned as it is."""
-        with weights_only(self.cfg.get('trust_checkpoint') is True):
+        with weights_only(self.cfg.get('trust_checkpoint') is True), told_as_config_error('model'):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
 
     def wrap_model(self, model_wrapper_cfg: Optional[Dict], model: nn.Module) -> nn.Module:
@@ -93,6 +106,9 @@ class DistillRunner(Runner):
                     f'mmcv with them (docs/get-started.md), or hide the GPU: CUDA_VISIBLE_DEVICES='
                 )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    build_optim_wrapper = told_as_config_error('optim_wrapper')(Runner.build_optim_wrapper)
+    build_param_scheduler = told_as_config_error('param_scheduler')(Runner.build_param_scheduler)
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the loop of training; its data is checked."""
@@ -107,15 +123,18 @@ class DistillRunner(Runner):
         return self._with_checked_data(super().build_test_loop, loop, 'test_dataloader')
 
     def _with_checked_data(self, build: Callable, loop: Any, key: str) -> BaseLoop:
-        if self.cfg.get('check_data') is False:
-            return build(loop)
+        is_checked = self.cfg.get('check_data') is not False
         try:
-            loop = build(loop)
+            with told_as_config_error(f'{key} or its loop'):
+                loop = build(loop)
         except Exception:
             # If something is wrong with the data, it is said better here.
-            check_config(self.cfg, [key])
-            read_and_check(self.cfg, key)
+            if is_checked:
+                check_config(self.cfg, [key])
+                read_and_check(self.cfg, key)
             raise
+        if not is_checked:
+            return loop
         dataset = getattr(getattr(loop, 'dataloader', None), 'dataset', None)
         check_data(self.cfg, key, datasets_in(dataset, f'{key}.dataset'))
         return loop
@@ -139,6 +158,7 @@ class DistillRunner(Runner):
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
 
+    @told_as_config_error('custom_hooks')
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
         """Register hooks, except those that do not work with a distiller."""
         super().register_custom_hooks(hooks)

@@ -3,7 +3,7 @@
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Iterable, List, Optional, Sequence
+from typing import Any, List, Optional, Sequence
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -12,6 +12,7 @@ from torch import nn
 
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.testing.miniatures import ITERATIONS
 
 _MEANINGS = dict(
     loss_kd='loss_kd the distance to the teacher',
@@ -24,14 +25,21 @@ _NEVER_TRIED = (
 )
 
 
-def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
+def failed_part(runner: Runner) -> str:
+    """The part of a smoke run in which an error has ended it, in words."""
+    in_training = runner.iter < ITERATIONS
+    part = f'training step {runner.iter + 1}' if in_training else 'the validation or the checkpoint'
+    return f'the smoke run failed in {part}'
+
+
+def verdict(runner: Runner, not_tried: Sequence[str], command: str) -> str:
     """A summary of a finished smoke run for the terminal.
 
     One more step of the student alone is computed to time it.
 
     Args:
         runner: Runner of the smoke run, after training.
-        not_tried: What the smoke run left out, in words.
+        not_tried: What the smoke run left out because it is not there, in words.
         command: Command with which to go on.
     """
     model = model_of(runner)
@@ -53,12 +61,14 @@ def verdict(runner: Runner, not_tried: Iterable[str], command: str) -> str:
     changes = [f'{name} {steps[0]:.3g} -> {steps[-1]:.3g}' for name, steps in values.items()]
     known = [text for key, text in _MEANINGS.items() if any(key in name for name in losses)]
     meanings = '; '.join(['loss is the sum', *known])
-    lines += ['Losses in the two steps, which mean nothing with random weights', f'({meanings}):']
+    lines += ['Losses in the two steps. With random weights they and the validation mean nothing']
+    lines += [f'({meanings}):']
     lines += _wrapped(changes)
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]
     lines += ['Files:', *(f'  {text}' for text in _files(runner))]
-    lines += ['When the data and the weights are there, go on with:', f'  {command}']
+    when = 'When the data and the weights are there' if not_tried else 'To train on your data'
+    lines += [f'{when}, go on with:', f'  {command}']
     return '\n'.join(lines)
 
 

@@ -1,6 +1,8 @@
 """Mistakes that users make with their own data are found before the first step, in one line."""
 
+import copy
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.errors import UserError
 from mmdiffkd.models.configs import datasets_in
 
-from .conftest import picture
+from .conftest import SIZE, picture
 
 TRAIN, VAL = 'train_dataloader.dataset', 'val_dataloader.dataset'
 
@@ -98,6 +100,13 @@ def both(**info):
         ({f'{TRAIN}.data_prefix.img': 'val/'}, 'look at the file, data_prefix and the names in'),
         ({f'{TRAIN}.data_root': 'bolts'}, f"{TRAIN}.data_root: no folder 'bolts' (looked from"),
         ({'val_evaluator.ann_file': 'val.json'}, "val_evaluator.ann_file: no file 'val.json'"),
+        (
+            {
+                'train_cfg': dict(type='EpochBasedTrainLoop', max_epochs=1),
+                'train_dataloader.sampler.type': 'InfiniteSampler',
+            },
+            'train_dataloader.sampler: an epoch of InfiniteSampler never ends',
+        ),
     ],
 )
 def test_configs_of_detectors(changes, said, detection):
@@ -149,6 +158,8 @@ def other_format(content):
         ('train', other_format, "train.json': KeyError: "),
         ('train', set_all('annotations', bbox=(0, 0, 0.5, 0.5)), 'or none of at least one pixel'),
         ('train', set_all('annotations', bbox=(10, 5, 22, 14)), 'as left, top, width and height'),
+        ('val', set_all('images', id=5), '2 images have the id 5'),
+        ('train', set_all('images', width=16, height=24), "train.json' says (24, 16)"),
     ],
 )
 def test_files_of_boxes(split, edit, said, detection, tmp_path):
@@ -170,6 +181,11 @@ def test_a_metric_reads_another_split(detection, tmp_path):
             'num_classes is 3, but train_dataloader.dataset has 2 classes',
         ),
         ({'model.auxiliary_head.num_classes': 1}, 'model.auxiliary_head.num_classes is 1, but'),
+        ({'model.decode_head.out_channels': 19}, 'model.decode_head.out_channels is 19, but'),
+        (
+            {'model.decode_head.loss_decode': [dict(class_weight=[1.0] * 19)]},
+            'the length of model.decode_head.loss_decode.class_weight is 19, but',
+        ),
         ({f'{TRAIN}.seg_map_suffix': '_mask.png'}, 'file, data_prefix and seg_map_suffix'),
         ({f'{VAL}.img_suffix': '.jpeg'}, "ends in img_suffix='.jpeg'; files there end in .jpg"),
         (
@@ -220,6 +236,38 @@ def test_files_that_are_no_images(file, segmentation, tmp_path):
     assert f"{file}' cannot be loaded: " in message(segmentation)
 
 
+def test_other_channels_of_heads(segmentation):
+    for changes in (dict(out_channels=1), dict(out_channels=256, num_queries=100)):
+        cfg = copy.deepcopy(segmentation)
+        cfg.model.decode_head.update(changes)
+        check_inputs(cfg)
+
+
+@pytest.mark.parametrize(
+    'file, edit, said',
+    [
+        ('maps/val/b.png', Path.unlink, '1 of 2 files are missing or empty, the first is '),
+        ('images/train/b.jpg', lambda path: path.write_bytes(b''), '1 of 2 files are missing or e'),
+        ('maps/val/b.png', lambda path: picture(path, 7), "maps/val/b.png' has the label 7, but"),
+    ],
+)
+def test_files_that_are_not_among_the_first(file, edit, said, segmentation, tmp_path, monkeypatch):
+    monkeypatch.setattr('mmdiffkd.datasets.data_checks._FILES', 1)
+    edit(tmp_path / file)
+    assert said in message(segmentation)
+
+
+def test_images_of_several_sizes(segmentation, tmp_path):
+    segmentation.data_preprocessor = dict(type='SegDataPreProcessor', size=SIZE[::-1])
+    for key in ('train_dataloader', 'val_dataloader'):
+        segmentation[key].dataset.pipeline.append(dict(type='PackSegInputs'))
+    check(segmentation)
+    for folder, suffix, shape in (('images', 'jpg', (8, 24, 3)), ('maps', 'png', (8, 24))):
+        path = tmp_path / folder / 'val' / f'b.{suffix}'
+        cv2.imwrite(str(path), np.zeros(shape, np.uint8))
+    assert message(segmentation).startswith('val_dataloader: no batch can be made from 2 images')
+
+
 @pytest.mark.parametrize(
     'changes, lines, said',
     [
@@ -253,6 +301,22 @@ def test_class_folders(info, classification, tmp_path):
     check(classification)
     (tmp_path / 'val' / 'cat').rename(tmp_path / 'val' / 'tiger')
     assert f'the folders of {VAL} are not the same (number 0: cat, dog)' in message(classification)
+
+
+@pytest.mark.parametrize('file, said', [(None, ''), ('a.jfif', ': its files end in .jfif')])
+def test_class_folders_without_images(file, said, classification, tmp_path):
+    classification.train_dataloader.dataset.ann_file = ''
+    (tmp_path / 'train' / 'dog' / '1.jpg').unlink()
+    if file:
+        (tmp_path / 'train' / 'dog' / file).touch()
+    assert f"train/dog', has no image{said}" in message(classification)
+
+
+def test_number_of_classes_that_mixed_images_need(classification):
+    classification.data_preprocessor = dict(num_classes=1000)
+    check_inputs(classification)
+    classification.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=0.8)])
+    assert message(classification).startswith('data_preprocessor.num_classes is 1000, but ')
 
 
 def test_more_best_classes_than_there_are(classification):

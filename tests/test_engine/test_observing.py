@@ -1,8 +1,10 @@
 """Hooks that look at pairs: what they write, and that training does not notice."""
 
 import json
+import sys
 import uuid
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import cv2
 import numpy as np
@@ -26,7 +28,7 @@ PAIRS = ('fpn', 'stem', 'logits')
 def train(toy_config, tmp_path):
     """Train the toy student; returns the runner."""
 
-    def train_toy(*hooks, model=toy_config):
+    def train_toy(*hooks, model=toy_config, **settings):
         torch.manual_seed(0)
         images = [dict(inputs=torch.randn(3, 16, 24)) for _ in range(6)]
         sampler = dict(type='DefaultSampler', shuffle=True)
@@ -42,6 +44,7 @@ def train(toy_config, tmp_path):
             log_processor=dict(by_epoch=False),
             custom_hooks=list(hooks),
             randomness=dict(seed=1),
+            **settings,
         )
         runner.train()
         return runner
@@ -76,6 +79,21 @@ def test_pictures_of_every_pair(train):
     }
     heights = {pair: cv2.imread(folder / f'pair_{pair}_3.png').shape[0] for pair in PAIRS}
     assert heights['fpn'] > heights['stem'] + 150  # two levels of two images instead of one
+
+
+def test_mlflow_gets_pictures_and_scalars(train, tmp_path, monkeypatch):
+    """Of a faked MLflow, whose server refuses the pictures, which must not end the training."""
+    mlflow = MagicMock(MlflowException=OSError)
+    mlflow.log_image.side_effect = OSError
+    monkeypatch.setitem(sys.modules, 'mlflow', mlflow)
+    backend = dict(type='MLflowVisBackend', tracking_uri='sqlite:///mlflow.db')
+    visualizer = dict(type='Visualizer', vis_backends=[backend])
+    train(PICTURES, TELEMETRY, visualizer=visualizer, cfg=dict(work_dir=str(tmp_path)))
+    expected = [dict(key=f'pair_{pair}', step=step) for step in (1, 3) for pair in PAIRS]
+    assert [call.kwargs for call in mlflow.log_image.call_args_list] == expected
+    assert all(call.args[0].dtype == np.uint8 for call in mlflow.log_image.call_args_list)
+    (last, step), _ = mlflow.log_metrics.call_args
+    assert step == 4 and {'pull_fpn', 'agreement_fpn', 'gamma_fpn/level_1'} < last.keys()
 
 
 def test_telemetry_has_every_level(train):

@@ -107,3 +107,10 @@ def test_metrics_read_the_annotations_of_their_data_set(smoke_config):
     files = [metric.ann_file for metric in cfg.val_evaluator.metrics]
     assert len(set(files)) == 2 and all(Path(file).is_file() for file in files)
     assert len({Path(metric.ann_file) for metric in cfg.test_evaluator}) == 1
+
+
+def test_detectors_detect_something(smoke_config):
+    """Otherwise their metrics end before they have looked at the boxes."""
+    test_cfg = dict(rpn=dict(max_per_img=10), rcnn=dict(score_thr=0.05))
+    cfg = smoke_config(model=dict(type='Detector', test_cfg=test_cfg))
+    assert cfg.model.test_cfg == dict(rpn=dict(max_per_img=10), rcnn=dict(score_thr=0.0))

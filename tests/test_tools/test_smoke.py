@@ -97,3 +97,11 @@ def test_verdict(run_here, tmp_path):
     logs = re.findall(r'^  (?:log|picture) +(\S+)$', report, re.MULTILINE)
     assert len(logs) == 3 and all(Path(path).is_file() for path in logs)
     assert 'after_train_iter' in Path(logs[0]).read_text()
+
+
+def test_a_failure_is_one_line(run_here, tmp_path):
+    config = ROOT / 'configs/diffkd/resnet56_resnet20_cifar100.py'
+    options = ['--cfg-options', 'default_hooks.checkpoint.save_best=accuracy']
+    command = 'tools/train.py', config, '--smoke', '--work-dir', tmp_path, *options
+    *_, line = run_here(*command, expect=1).splitlines()
+    assert line.startswith('error: the smoke run failed in the validation or the checkpoint: Key')

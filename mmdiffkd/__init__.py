@@ -4,4 +4,5 @@ from mmdiffkd import compat
 
 __version__ = '0.1.0'
 
+compat.require_torch()
 compat.apply()

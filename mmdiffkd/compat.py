@@ -1,9 +1,11 @@
-"""The differences between mmengine's builds, and what they lack."""
+"""The differences between the builds of mmengine and mmcv, and what they lack."""
 
 import functools
 import logging
 import re
+import sys
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Optional, Tuple
@@ -25,6 +27,18 @@ def installed_config(name: str) -> Path:
     library, _, config = name.partition('::')
     (root, *_) = find_spec(library).submodule_search_locations or (library,)
     return Path(root, '.mim', 'configs', config)
+
+
+def require_torch() -> None:
+    """Raise an error if torch is too old.
+
+    The requirements leave the version open, because pip would replace the one that mmcv was
+    compiled with.
+    """
+    with suppress(PackageNotFoundError):
+        major, minor = map(int, re.match(r'(\d+)\.(\d+)', version('torch')).groups())
+        if (major, minor) < (2, 6):
+            raise ImportError(f'mmdiffkd needs torch 2.6 or newer, and this is {version("torch")}')
 
 
 def apply() -> None:
@@ -90,6 +104,25 @@ def apply_to_loops() -> None:
             return iter(self._dataloader)
 
     loops._InfiniteDataloaderIterator = InfiniteDataloaderIterator
+
+
+def missing_operation(model: Any, device: str) -> Optional[str]:
+    """An operation of mmcv that a module can call, and that mmcv was built without for its device.
+
+    mmcv raises where it is called, which for NMS is in the first validation.
+    """
+    ops = sys.modules.get('mmcv.ops')
+    if ops is None or device != 'cuda' or ops.get_compiling_cuda_version() != 'not available':
+        return None
+    for cls in {base for module in model.modules() for base in type(module).__mro__}:
+        # mmcv's own layers import more than they call.
+        if not cls.__module__.startswith('mmcv.') or cls.__module__.startswith('mmcv.ops.'):
+            for name, value in vars(sys.modules[cls.__module__]).items():
+                source = str(getattr(value, '__module__', None))
+                # Some operations are written in Python alone.
+                if source.startswith('mmcv.ops.') and hasattr(sys.modules[source], 'ext_module'):
+                    return f'{cls.__name__} calls {name}'
+    return None
 
 
 def apply_to_mlflow() -> None:

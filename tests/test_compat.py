@@ -9,6 +9,7 @@ from mmengine.runner import loops
 from torch.utils.data import DataLoader
 
 import mmdiffkd.registry  # noqa: F401 (as a config with a type of ours does)
+from mmdiffkd import compat
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,3 +38,11 @@ def test_loops_by_iteration_open_their_data_with_the_first_batch():
     del replaced
     iterator = loops._InfiniteDataloaderIterator(loader)
     assert [next(iterator).tolist() for _ in range(5)] == [[0, 1], [2, 3], [4, 5], [6, 7], [0, 1]]
+
+
+def test_old_torch(monkeypatch):
+    monkeypatch.setattr(compat, 'version', lambda name: '2.10.0a0+git')
+    compat.require_torch()
+    monkeypatch.setattr(compat, 'version', lambda name: '2.5.1+cu124')
+    with pytest.raises(ImportError, match=r'needs torch 2.6 or newer, and this is 2.5.1\+cu124'):
+        compat.require_torch()

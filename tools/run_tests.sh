@@ -4,7 +4,8 @@
 #   bash tools/run_tests.sh [--fast] [arguments of pytest]
 #
 # --fast leaves out the tests that are marked as slow, for daily work.
-# MMDIFFKD_STACK=openmmlab runs them with the upstream builds; see tools/setup_env.sh.
+# MMDIFFKD_STACK=openmmlab runs them with the upstream builds, MMDIFFKD_PYTHON and MMDIFFKD_TORCH with
+# other versions; see tools/setup_env.sh.
 # With --cov (.coveragerc) also measure the lines of mmdiffkd/ that run, and fail below 95 %.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,6 +19,7 @@ ruff check .
 ruff format --check .
 lint-imports
 shellcheck -x tools/*.sh .ci/run
+hadolint docker/Dockerfile
 # One process per core, each with one thread: threads of two processes would wait for each other.
 # (nproc itself prints OMP_NUM_THREADS where that is set.)
 cores=$(env -u OMP_NUM_THREADS nproc)

@@ -186,7 +186,8 @@ def wrapped_forward(module: nn.Module, wrap: Callable[[Callable], Callable]) -> 
         yield
     finally:
         if previous is None:
-            del module.forward
+            # After `del module.forward` torch 2.14 compiles as if the class had no forward either.
+            vars(module).pop('forward')
         else:
             module.forward = previous
 

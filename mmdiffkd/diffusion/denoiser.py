@@ -73,7 +73,8 @@ def compiled_call() -> Callable[[nn.Module, Tensor], Tensor]:
     """The compiled function that calls a network, ``(network, x) -> network(x)``.
 
     All denoisers share it, so that those of one width share the compiled code, whatever the size of
-    their maps. After eight versions torch warns and runs further ones uncompiled
+    their maps; torch 2.14 compiles for each size again, because its backward of convolutions
+    fixes it. After eight versions torch warns and runs further ones uncompiled
     (``torch._dynamo.config.recompile_limit``).
     """
     return torch.compile(lambda network, x: network(x), dynamic=True)

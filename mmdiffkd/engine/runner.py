@@ -6,6 +6,7 @@ from pickle import UnpicklingError
 from typing import Any, Callable, Dict, Iterator, List, Optional, Union
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
 from mmengine.runner import BaseLoop, Runner
@@ -13,6 +14,7 @@ from torch import nn
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
+from mmdiffkd.compat import missing_operation
 from mmdiffkd.datasets.config_checks import check_config
 from mmdiffkd.datasets.data_checks import check_data, read_and_check
 from mmdiffkd.engine.hooks.model import model_of
@@ -93,6 +95,17 @@ class DistillRunner(Runner):
         """Build a model from its config; a built model is returned as it is."""
         with weights_only(self.cfg.get('trust_checkpoint') is True), told_as_config_error('model'):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
+
+    def wrap_model(self, model_wrapper_cfg: Optional[Dict], model: nn.Module) -> nn.Module:
+        """Move the model to its device; an mmcv that cannot compute there is an error."""
+        teacher = [model.teacher.model] if isinstance(model, DiffKDDistiller) else []
+        for part in (model, *teacher):
+            if missing := missing_operation(part, get_device()):
+                raise ConfigError(
+                    f'model: {missing} of mmcv, which was built without CUDA operations; install '
+                    f'mmcv with them (docs/get-started.md), or hide the GPU: CUDA_VISIBLE_DEVICES='
+                )
+        return super().wrap_model(model_wrapper_cfg, model)
 
     build_optim_wrapper = told_as_config_error('optim_wrapper')(Runner.build_optim_wrapper)
     build_param_scheduler = told_as_config_error('param_scheduler')(Runner.build_param_scheduler)

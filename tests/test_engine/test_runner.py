@@ -2,14 +2,17 @@
 
 import json
 
+import mmcv.ops
 import pytest
+from mmcv.ops import nms
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, HOOKS
+from mmengine.registry import DATASETS, HOOKS, MODELS
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.errors import ConfigError
 
+from ..conftest import ToyModel
 from ..toy_run import toy_run
 
 
@@ -55,3 +58,23 @@ def test_data_is_checked_before_the_first_step(split, toy_config, tmp_path):
     cfg.check_data, cfg.experiment_name = False, f'unchecked_{split}'
     with pytest.raises(ValueError, match='at least one array'):
         run()
+
+
+@MODELS.register_module()
+class CallsNMS(ToyModel):
+    """Has an operation of mmcv for its predictions."""
+
+    operation = nms
+
+
+def test_gpu_and_an_mmcv_without_cuda(toy_config, tmp_path, monkeypatch):
+    """It is said before the first step, and only where an operation can be called."""
+    built_with = ['not available']
+    monkeypatch.setattr('mmdiffkd.engine.runner.get_device', lambda: 'cuda')
+    monkeypatch.setattr(mmcv.ops, 'get_compiling_cuda_version', lambda: built_with[0])
+    detector = toy_run(dict(toy_config, student=dict(type='CallsNMS')), tmp_path)
+    build_runner(toy_run(toy_config, tmp_path))
+    with pytest.raises(ConfigError, match='CallsNMS calls nms of mmcv, .* without CUDA'):
+        build_runner(detector)
+    built_with[0] = 'none (kit)'
+    build_runner(detector)

@@ -4,11 +4,13 @@ import argparse
 import logging
 import os
 import shlex
+from pickle import UnpicklingError
 from typing import Sequence
 
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch.distributed import DistError
 
 from mmdiffkd.apis.inputs import check_inputs
 from mmdiffkd.apis.launch import build_runner, warn_of_a_student_from_scratch
@@ -81,8 +83,11 @@ def train(cfg: Config, smoke: bool = False, flags: Sequence[str] = ()) -> Runner
             raise SystemExit(130) from None
         except Exception as error:
             if not any(hook.requested for hook in interrupts):
-                if smoke and not isinstance(error, UserError):
-                    raise ConfigError(f'{failed_part(runner)}: {describe(error)}') from error
+                told = isinstance(error, (UserError, UnpicklingError, DistError))
+                # Data and model have first met in this step, so a wrong config shows here.
+                if (smoke or runner.iter == 0) and not told:
+                    part = failed_part(runner) if smoke else 'the first training step failed'
+                    raise ConfigError(f'{part}: {describe(error)}') from error
                 raise
             # After a signal the first process to leave makes the others fail. A signal for a whole
             # process group ends the workers that load the next batch of the first one.

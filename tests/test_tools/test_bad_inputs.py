@@ -63,6 +63,10 @@ def refused(folder, run_here):
             'the runner cannot be built: KeyError: ',
         ),
         ("train_cfg['max_epoch'] = 3", 'or its loop cannot be built: TypeError: '),
+        (
+            "optim_wrapper['clip_grad'] = dict(max_nrm=35)",
+            'first training step failed: TypeError: ',
+        ),
         ("load_from = 'data/train.json'", 'was not read, because it is damaged'),
         ('a = (', "config: 'config.py' cannot be read: SyntaxError"),
     ],

@@ -45,7 +45,7 @@ PARTS = {
         for kind in KINDS
     },
     'waits': Part(['waits.py'], 75, 'whether a step waits for the GPU'),
-    'training': Part(['training.py'], 120, 'mixed precision, resuming, averages, DDP'),
+    'training': Part(['training.py'], 150, 'mixed precision, resuming, averages, DDP'),
     'memory': Part(['memory.py'], 45, 'a teacher that does not fit; memory after a training'),
     **{
         f'{kind}-compiled': Part(['steps.py', kind, '--compile'], 90, 'the cost with torch.compile')

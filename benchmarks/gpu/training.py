@@ -132,7 +132,7 @@ def jobs(trainings: Trainings, device: str) -> List[Callable[[], None]]:
         ('mmpretrain', partial(resumes, 'EMA, resumed', **epochs, custom_hooks=[average])),
         (
             'mmpretrain',
-            partial(resumes, 'EMA on the CPU, resumed', **epochs, custom_hooks=[on_cpu]),
+            partial(resumes, 'EMA on a CPU, resumed', **epochs, custom_hooks=[on_cpu]),
         ),
         ('mmpretrain', partial(falls, 'compiled teacher and heads', small, **compiled)),
         ('mmpretrain', partial(falls, 'DDP, gradient accumulation', small, **ddp, **accumulated)),

@@ -102,7 +102,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART')
+    parser.add_argument(
+        '--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART',
+        help=', '.join(PARTS),
+    )  # fmt: skip
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda')
     parser.add_argument('--small', action='store_true', help='small images and few steps')
     parser.add_argument(

@@ -8,7 +8,7 @@ reported as not run. The exit status is 1 if a check failed.
 Examples:
     python benchmarks/gpu_check.py --json gpu.json
     python benchmarks/gpu_check.py --parts heads waits
-    python benchmarks/gpu_check.py --device cpu --small     # tries the script without a GPU
+    python benchmarks/gpu_check.py --device cpu --small --minutes 60    # without a GPU
 """
 
 import argparse
@@ -29,28 +29,24 @@ from rows import line_of  # noqa: E402
 
 
 class Part(NamedTuple):
-    """A part of the check: its script in ``benchmarks/gpu`` with flags, and its limit."""
+    """A part of the check: its script in ``benchmarks/gpu`` with flags, limit and subject."""
 
     command: Sequence[str]
     seconds: int
     content: str
 
 
-KINDS = ('detector', 'segmentor', 'classifier')
+# Together eight minutes.
 PARTS = {
-    'machine': Part(['machine.py'], 60, 'the GPU, and the versions of the libraries'),
-    'heads': Part(['heads.py'], 60, 'heads and distances, against float64 on the CPU'),
-    **{
-        f'{kind}-steps': Part(['steps.py', kind], 75, 'what a step costs, at full image size')
-        for kind in KINDS
-    },
-    'waits': Part(['waits.py'], 75, 'whether a step waits for the GPU'),
-    'training': Part(['training.py'], 120, 'mixed precision, resuming, averages, DDP'),
-    'memory': Part(['memory.py'], 45, 'a teacher that does not fit; memory after a training'),
-    **{
-        f'{kind}-compiled': Part(['steps.py', kind, '--compile'], 90, 'the cost with torch.compile')
-        for kind in KINDS
-    },
+    'machine': Part(['machine.py'], 15, 'the GPU, and the versions of the libraries'),
+    'heads': Part(['heads.py'], 40, 'heads and distances, against float64 on the CPU'),
+    'detector': Part(['steps.py', 'detector'], 65, 'what a step costs, at full image size'),
+    'segmentor': Part(['steps.py', 'segmentor'], 65, 'what a step costs, at full image size'),
+    'classifier': Part(['steps.py', 'classifier'], 40, 'what a step costs, at full image size'),
+    'waits': Part(['waits.py'], 60, 'whether a step waits for the GPU'),
+    'training': Part(['training.py'], 100, 'mixed precision, resuming, averages, DDP'),
+    'memory': Part(['memory.py'], 25, 'memory after a training; a teacher that does not fit'),
+    'compile': Part(['steps.py', 'detector', '--compile'], 70, 'the cost with torch.compile'),
 }
 
 
@@ -61,12 +57,12 @@ def run_part(name: str, args: argparse.Namespace, folder: Path) -> Dict[str, Any
         Its ``rows``, the ``seconds`` that it took, and ``error``, why it did not end by itself.
     """
     part, rows = PARTS[name], folder / f'{name}.jsonl'
-    print(f'{name}: {part.content} (at most {part.seconds} s)', flush=True)
+    limit = part.seconds * args.minutes / 8
+    print(f'{name}: {part.content} (at most {limit:.0f} s)', flush=True)
     script, *flags = part.command
     command = [sys.executable, '-W', 'ignore', str(ROOT / 'benchmarks' / 'gpu' / script), *flags]
     command += ['--device', args.device, '--rows', str(rows), *(['--small'] if args.small else [])]
     start, error, log = time.monotonic(), None, folder / f'{name}.log'
-    limit = args.limit or part.seconds
     rows.touch()
     with log.open('w') as output, rows.open() as found:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
@@ -98,7 +94,7 @@ def summary(results: Dict[str, Dict[str, Any]]) -> str:
         counts = f'{passed.count(True)} passed, {passed.count(False)} failed'
         failed = [row['name'] for row in part['rows'] if row['passed'] is False]
         text = '; '.join(filter(None, [(part['error'] or '').partition('\n')[0], *failed]))
-        lines.append(f'{name:<20}{part["seconds"]:6.0f} s  {counts}  {text}'.rstrip())
+        lines.append(f'{name:<12}{part["seconds"]:6.0f} s  {counts}  {text}'.rstrip())
     return '\n'.join(lines)
 
 
@@ -106,16 +102,23 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART')
+    parser.add_argument(
+        '--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART',
+        help=', '.join(PARTS),
+    )  # fmt: skip
     parser.add_argument('--device', choices=('cuda', 'cpu'), default='cuda')
     parser.add_argument('--small', action='store_true', help='small images and few steps')
-    parser.add_argument('--limit', type=int, help='seconds for each part, in place of its own')
+    parser.add_argument(
+        '--minutes', type=float, default=8, help='limit of all parts together (default: 8)'
+    )
     parser.add_argument('--json', type=Path, help='also write the results here')
     args = parser.parse_args()
     if args.device == 'cuda':
         command = 'import sys, torch; sys.exit(not torch.cuda.is_available())'
         if subprocess.run([sys.executable, '-c', command]).returncode != 0:
-            parser.error('torch finds no GPU here; --device cpu --small tries the script')
+            parser.error(
+                'torch finds no GPU here; --device cpu --small --minutes 60 tries the script'
+            )
     return args
 
 

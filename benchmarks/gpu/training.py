@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train miniatures of 20 iterations with tools/train.py: mixed precision, resuming, averages, DDP.
 
-Each is a process of its own, and several run at once.
+Each is a process of its own, and four run at once: more would wait for their imports.
 """
 
 import json
@@ -12,8 +12,9 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from rows import ROOT, Rows, parse_part_args
 
@@ -114,44 +115,32 @@ class Trainings:
         self.rows.add(name, not unequal, compared=', '.join(keys), unequal=len(unequal))
 
 
-def jobs(trainings: Trainings, device: str) -> List[Any]:
-    """The checks, as functions without arguments that may run at the same time."""
+def jobs(trainings: Trainings, device: str) -> List[Callable[[], None]]:
+    """The checks whose library is installed, the longest ones first."""
+    falls, resumes, small = trainings.falls, trainings.resumes, SMALL_CLASSIFIER
+    epochs = {'train_cfg.max_epochs': 2, 'train_dataloader.dataset.times': ITERATIONS // 4}
     average = dict(type='EMAHook', momentum=0.1)
     on_cpu = dict(average, device='cpu')
-    changes: Dict[str, Dict] = {
-        'gradient accumulation': {'optim_wrapper.accumulative_counts': 2},
-        'compiled noise predictor': {
-            f'model.pairs.{pair}.head.compile': True for pair in ('features', 'logits')
-        },
-        'compiled teacher': {'model.teacher.compile': True},
-    }
-    found = [
-        lambda name=name, library=library: trainings.falls(f'{library}, 20 iterations', name)
-        for name, library in LIBRARY_OF.items()
-        if trainings.rows.has(f'{library}, 20 iterations', library)
-    ]
-    if not trainings.rows.has('variants of a classifier', 'mmpretrain'):
-        return found
-    found += [
-        lambda name=name, change=change: trainings.falls(name, SMALL_CLASSIFIER, **change)
-        for name, change in changes.items()
-    ]
+    compiled = {f'model.pairs.{pair}.head.compile': True for pair in ('features', 'logits')}
+    compiled['model.teacher.compile'] = True
+    accumulated = {'optim_wrapper.accumulative_counts': 2}
     torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=1']
-    backend = 'nccl' if device == 'cuda' else 'gloo'
-    ddp = dict(launch=torchrun, flags=['--launcher', 'pytorch'])
-    batch_norms = dict(sync_bn='torch') if device == 'cuda' else {}
-    epochs = {'train_cfg.max_epochs': 2, 'train_dataloader.dataset.times': 5}
-    found += [
-        lambda: trainings.falls(
-            f'DDP of one process, {backend}', SMALL_CLASSIFIER, **ddp, **batch_norms
+    ddp: Dict[str, Any] = dict(launch=torchrun, flags=['--launcher', 'pytorch'])
+    if device == 'cuda':
+        ddp.update(sync_bn='torch')
+    found = [
+        ('mmpretrain', partial(resumes, 'EMA, resumed', **epochs, custom_hooks=[average])),
+        (
+            'mmpretrain',
+            partial(resumes, 'EMA on a CPU, resumed', **epochs, custom_hooks=[on_cpu]),
         ),
-        lambda: trainings.resumes('resumed run equals a whole one', **epochs),
-        lambda: trainings.resumes('EMA, resumed', **epochs, custom_hooks=[average]),
-        lambda: trainings.resumes('EMA on the CPU, resumed', **epochs, custom_hooks=[on_cpu]),
+        ('mmpretrain', partial(falls, 'compiled teacher and heads', small, **compiled)),
+        ('mmpretrain', partial(falls, 'DDP, gradient accumulation', small, **ddp, **accumulated)),
+        ('mmdet', partial(falls, 'DDP, detector', DETECTOR, **ddp)),
     ]
-    if device == 'cuda' and trainings.rows.has('DDP detector', 'mmdet'):
-        found.append(lambda: trainings.falls('DDP detector', DETECTOR, **ddp, **batch_norms))
-    return found
+    for name, library in LIBRARY_OF.items():
+        found.append((library, partial(falls, f'{library}, 20 iterations', name)))
+    return [job for library, job in found if trainings.rows.has(job.args[0], library)]
 
 
 def main() -> None:
@@ -160,7 +149,7 @@ def main() -> None:
     os.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'  # deterministic matrix products
     with tempfile.TemporaryDirectory() as folder:
         trainings = Trainings(Path(folder), args.rows, args.device == 'cuda')
-        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() - 2)) as pool:
+        with ThreadPoolExecutor(max_workers=4) as pool:
             for job in [pool.submit(job) for job in jobs(trainings, args.device)]:
                 job.result()
 

@@ -9,19 +9,22 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Runner, ValLoop
 from torch import nn
+from torch.utils.data import IterableDataset
 
 from mmdiffkd.checkpoints.reading import weights_only
 from mmdiffkd.checkpoints.weights import weights_of
 from mmdiffkd.compat import missing_operation
 from mmdiffkd.datasets.config_checks import check_config
 from mmdiffkd.datasets.data_checks import check_data, read_and_check
+from mmdiffkd.datasets.file_checks import spread
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.errors import CheckpointError, ConfigError, UserError, describe
 from mmdiffkd.messages import shorten
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.models.configs import datasets_in
+from mmdiffkd.models.dry_run import undisturbed
 from mmdiffkd.registry import MODELS, RUNNERS
 
 # Hooks of the hosts that take the student and the teacher of a model for others than they are here.
@@ -144,9 +147,34 @@ class DistillRunner(Runner):
         if self._weights_are_read and fn_name in ('before_train', 'before_val', 'before_test'):
             self._weights_are_read.close()
         super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_train' and type(self.val_loop) is ValLoop:
+            self._try_validation(self.val_loop)
         if self._weights_are_read and fn_name == 'before_run':
             context = weights_only(self.cfg.get('trust_checkpoint') is True)
             self._weights_are_read.enter_context(context)
+
+    def _try_validation(self, loop: ValLoop) -> None:
+        """Predict one or two images; mistakes of the validation would be met an epoch later."""
+        loader = loop.dataloader
+        places = {type(hook).before_val.__module__.partition('.')[0] for hook in self.hooks}
+        # A hook of another library may have to prepare the model for its validation.
+        is_prepared = not places <= {'mmengine', 'mmdiffkd'}
+        unknown = isinstance(loader.dataset, IterableDataset)
+        if self.cfg.get('check_data') is False or is_prepared or unknown:
+            return
+        try:
+            with undisturbed(self.model):
+                indices = spread(len(loader.dataset), min(2, loader.batch_size or 1))
+                batch = loader.collate_fn([loader.dataset[index] for index in indices])
+                loop.evaluator.process(self.model.val_step(batch), batch)
+        except Exception as error:
+            if isinstance(error, UserError):
+                raise
+            what = 'val_dataloader, val_evaluator: the validation fails'
+            raise ConfigError(f'{what}: {describe(error)}') from error
+        finally:
+            for metric in loop.evaluator.metrics:
+                metric.results.clear()
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Dict:
         """Load weights into the model; a file that has none of them is an error."""

@@ -6,8 +6,9 @@ import mmcv.ops
 import pytest
 from mmcv.ops import nms
 from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, HOOKS, MODELS
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS
 
 from mmdiffkd.apis import build_runner
 from mmdiffkd.errors import ConfigError
@@ -58,6 +59,36 @@ def test_data_is_checked_before_the_first_step(split, toy_config, tmp_path):
     cfg.check_data, cfg.experiment_name = False, f'unchecked_{split}'
     with pytest.raises(ValueError, match='at least one array'):
         run()
+
+
+@METRICS.register_module()
+class Picky(BaseMetric):
+    """Counts what it was given, if each has the key that it is to read."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key = key
+
+    def process(self, data_batch, data_samples):
+        self.results += data_batch[self.key]
+
+    def compute_metrics(self, results):
+        return dict(number=len(results))
+
+
+def test_validation_is_tried_before_the_first_step(toy_config, tmp_path):
+    """A mistake there is told at once, and the trial leaves nothing behind."""
+    cfg = toy_run(toy_config, tmp_path)
+    cfg.val_dataloader, cfg.val_cfg = cfg.train_dataloader.copy(), {}
+    cfg.val_evaluator = dict(type='Picky', key='inputs')
+    runner = build_runner(cfg)
+    runner.train()
+    assert runner.message_hub.get_scalar('val/number').current() == 4
+    cfg.val_evaluator.key, cfg.experiment_name = 'img_id', 'picky'
+    runner = build_runner(cfg)
+    with pytest.raises(ConfigError, match="the validation fails: KeyError: 'img_id'"):
+        runner.train()
+    assert runner.iter == 0
 
 
 @MODELS.register_module()

@@ -139,7 +139,7 @@ def moved(value: Any, device: str, dtype: torch.dtype) -> Any:
 def evaluate(
     build: Builder, arguments: Dict[str, Any], device: str, dtype: torch.dtype, autocast: Any = None
 ) -> Tuple[Dict[str, Tensor], Tensor]:
-    """Results and gradients of one forward and backward, on the CPU in float64."""
+    """Results of one forward, and all gradients in one vector, both as float64 on the CPU."""
     torch.manual_seed(0)
     module = build().to(device, dtype)
     arguments = {name: moved(value, device, dtype) for name, value in arguments.items()}

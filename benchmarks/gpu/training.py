@@ -21,8 +21,6 @@ from rows import ROOT, Rows, parse_part_args
 import torch  # isort: skip
 from miniature import DETECTOR, ITERATIONS, LIBRARY_OF, SMALL_CLASSIFIER, miniature
 
-SECONDS = 150  # for one training
-
 
 class Trainings:
     """Runs ``tools/train.py`` in folders of its own.
@@ -56,16 +54,10 @@ class Trainings:
         cfg.dump(path)
         command = [*(launch or [sys.executable]), str(ROOT / 'tools' / 'train.py'), str(path)]
         command += ['--work-dir', str(folder), *self.flags, *flags]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=SECONDS, cwd=self.folder
-            )
-            output = done.stdout + done.stderr
-        except subprocess.TimeoutExpired:
-            self.rows.add(name, False, text=f'no end after {SECONDS} s')
-            return None
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.folder)
         if done.returncode != 0:
-            last = [line for line in output.splitlines() if line.strip()][-12:]
+            lines = (done.stdout + done.stderr).splitlines()
+            last = [line for line in lines if line.strip()][-12:]
             self.rows.add(name, False, text=' | '.join(last))
             return None
         return folder

@@ -44,9 +44,7 @@ class WaitCounter(Hook):
 
     def before_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
         """Begin to watch, or end it."""
-        if torch.cuda.is_available():
-            watched = runner.iter in WATCHED
-            torch.cuda.set_sync_debug_mode('warn' if watched else 'default')
+        torch.cuda.set_sync_debug_mode('warn' if runner.iter in WATCHED else 'default')
 
     def see(self, message: Any, *args: Any, **kwargs: Any) -> None:
         """Take the place of :func:`warnings.showwarning`."""
@@ -89,6 +87,9 @@ def report(rows: Rows, name: str, counter: WaitCounter) -> None:
 
 def main() -> None:
     args = parse_part_args(__doc__)
+    if args.device == 'cpu':
+        args.rows.add('waits per step', None, text='not run: needs a GPU')
+        return
     for name, library in LIBRARY_OF.items():
         if args.rows.has(f'waits per step, {name}', library):
             with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,7 @@
 """Mistakes in data sets that only their files show, found before the first step of a training."""
 
 import inspect
+from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import Any, Collection, Dict, Iterable, List, Optional, Set, Tuple
@@ -142,11 +143,11 @@ def _check_categories(dataset: Any, where: str) -> None:
         return
     content = load(path)
     categories = {item['id']: item['name'] for item in content['categories']}
-    numbers = [image['id'] for image in content.get('images', ())]
-    if len({*numbers}) < len(numbers):
-        number = next(n for n in numbers if numbers.count(n) > 1)
-        what = f'{numbers.count(number)} images have the id {number!r}; each needs one of its own'
-        raise ConfigError(f'{where}: {path!r}: {what}')
+    images = Counter(image['id'] for image in content.get('images', ()))
+    for number, count in images.most_common(1):
+        if count > 1:
+            what = f'{count} images have the id {number!r}; each needs one of its own'
+            raise ConfigError(f'{where}: {path!r}: {what}')
     unknown = {item['category_id'] for item in content.get('annotations', ())} - categories.keys()
     if unknown:
         number = min(unknown, key=str)

@@ -50,7 +50,7 @@ class NonFiniteLossHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Optional[Dict] = None
     ) -> None:
         """Stop if a loss of any process is not finite."""
-        # RuntimeInfoHook has read them, for which the GPU is waited for.
+        # RuntimeInfoHook has waited for the GPU and read them already.
         read = runner.message_hub.log_scalars
         losses = {
             name: read[f'train/{name}'].current() if f'train/{name}' in read else float(value)

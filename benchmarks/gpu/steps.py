@@ -34,7 +34,7 @@ def measure(rows: Rows, device: str, small: bool, title: str, compiled: bool = F
     cfg = load_config(str(ROOT / 'configs' / 'diffkd' / f'{name}.py'), 'config')
     if pairs:
         cfg.model.pairs = ConfigDict({pair: cfg.model.pairs[pair] for pair in pairs})
-    steps = 2 if small else 12
+    steps = 2 if small else 15
     if small:
         size, batch_size = (192, 128), 2
     switches, warmup = COMPILED if compiled else SWITCHES, 1 if small else 4

@@ -6,17 +6,19 @@ Each function asks a data set, built with ``lazy_init=True``, for its places and
 import json
 import pickle
 from pathlib import Path
-from typing import Any, Dict, Iterable, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mmdiffkd.testing.drawing import OUTLINES, draw_picture
+from mmdiffkd.testing.drawing import OUTLINES, Shape, draw_picture
 
 # The categories of COCO that the shapes stand for, if the data set has them.
 _COCO_NAMES = ('sports ball', 'laptop', 'pizza', 'kite', 'donut')
 _IGNORED = 255
+# Keys of an image's description that LVIS has beside those of COCO.
+_OF_LVIS = dict(neg_category_ids=[], not_exhaustive_category_ids=[])
 
 
 class Pictures(NamedTuple):
@@ -38,7 +40,8 @@ class Pictures(NamedTuple):
 def write_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
     """Write boxes and polygons in COCO's format, for mmdet's ``CocoDataset``.
 
-    If ``data_prefix`` has ``seg``, label maps of the objects go there.
+    If ``data_prefix`` has ``seg``, label maps of the objects go there. A ``proposal_file`` proposes
+    the boxes of the objects.
     """
     classes = _class_names(dataset)
     labels = [
@@ -51,17 +54,64 @@ def write_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
         name = f'{number:012d}'
         _write_image(Path(dataset.data_prefix['img'], f'{name}.jpg'), image)
         height, width = image.shape[:2]
-        images.append(dict(id=number, file_name=f'{name}.jpg', width=width, height=height))
+        image_info = dict(id=number, file_name=f'{name}.jpg', width=width, height=height)
+        images.append(dict(image_info, **_OF_LVIS, coco_url=f'{name}.jpg'))
         for index, shape in enumerate(shapes):
             place = dict(id=100 * number + index, image_id=number, iscrowd=0)
             category = dict(category_id=labels[shape.kind] + 1)
             annotations.append({**place, **category, **_outline(shape.polygon)})
         if 'seg' in dataset.data_prefix:
-            label_map = _label_map(image, shapes, _IGNORED, labels)
+            small = [label % _IGNORED for label in labels]  # LVIS has more, but no label maps
+            label_map = _label_map(image, shapes, _IGNORED, small)
             _write_image(Path(dataset.data_prefix['seg'], f'{name}.png'), label_map)
-    categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
+    categories = [dict(id=i, name=name, frequency='f') for i, name in enumerate(classes, 1)]
     content = dict(info={}, images=images, annotations=annotations, categories=categories)
     _new_file(dataset.ann_file).write_text(json.dumps(content))
+    if dataset.proposal_file:
+        _write_proposals(dataset, content)
+
+
+def _by_image(content: Dict) -> Iterator[Tuple[Dict, List[Dict]]]:
+    """The images in COCO's ``content``, each with its annotations."""
+    for image in content['images']:
+        yield image, [one for one in content['annotations'] if one['image_id'] == image['id']]
+
+
+def _write_proposals(dataset: BaseDataset, content: Dict) -> None:
+    """Write the boxes in COCO's ``content`` as mmdet's proposals."""
+    folder, proposals = Path(dataset.data_prefix['img']).name, {}
+    for image, objects in _by_image(content):
+        boxes = np.array([one['bbox'] for one in objects], np.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        scores = np.ones(len(boxes), np.float32)
+        proposals[f'{folder}/{image["file_name"]}'] = dict(bboxes=boxes, scores=scores)
+    Path(dataset.data_root, dataset.proposal_file).write_bytes(pickle.dumps(proposals))
+
+
+def write_segments(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write segments in COCO's panoptic format, for mmdet's ``CocoPanopticDataset``.
+
+    The ground is of the last class, which is stuff.
+    """
+    write_boxes(dataset, pictures)
+    file = Path(dataset.ann_file)
+    content, annotations = json.loads(file.read_text()), []
+    for category in content['categories']:
+        category['isthing'] = int(category['name'] in dataset.metainfo['thing_classes'])
+    for image, segments in _by_image(content):
+        size, name = (image['width'], image['height']), f'{Path(image["file_name"]).stem}.png'
+        ground = dict(id=1, category_id=len(content['categories']), iscrowd=0)
+        ground.update(bbox=[0, 0, *size], area=size[0] * size[1])
+        ids = np.full(size[::-1], ground['id'])
+        for one in segments:
+            polygon = np.reshape(one['segmentation'], (-1, 2))
+            ids[Shape(0, polygon).mask(size) > 0.5] = one['id']
+        # The digits of an id to the base of 256, in OpenCV's order.
+        colours = np.stack([ids >> 16, ids >> 8, ids], axis=2).astype(np.uint8)
+        _write_image(Path(dataset.data_prefix['seg'], name), colours)
+        segments.append(ground)
+        annotations.append(dict(image_id=image['id'], file_name=name, segments_info=segments))
+    file.write_text(json.dumps(dict(content, annotations=annotations)))
 
 
 def _outline(polygon: np.ndarray) -> Dict:

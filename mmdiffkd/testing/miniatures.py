@@ -9,8 +9,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.registry import DATASETS, Registry
 
+from mmdiffkd.datasets.config_checks import class_counts
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.classes import dataset_class
+from mmdiffkd.models.classes import dataset_class, listed_classes
 from mmdiffkd.models.configs import datasets_in, dicts_in
 from mmdiffkd.testing import formats
 
@@ -23,23 +24,38 @@ _VAL_IMAGES = 2
 _BATCH_SIZE, _BATCH_SIZE_OF_CLASSIFIERS = 2, 4
 # Settings of a data set that select from its data; the miniature is small as it is.
 _SELECTIONS = ('filter_cfg', 'indices', 'split')
+# Settings that a data set of another class takes, too.
+_OF_ANY_DATA_SET = ('_scope_', 'pipeline', 'test_mode', 'return_classes')
 # Settings of a loader that torch accepts with worker processes only; the last one sizes an epoch.
 _OF_WORKERS = ('prefetch_factor', 'timeout', 'multiprocessing_context', 'num_batch_per_epoch')
 
 
 class DataFormat(NamedTuple):
-    """The function that writes a split, and the settings that say where it lies."""
+    """The function that writes a split, and the settings that say where it lies.
+
+    Settings with a ``type`` are those of a data set that stands in for the config's own. A
+    ``metric`` takes the place of the config's, which read files that are not written.
+    """
 
     write: Callable[[BaseDataset, formats.Pictures], None]
     layout: Dict
+    metric: Optional[Dict] = None
 
 
 _AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
+_AS_COCO = dict(ann_file='annotations.json', data_prefix=dict(img='images/', seg='maps/'))
+_IN_PLACE = dict(_AS_COCO, type='mmdet.CocoDataset')
 
 FORMATS = {
-    'mmdet.CocoDataset': DataFormat(
-        formats.write_boxes,
-        dict(ann_file='annotations.json', data_prefix=dict(img='images/', seg='maps/')),
+    # COCO, Objects365, LVIS and the like.
+    'mmdet.CocoDataset': DataFormat(formats.write_boxes, _AS_COCO),
+    'mmdet.CocoPanopticDataset': DataFormat(
+        formats.write_segments, _AS_COCO, dict(type='mmdet.CocoPanopticMetric', seg_prefix='maps/')
+    ),
+    # VOC and WIDER FACE; then CrowdHuman, OpenImages and the like.
+    'mmdet.XMLDataset': DataFormat(formats.write_boxes, _IN_PLACE),
+    'mmdet.BaseDetDataset': DataFormat(
+        formats.write_boxes, _IN_PLACE, dict(type='mmdet.CocoMetric', metric='bbox')
     ),
     'mmseg.BaseSegDataset': DataFormat(
         formats.write_label_maps,
@@ -68,9 +84,9 @@ FORMATS = {
     # These derive from one of the classes above and read something else.
     **dict.fromkeys(
         (
-            'mmdet.CocoPanopticDataset', 'mmdet.LVISV05Dataset', 'mmdet.LVISV1Dataset',
-            'mmdet.CocoCaptionDataset', 'mmdet.CocoSemiDataset', 'mmdet.RefCocoDataset',
-            'mmseg.NYUDataset', 'mmseg.DSDLSegDataset', 'mmseg.HSIDrive20Dataset',
+            'mmdet.ODVGDataset', 'mmdet.DODDataset', 'mmdet.Flickr30kDataset',
+            'mmdet.MDETRStyleRefCocoDataset', 'mmseg.NYUDataset', 'mmseg.DSDLSegDataset',
+            'mmseg.HSIDrive20Dataset',
         )
     ),
 }  # fmt: skip
@@ -113,11 +129,18 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
                 root = Path(cfg.work_dir, 'data', f'{key}_{number}_{count}')
                 for name in _SELECTIONS:
                     dataset.pop(name, None)
+                if 'type' in data_format.layout:
+                    _leave_a_stand_in(dataset, cfg.model)
                 dataset.update(data_root=f'{root}/', **data_format.layout)
+                if dataset.get('proposal_file'):
+                    dataset.proposal_file = 'proposals.pkl'
                 if is_main_process():
                     pictures = formats.Pictures(range(1, count + 1), image_size)
                     _write(registry, dataset, data_format.write, pictures)
-        _read_annotations(cfg.get(key.replace('dataloader', 'evaluator')), datasets)
+        evaluator = key.replace('dataloader', 'evaluator')
+        if cfg.get(evaluator) is not None and data_formats[0].metric is not None:
+            cfg[evaluator] = dict(data_formats[0].metric, ann_file='')
+        _read_annotations(cfg.get(evaluator), datasets)
     barrier()
     return classification
 
@@ -128,9 +151,23 @@ def _format(dataset: ConfigDict, key: str) -> DataFormat:
     data_format = format_of(cls) if cls is not None else None
     if data_format is None:
         known = ', '.join(name for name, value in FORMATS.items() if value is not None)
-        what = f'{key}.dataset.type: no miniature of {dataset.type!r}'
-        raise ConfigError(f'--smoke: {what} (accepted are {known}, and what derives from them)')
+        raise ConfigError(
+            f'--smoke: {key}.dataset.type: no miniature can be made of {dataset.type!r}, only of '
+            f'{known} and what derives from them; choose such a data set, or train without --smoke'
+        )
     return data_format
+
+
+def _leave_a_stand_in(dataset: ConfigDict, model: ConfigDict) -> None:
+    """Leave in a data set's config what any data set for the same task takes, and its classes."""
+    classes = listed_classes(dataset)
+    if classes is None:
+        # The real data has the names in a file.
+        number = max(class_counts(model).values(), default=1)
+        classes = [f'class {index}' for index in range(number)]
+    kept = {name: dataset[name] for name in _OF_ANY_DATA_SET if name in dataset}
+    dataset.clear()
+    dataset.update(kept, metainfo=dict(classes=classes))
 
 
 def _write(registry: Registry, dataset: ConfigDict, write: Callable, pictures: Any) -> None:
@@ -151,6 +188,8 @@ def _read_annotations(evaluator: Any, datasets: Sequence[ConfigDict]) -> None:
         # Of several data sets each has its own, or all are for the only one.
         dataset = datasets[min(number, len(datasets) - 1)]
         metric['ann_file'] = f'{dataset.data_root}{dataset.ann_file}'
+        if 'seg_prefix' in metric:
+            metric['seg_prefix'] = f'{dataset.data_root}maps/'
 
 
 def _shrink_loader(loader: ConfigDict, batch_size: int) -> int:

@@ -1,7 +1,9 @@
 """What stands for the data of a host's config in a smoke run."""
 
+import cv2
 import pytest
 from mmengine.config import Config
+from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS
 
 from mmdiffkd.testing import make_smoke_config
@@ -39,6 +41,52 @@ def test_label_maps_of_any_data_set(library, name, number, host_config, read_all
 
 
 @pytest.mark.parametrize(
+    'name, number',
+    [
+        ('openimages/faster-rcnn_r50_fpn_32xb2-1x_openimages.py', 601),  # class names in a file
+        ('crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py', 1),
+        ('pascal_voc/retinanet_r50_fpn_1x_voc0712.py', 20),
+        ('fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py', 80),  # with proposals
+        ('lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py', 1203),
+    ],
+)
+def test_boxes_of_any_data_set(name, number, host_config, tmp_path):
+    """A data set for the same classes reads them, and the metrics do not ask for other files."""
+    if 'lvis' in name:
+        pytest.importorskip('lvis')
+    cfg = host_config('mmdet', name)
+    cfg.work_dir = str(tmp_path)
+    cfg = make_smoke_config(cfg)
+    for key, images in (('train_dataloader', 4), ('val_dataloader', 2)):
+        dataset = DATASETS.build(cfg[key].dataset)
+        assert len(dataset.metainfo['classes']) == number and len(dataset) == images
+        samples = [dataset[index]['data_samples'] for index in range(images)]
+        assert all('proposals' in sample for sample in samples) == ('fast_rcnn' in name)
+        if key == 'train_dataloader':
+            assert all(len(sample.gt_instances.bboxes) for sample in samples)
+    Evaluator(cfg.val_evaluator)
+
+
+def test_segments_of_panoptic_data(host_config, tmp_path):
+    """Pixels have the ids of the segments, and the area of these."""
+    cfg = host_config('mmdet', 'panoptic_fpn/panoptic-fpn_r50_fpn_1x_coco.py')
+    cfg.work_dir = str(tmp_path)
+    cfg = make_smoke_config(cfg)
+    dataset = DATASETS.build(dict(cfg.train_dataloader.dataset, pipeline=[]))
+    assert len(dataset) == 4
+    for item in dataset:
+        ids = cv2.imread(item['seg_map_path']).astype(int) @ [2**16, 2**8, 1]
+        *things, ground = item['segments_info']
+        assert [one['is_thing'] for one in (*things, ground)] == [True] * len(things) + [False]
+        assert {*ids.flat} == {one['id'] for one in (*things, ground)}
+        areas = [
+            (box[2] - box[0]) * (box[3] - box[1]) for box in (i['bbox'] for i in item['instances'])
+        ]
+        for one, area in zip(things, areas):
+            assert 0.2 < (ids == one['id']).sum() / area <= 1.1
+
+
+@pytest.mark.parametrize(
     'name', ['resnet/resnet18_8xb16_cifar10.py', 'resnet/resnet50_8xb8_cub.py']
 )
 def test_pictures_with_a_label(name, host_config, read_all, tmp_path):
@@ -66,8 +114,7 @@ def test_own_classes_of_boxes(classes, number, host_config, tmp_path):
     'library, kind, known',
     [
         ('mmdet', 'CocoDataset', True),
-        ('mmdet', 'LVISV1Dataset', False),
-        ('mmdet', 'VOCDataset', False),
+        ('mmdet', 'ODVGDataset', False),
         ('mmseg', 'LoveDADataset', True),
         ('mmpretrain', 'InShop', False),
     ],

@@ -55,7 +55,7 @@ def _check_teachers(model: Any, smoke: bool) -> List[str]:
             load_config(config, f'{key}.config')
         if checkpoint == 'zoo' or '://' in str(checkpoint):
             unseen.append(
-                f'the published weights of the teacher ({checkpoint}): the training downloads them'
+                f'the published weights of model.{key} ({checkpoint}): the training downloads them'
             )
         elif checkpoint == 'random':
             unseen.append(

@@ -77,7 +77,8 @@ def _forget_weights(cfg: Config) -> List[Dict]:
             teacher['checkpoint'] = 'random'
     if 'student' in model:
         # It may be given as a name or a path.
-        model = model.student = model_config(model.student, 'student')
+        model.student = model_config(model.student, 'student')
+        model = model.student
     return [*models, forget_weights(model)]
 
 

@@ -179,7 +179,7 @@ def _choose(models: List[nn.Module], student_input: StudentInput, difference: Op
     if task == rules.CLASSIFIER and student_input.shape is not None:
         shapes = [student_input.shape]
     # Behind their necks detectors need real images; nothing there is chosen.
-    complete = task != rules.DETECTOR
+    complete = task in (rules.SEGMENTOR, rules.CLASSIFIER)
     mine = survey(models[0], 'student', shapes, complete, trains=True)
     if task == rules.CLASSIFIER:
         # Both get the same images, and some models work at one size only.

@@ -115,10 +115,12 @@ def write_segments(dataset: BaseDataset, pictures: Pictures) -> None:
 
 
 def write_keypoints(dataset: BaseDataset, pictures: Pictures) -> None:
-    """Write objects with points on their outlines in COCO's format, for data sets of mmpose."""
+    """Write an object per picture, with points on its outline, in COCO's format for mmpose."""
     write_boxes(dataset, pictures)
     file, number = Path(dataset.ann_file), dataset.metainfo['num_keypoints']
     content = json.loads(file.read_text())
+    # mmpose trains on each object by itself.
+    content['annotations'] = [objects[0] for _, objects in _by_image(content)]
     for one in content['annotations']:
         outline = np.reshape(one['segmentation'], (-1, 2))
         points = outline[np.linspace(0, len(outline) - 1, number).round().astype(int)]

@@ -51,6 +51,7 @@ def test_label_maps_of_any_data_set(library, name, number, host_config, read_all
         ('crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py', 1),
         ('pascal_voc/retinanet_r50_fpn_1x_voc0712.py', 20),
         ('fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py', 80),  # with proposals
+        ('yolox/yolox_tiny_8xb8-300e_coco.py', 80),  # cuts a mosaic
         ('lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py', 1203),
     ],
 )

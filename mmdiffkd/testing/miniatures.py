@@ -131,7 +131,10 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
                 for name in _SELECTIONS:
                     dataset.pop(name, None)
                 if 'type' in data_format.layout:
-                    _make_room(dataset, cfg.model, data_format.layout['type'])
+                    if key == 'train_dataloader':
+                        kind = data_format.layout['type']
+                        tell(f'{type_name(dataset)} is not tried: {kind} stands in for it')
+                    _make_room(dataset, cfg.model)
                 dataset.update(data_root=f'{root}/', **data_format.layout)
                 if dataset.get('proposal_file'):
                     dataset.proposal_file = 'proposals.pkl'
@@ -159,9 +162,8 @@ def _format(dataset: ConfigDict, key: str) -> DataFormat:
     return data_format
 
 
-def _make_room(dataset: ConfigDict, model: ConfigDict, kind: str) -> None:
-    """Leave in a data set's config the classes and what a stand-in of type ``kind`` takes."""
-    tell(f'{type_name(dataset)} is not tried: a {kind} with its classes stands in for it')
+def _make_room(dataset: ConfigDict, model: ConfigDict) -> None:
+    """Leave in a data set's config its classes and what a stand-in takes."""
     classes = listed_classes(dataset)
     if classes is None:
         # The real data has the names in a file.

@@ -156,7 +156,7 @@ def _format(dataset: ConfigDict, key: str) -> DataFormat:
     if data_format is None:
         known = ', '.join(name for name, value in FORMATS.items() if value is not None)
         raise ConfigError(
-            f'--smoke: {key}.dataset.type: no miniature can be made of {dataset.type!r}, only of '
+            f'--smoke: {key}.dataset.type: no miniature of {dataset.type!r} can be made, only of '
             f'{known} and what derives from them; choose such a data set, or train without --smoke'
         )
     return data_format

@@ -68,7 +68,8 @@ def check_complete(cfg: Config, keys: Sequence[str]) -> None:
     """Raise unless a config has all of ``keys``, such as ``TRAINING_KEYS``."""
     missing = [key for key in keys if cfg.get(key) is None]
     if missing:
-        raise ConfigError(f'config: {cfg.filename!r} has no {", ".join(missing)}')
+        what = f'{cfg.filename!r} has no {", ".join(missing)}'
+        raise ConfigError(f'config: {what}; choose a config that has')
 
 
 def apply_run_arguments(cfg: Config, args: argparse.Namespace) -> None:

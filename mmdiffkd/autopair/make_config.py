@@ -22,6 +22,7 @@ from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.input_matching import StudentInput, find_student_input
+from mmdiffkd.models.shapes import Size
 
 Pairs = Union[str, Sequence[str], Dict[str, Dict]]
 
@@ -39,7 +40,7 @@ model = dict(
     teacher=dict(
         config={teacher!r},
         checkpoint={checkpoint!r},{note}
-    ),
+{image_size}    ),
     # What is compared: the output of a module in the student, {head}
     # with that of a module in the teacher. The names of all modules are listed by
     #     {distill} {models} --list-modules
@@ -81,11 +82,12 @@ def make_config(
     checkpoint = teacher_weights(teacher, teacher_checkpoint, smoke)
     cfg = load_config(student, 'student')
     comments: Dict[str, str] = {}
+    size: Optional[Size] = None
     if not isinstance(pairs, dict):
         models = [_build(student, 'student'), _build(teacher, 'teacher')]
         # The student's data may be read for the size of its images.
         with DefaultScope.overwrite_default_scope(cfg.get('default_scope')):
-            pairs, comments = _pairs(cfg, models, pairs, teacher, checkpoint, method)
+            pairs, comments, size = _pairs(cfg, models, pairs, teacher, checkpoint, method)
     shown = [_pair(name, pair, comments.get(name, '')) for name, pair in pairs.items()]
     text = _TEMPLATE.format(
         names=f'{Path(teacher).stem} teaches {Path(student).stem}' + by,
@@ -100,6 +102,7 @@ def make_config(
         work_dir=shlex.quote(str(path.parent.parent)),
         checkpoint=checkpoint,
         note=_NOTES.get(checkpoint, ''),
+        image_size=f'{8 * " "}image_size={size},  # it takes no other\n' if size else '',
         pairs=indent(''.join([*shown, comments.get('', '')]), 8 * ' '),
         # A list in a config replaces that of its base.
         inherited_hooks='    *_base_.custom_hooks,\n' if cfg.get('custom_hooks') else '',
@@ -145,48 +148,57 @@ def _pairs(
     teacher: str,
     checkpoint: str,
     method: str,
-) -> Tuple[Dict[str, Dict], Dict[str, str]]:
+) -> Tuple[Dict[str, Dict], Dict[str, str], Optional[Size]]:
     """The pairs that a user named, or those that suit the models, and comments on them.
 
-    The comment that stands behind all pairs has the name ``''``.
+    The comment that stands behind all pairs has the name ``''``. Returned third is the size of the
+    teacher's images, if the teacher does not take the student's.
     """
     if named is None:
         rules.common_task(*models)
     methods.check_method(method, models, named is not None)
     student_input = find_student_input(models[0], cfg.train_dataloader)
-    shapes, comment = student_input.shapes, ''
+    shapes, comment, size = student_input.shapes, '', None
     if named is not None:
         chosen = rules.parse_pairs(named)
     elif method in methods.OF_HEADS:
         chosen = methods.own_choices(method, models[0])
     else:
         difference = _class_difference(cfg, teacher, checkpoint)
-        chosen, shapes, comment = _choose(models, student_input, difference)
+        chosen, shapes, comment, size = _choose(models, teacher, student_input, difference)
     if method == 'diffkd':
-        pairs, comments = rules.make_pairs(chosen, models, shapes)
-        return pairs, {**comments, '': comment}
+        pairs, comments = rules.make_pairs(chosen, models, shapes, teacher_size=size)
+        return pairs, {**comments, '': comment}, size
     flag = f'--method {method}' if named is None else '--pairs'
     pair_of, kind = partial(methods.pair_of, method), methods.kind_of(models[0])
-    pairs, comments = rules.make_pairs(chosen, models, shapes, pair_of, flag)
+    pairs, comments = rules.make_pairs(chosen, models, shapes, pair_of, flag, size)
     if named is None and method not in methods.OF_HEADS:
         pairs = methods.kept_pairs(method, pairs, kind, comment)
-    return pairs, {**comments, '': methods.comment_on(method, kind)}
+    return pairs, {**comments, '': methods.comment_on(method, kind)}, size
 
 
-def _choose(models: List[nn.Module], student_input: StudentInput, difference: Optional[str]):
-    """What to pair of the models, the shapes to try, and a comment; see :func:`choose_pairs`."""
-    task, shapes, role = rules.common_task(*models), student_input.shapes, 'teacher'
+def _choose(
+    models: List[nn.Module], teacher: str, student_input: StudentInput, difference: Optional[str]
+):
+    """What to pair of the models, the shapes to try, a comment, and the size of :func:`_pairs`."""
+    task, shapes = rules.common_task(*models), student_input.shapes
     if task == rules.CLASSIFIER and student_input.shape is not None:
         shapes = [student_input.shape]
     # Behind their necks detectors need real images; nothing there is chosen.
     complete = task in (rules.SEGMENTOR, rules.CLASSIFIER)
     mine = survey(models[0], 'student', shapes, complete, trains=True)
+    tried, size = shapes, None
     if task == rules.CLASSIFIER:
-        # Both get the same images, and some models work at one size only.
-        shapes, role = [mine.shape], "teacher, which gets images of the student's size"
-    others = survey(models[1], role, shapes, complete)
+        # Both get the same images, unless the teacher works at the size of its own training only.
+        own = find_student_input(models[1], load_config(teacher, 'teacher').get('train_dataloader'))
+        shapes = [mine.shape]
+        tried = [shape for shape in (mine.shape, own.shape) if shape is not None]
+    others = survey(models[1], 'teacher', tried, complete)
+    if task == rules.CLASSIFIER and others.shape != mine.shape:
+        size = others.shape[1:]
+        tell(f"The student's images are resized to {size} for the teacher, which takes no other")
     chosen, comment = rules.choose_pairs(task, mine, others, difference)
-    return chosen, shapes, comment
+    return chosen, shapes, comment, size
 
 
 def _class_difference(cfg: Config, teacher: str, checkpoint: str) -> Optional[str]:

@@ -20,6 +20,7 @@ from mmdiffkd.models.dry_run import (
 from mmdiffkd.models.hosts import run_for_features
 from mmdiffkd.models.shapes import (
     MapShape,
+    Size,
     better_cut,
     cut_to,
     layouts_of,
@@ -185,27 +186,31 @@ def make_pairs(
     shapes: Iterable[ImageShape],
     pair_of: Optional[Callable] = None,
     flag: str = '--pairs',
+    teacher_size: Optional[Size] = None,
 ) -> Tuple[Dict[str, Dict], Dict[str, str]]:
     """Give each pair a name, a head and a loss, by what its modules yield for a blank image.
 
     Pyramids of different levels are cut to those of equal stride. ``models`` are student and
     teacher, ``shapes`` those of the images to try, ``pair_of`` is the like of :func:`diffkd_pair`
-    for another method, and ``flag`` begins errors. Returns name to config, and name to a comment.
+    for another method, ``flag`` begins errors, and ``teacher_size`` is the height and width of the
+    teacher's images, if they are not the student's. Returns name to config, and name to a comment.
     """
 
-    def capture(shape: ImageShape) -> Tuple[ImageShape, List]:
-        parts = zip(models, ('student', 'teacher'), zip(*choices))
-        return shape, [blank_features(model, role, paths, shape) for model, role, paths in parts]
+    def capture(shape: ImageShape) -> Tuple[Tuple[ImageShape, ImageShape], List]:
+        both = shape, shape[:1] + (teacher_size or shape[1:])
+        parts = zip(models, ('student', 'teacher'), zip(*choices), both)
+        return both, [blank_features(*part) for part in parts]
 
     pairs: Dict[str, Dict] = {}
     comments: Dict[str, str] = {}
     try:
-        shape, captured = first_accepted(shapes, capture)
+        both, captured = first_accepted(shapes, capture)
+        shape = both[0]
         for choice in choices:
             maps, calls = [], []
-            for path, model, (features, number) in zip(choice, models, captured):
-                layouts = layouts_of([(features[path], shape[1:])], strides_of(model))
-                found = [to_map(x, shape[1:], layouts) for x in features[path]]
+            for path, model, seen, (features, number) in zip(choice, models, both, captured):
+                layouts = layouts_of([(features[path], seen[1:])], strides_of(model))
+                found = [to_map(x, seen[1:], layouts) for x in features[path]]
                 maps.append([tuple(one.shape[1:]) for one in found])
                 calls.append(number[path])
             levels = better_cut(*octaves_of_both(*maps, shape[1])) if calls == [1, 1] else None

@@ -70,7 +70,9 @@ def fit_pairs(
     calls = dict(capture.calls), dict(teacher.capture.calls)
     for pair in pairs:
         find_layouts(pair, 'student', capture.model, shape, features[pair.student_path])
-        find_layouts(pair, 'teacher', teacher.model, shape, targets[pair.name])
+        pair.teacher_size = teacher.image_size
+        theirs = shape[:1] + (teacher.image_size or shape[1:])
+        find_layouts(pair, 'teacher', teacher.model, theirs, targets[pair.name])
     optimize_teacher(pairs, teacher, shape, features)
     for pair in pairs:
         with blaming(f'pairs.{pair.name}', image):

@@ -9,8 +9,9 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
+from mmdiffkd.compat import installed_config, is_installed
 from mmdiffkd.errors import CheckpointError, ConfigError, describe, shortened, suggest
-from mmdiffkd.models.configs import model_config
+from mmdiffkd.models.configs import dicts_in, model_config
 from mmdiffkd.registry import MODELS
 
 
@@ -86,6 +87,7 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
                     f'{where}: no {kind!r} in the registry of {registry.scope}; name the library '
                     f"too, as in 'mmpretrain.{kind}'"
                 )
+            _find_configs(model, registry.scope)
             if not inspect.isclass(cls) or issubclass(cls, BaseModel):
                 return registry.build(model)
             apart = 'data_preprocessor' not in inspect.signature(cls).parameters
@@ -103,6 +105,18 @@ def build_model(config: Any, where: str, data_preprocessor: Optional[Dict] = Non
         # The reader of any error of a host's constructor needs to know which model it was.
         kind = getattr(kind, '__name__', kind)
         raise ConfigError(f'{where}: cannot build {kind!r}: {describe(error)}') from error
+
+
+def _find_configs(model: Dict, library: str) -> None:
+    """Make the paths of an installed library's own configs in a model dict absolute.
+
+    Some detectors, such as those with a teacher of their own, name them as in its repository.
+    """
+    for part in dicts_in(model):
+        for key, value in part.items():
+            if isinstance(value, str) and value.startswith('configs/') and is_installed(library):
+                path = installed_config(f'{library}::{value.removeprefix("configs/")}')
+                part[key] = str(path) if path.is_file() else value
 
 
 def run_for_features(

@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import torch
 from mmengine.dist import all_reduce
@@ -17,7 +17,7 @@ from mmdiffkd.models.context import PairContext, call, takes_context
 from mmdiffkd.models.hosts import build_component
 from mmdiffkd.models.pair_checks import check_gradient
 from mmdiffkd.models.pair_config import input_replacements
-from mmdiffkd.models.shapes import TokenLayout, resize_like, to_map
+from mmdiffkd.models.shapes import Size, TokenLayout, resize_like, to_map
 
 
 class DistillPair(nn.Module):
@@ -40,6 +40,7 @@ class DistillPair(nn.Module):
         heads: One head per map, after :meth:`build_heads`; none to compare the features themselves.
         replaced: Input path of the teacher -> input path of the student whose value it gets.
         layouts: Role, ``'student'`` or ``'teacher'`` -> how its tokens lie in an image.
+        teacher_size: Height and width of the teacher's images, if they are not the student's.
         active: Whether the pair takes part in training; see :meth:`idle` for one that does not.
         summary: What the pair compares, with the shapes for one image, in words; after the fitting.
         weight: Factor of ``loss_kd_<name>``, on top of the ``loss_weight`` of the loss.
@@ -57,6 +58,7 @@ class DistillPair(nn.Module):
         has_loss = cfg.get('loss') is not None
         self.loss = build_component(cfg['loss'], f'pairs.{name}.loss') if has_loss else None
         self.layouts: Dict[str, List[TokenLayout]] = {}
+        self.teacher_size: Optional[Size] = None
         self.active = True
         self.summary = ''
         self.weight, self.kd_weight = cfg.get('weight', 1.0), 1.0
@@ -127,9 +129,11 @@ class DistillPair(nn.Module):
 
         The arguments are those of :meth:`forward`.
         """
+        size, ours = inputs.shape[-2:], features[self.student_path]
+        roles = ('student', ours, size), ('teacher', target, self.teacher_size or size)
         sides = [
-            [to_map(x, inputs.shape[-2:], self.layouts.get(role, ())) for x in tensors]
-            for role, tensors in (('student', features[self.student_path]), ('teacher', target))
+            [to_map(x, image_size, self.layouts.get(role, ())) for x in tensors]
+            for role, tensors, image_size in roles
         ]
         for mine, other in zip(*sides):
             if len(mine) != len(other) or not (self.replaced or len(mine) == len(inputs)):

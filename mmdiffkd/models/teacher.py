@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture, replaced_input
@@ -19,6 +20,7 @@ from mmdiffkd.models.hosts import is_plain, run_for_features
 from mmdiffkd.models.input_matching import StudentInput, teacher_converter
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.preprocessing import InputConverter
+from mmdiffkd.models.shapes import Size
 from mmdiffkd.models.teacher_speed import (
     Features,
     Precision,
@@ -46,6 +48,7 @@ class Teacher:
         input: Pictures that it was trained on, see :class:`FrozenTeacher`.
         classes: Names of its classes in the order of its scores, if they are known.
         precision: Precision of the forward, see :class:`FrozenTeacher`.
+        image_size: Height and width in pixels to which it resizes the student's images, if it does.
         switches: Names of the changes that :meth:`optimize` makes -> whether it makes them.
     """
 
@@ -56,9 +59,11 @@ class Teacher:
         input: Any = None,
         classes: Classes = None,
         precision: Optional[str] = None,
+        image_size: Optional[Size] = None,
         **switches: bool,
     ) -> None:
         self.model, self.config, self.input, self._classes = model, config, input, classes
+        self.image_size = image_size
         self.switches = switches
         self.model.requires_grad_(False)
         self.model.eval()
@@ -157,6 +162,8 @@ class Teacher:
     def convert(self, inputs: Tensor, data_samples: Any) -> Tensor:
         """The images of the student as the teacher was trained on, in its precision and format."""
         inputs = self._precision.of_input(self.converter(inputs, data_samples))
+        if self.image_size is not None:
+            inputs = F.interpolate(inputs, self.image_size, mode='bilinear', antialias=True)
         if self._runs_channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs

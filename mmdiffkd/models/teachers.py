@@ -1,7 +1,7 @@
 """Where teachers come from: a checkpoint, or the student itself."""
 
 from contextlib import contextmanager
-from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, Optional, Sequence, Tuple, Union
 
 from mmengine.model import ExponentialMovingAverage
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class FrozenTeacher(Teacher):
         input: Pictures that the teacher was trained on, where its config does not say it:
             ``dict(mean=[...], std=[...], rgb=True)`` with one number per channel of pixels from 0
             to 255, or ``'student'`` for those of the student.
+        image_size: Side, or height and width, in pixels to which the student's images are resized
+            for a teacher that works at one size only, as many transformers for classification do.
 
     Raises:
         ConfigError: If a switch has an unknown value or the config cannot be built.
@@ -48,7 +50,7 @@ class FrozenTeacher(Teacher):
 
     KEYS = (
         'config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix', 'classes', 'fold_bn',
-        'channels_last', 'precision', 'compile', 'input',
+        'channels_last', 'precision', 'compile', 'input', 'image_size',
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +66,7 @@ class FrozenTeacher(Teacher):
         precision: Optional[str] = None,
         compile: bool = False,
         input: Any = None,
+        image_size: Union[int, Sequence[int], None] = None,
     ) -> None:
         check_patterns(ignore_keys)
         switches = dict(fold_bn=fold_bn, channels_last=channels_last, compile=compile)
@@ -77,6 +80,14 @@ class FrozenTeacher(Teacher):
                 f'teacher.precision must be None, {", ".join(map(repr, PRECISIONS))}, got '
                 f'{precision!r}'
             )
+        if image_size is not None:
+            sides = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
+            if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+                raise ConfigError(
+                    f'teacher.image_size must be a number of pixels, or height and width, got '
+                    f'{image_size!r}'
+                )
+            image_size = sides
         self.has_random_weights = checkpoint == 'random'
         if self.has_random_weights:
             model = random_teacher(config)
@@ -86,7 +97,7 @@ class FrozenTeacher(Teacher):
                 model, config, checkpoint, ignore_keys, trust_checkpoint, prefix
             )
             classes = classes or listed
-        super().__init__(model, config, input, classes, precision, **switches)
+        super().__init__(model, config, input, classes, precision, image_size, **switches)
 
 
 class AveragedTeacher(Teacher):

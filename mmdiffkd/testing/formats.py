@@ -17,8 +17,6 @@ from mmdiffkd.testing.drawing import OUTLINES, Shape, draw_picture
 # The categories of COCO that the shapes stand for, if the data set has them.
 _COCO_NAMES = ('sports ball', 'laptop', 'pizza', 'kite', 'donut')
 _IGNORED = 255
-# Keys of an image's description that LVIS has beside those of COCO.
-_OF_LVIS = dict(neg_category_ids=[], not_exhaustive_category_ids=[])
 
 
 class Pictures(NamedTuple):
@@ -54,8 +52,7 @@ def write_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
         name = f'{number:012d}'
         _write_image(Path(dataset.data_prefix['img'], f'{name}.jpg'), image)
         height, width = image.shape[:2]
-        image_info = dict(id=number, file_name=f'{name}.jpg', width=width, height=height)
-        images.append(dict(image_info, **_OF_LVIS, coco_url=f'{name}.jpg'))
+        images.append(dict(id=number, file_name=f'{name}.jpg', width=width, height=height))
         for index, shape in enumerate(shapes):
             place = dict(id=100 * number + index, image_id=number, iscrowd=0)
             category = dict(category_id=labels[shape.kind] + 1)
@@ -64,7 +61,7 @@ def write_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
             small = [label % _IGNORED for label in labels]  # LVIS has more, but no label maps
             label_map = _label_map(image, shapes, _IGNORED, small)
             _write_image(Path(dataset.data_prefix['seg'], f'{name}.png'), label_map)
-    categories = [dict(id=i, name=name, frequency='f') for i, name in enumerate(classes, 1)]
+    categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
     content = dict(info={}, images=images, annotations=annotations, categories=categories)
     _new_file(dataset.ann_file).write_text(json.dumps(content))
     if getattr(dataset, 'proposal_file', None):

@@ -11,8 +11,9 @@ from mmengine.registry import DATASETS, Registry
 
 from mmdiffkd.datasets.config_checks import class_counts
 from mmdiffkd.errors import ConfigError
+from mmdiffkd.messages import tell
 from mmdiffkd.models.classes import dataset_class, listed_classes
-from mmdiffkd.models.configs import datasets_in, dicts_in
+from mmdiffkd.models.configs import datasets_in, dicts_in, type_name
 from mmdiffkd.testing import formats
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -46,18 +47,18 @@ _AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
 _AS_COCO = dict(ann_file='annotations.json', data_prefix=dict(img='images/', seg='maps/'))
 _AS_DOTA = dict(ann_file='boxes', data_prefix=dict(img_path='images'))
 _IN_PLACE = dict(_AS_COCO, type='mmdet.CocoDataset')
+_COCO_METRIC = dict(type='mmdet.CocoMetric', metric='bbox')
 
 FORMATS = {
-    # COCO, Objects365, LVIS and the like.
     'mmdet.CocoDataset': DataFormat(formats.write_boxes, _AS_COCO),
     'mmdet.CocoPanopticDataset': DataFormat(
         formats.write_segments, _AS_COCO, dict(type='mmdet.CocoPanopticMetric', seg_prefix='maps/')
     ),
-    # VOC and WIDER FACE; then CrowdHuman, OpenImages and the like.
+    # VOC and WIDER FACE, whose metrics ask for no file.
     'mmdet.XMLDataset': DataFormat(formats.write_boxes, _IN_PLACE),
-    'mmdet.BaseDetDataset': DataFormat(
-        formats.write_boxes, _IN_PLACE, dict(type='mmdet.CocoMetric', metric='bbox')
-    ),
+    # CrowdHuman, OpenImages and others with boxes.
+    'mmdet.BaseDetDataset': DataFormat(formats.write_boxes, _IN_PLACE, _COCO_METRIC),
+    'mmdet.LVISV05Dataset': DataFormat(formats.write_boxes, _IN_PLACE, _COCO_METRIC),
     'mmrotate.DOTADataset': DataFormat(formats.write_rotated_boxes, _AS_DOTA),
     **{
         f'mmrotate.{name}': DataFormat(
@@ -143,7 +144,10 @@ def use_miniature_data(cfg: Config, image_size: Tuple[int, int]) -> bool:
                 for name in _SELECTIONS:
                     dataset.pop(name, None)
                 if 'type' in data_format.layout:
-                    _leave_a_stand_in(dataset, cfg.model)
+                    if key == 'train_dataloader':
+                        kind = data_format.layout['type']
+                        tell(f'{type_name(dataset)} is not tried: {kind} stands in for it')
+                    _make_room(dataset, cfg.model)
                 dataset.update(data_root=f'{root}/', **data_format.layout)
                 if dataset.get('proposal_file'):
                     dataset.proposal_file = 'proposals.pkl'
@@ -165,14 +169,14 @@ def _format(dataset: ConfigDict, key: str) -> DataFormat:
     if data_format is None:
         known = ', '.join(name for name, value in FORMATS.items() if value is not None)
         raise ConfigError(
-            f'--smoke: {key}.dataset.type: no miniature can be made of {dataset.type!r}, only of '
+            f'--smoke: {key}.dataset.type: no miniature of {dataset.type!r} can be made, only of '
             f'{known} and what derives from them; choose such a data set, or train without --smoke'
         )
     return data_format
 
 
-def _leave_a_stand_in(dataset: ConfigDict, model: ConfigDict) -> None:
-    """Leave in a data set's config what any data set for the same task takes, and its classes."""
+def _make_room(dataset: ConfigDict, model: ConfigDict) -> None:
+    """Leave in a data set's config its classes and what a stand-in takes."""
     classes = listed_classes(dataset)
     if classes is None:
         # The real data has the names in a file.

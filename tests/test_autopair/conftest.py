@@ -116,12 +116,16 @@ class MultiLabelClsHead(ClassifierHead):
 
 @MODELS.register_module()
 class PairedClassifier(BaseClassifier):
-    """Its backbone yields a map, or if ``pooled`` a vector."""
+    """Its backbone yields a map, or if ``pooled`` a vector; images have the ``side``, if given."""
 
-    def __init__(self, width=4, num_classes=5, pooled=False, several_labels=False):
+    def __init__(self, width=4, num_classes=5, pooled=False, several_labels=False, side=None):
         head = MultiLabelClsHead if several_labels else ClassifierHead
         backbone = Stages(width, (1,), pooled)
-        super().__init__(backbone=backbone, head=head(width, num_classes))
+        super().__init__(backbone=backbone, head=head(width, num_classes), side=side)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        assert self.side in (None, inputs.shape[-1])
+        return super().forward(inputs, data_samples, mode)
 
 
 @pytest.fixture

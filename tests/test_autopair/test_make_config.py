@@ -43,6 +43,21 @@ def test_a_written_config_is_built_as_it_was_meant(made, files):
     assert '#   student  4x28x28' in text and '--work-dir' in text
 
 
+def test_images_are_resized_for_a_teacher_that_works_at_its_own_size_only(made, config_file):
+    pytest.importorskip('mmcv.transforms')
+    teacher = config_file('fixed', type='PairedClassifier', side=64)
+    with pytest.raises(ConfigError, match='teacher: the dry forward of a blank 224x224 image'):
+        made(teacher=teacher)
+    with Path(teacher).open('a') as config:
+        config.write(
+            "train_dataloader['dataset']['pipeline'] = [dict(type='Resize', scale=(64, 64))]"
+        )
+    cfg, _ = made(teacher=teacher)
+    assert cfg.model.teacher.image_size == (64, 64)
+    distiller = MODELS.build(dict(cfg.model, data=cfg.train_dataloader))
+    assert '(4x8x8)' in distiller.pairs['features'].summary
+
+
 @pytest.mark.parametrize('clipping', [dict(max_norm=1), None])
 def test_the_student_s_own_clipping_and_hooks_stay(clipping, made, files):
     with Path(files['student']).open('a') as config:

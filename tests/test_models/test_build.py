@@ -25,6 +25,21 @@ def test_config_files_that_do_not_work(tmp_path):
             model_config(str(path), 'student')
 
 
+def test_configs_of_a_host_that_its_models_name():
+    """They are found in the installed library, whose configs name them as in its repository."""
+    pytest.importorskip('mmdet')
+
+    class Distilled(torch.nn.Module):
+        def __init__(self, teacher_config, own):
+            super().__init__()
+            self.paths = teacher_config, own
+
+    name = 'configs/gfl/gfl_r101_fpn_ms-2x_coco.py'
+    kind = dict(type=Distilled, _scope_='mmdet', teacher_config=name, own='configs/own.py')
+    found, own = build_model(kind, 'student').paths
+    assert load_config(found, '').model.type == 'GFL' and own == 'configs/own.py'
+
+
 def test_files_beside_a_config(tmp_path, monkeypatch):
     """They are found wherever the command runs; those of the current folder are, too."""
     path = tmp_path / 'configs' / 'distilled.py'

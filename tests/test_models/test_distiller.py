@@ -373,6 +373,7 @@ def test_losses_of_other_libraries_get_float32(toy_config, images):
         ((*FPN, 'head', 'kernel_size'), 1, 'pairs.fpn: .* kernel_size=1 is for vectors'),
         (('teacher', 'classes'), 'voc.txt', "teacher.classes must be a list of names, got 'voc"),
         ((*FPN, 'loss', 'loss_weight'), '2', 'loss_weight must be a finite number from 0, got'),
+        (('teacher', 'image_size'), (0, 9), 'teacher.image_size must be .* got .0, 9.'),
         ((*FPN, 'head'), dict(type='MSELoss'), 'pairs.fpn: the dry forward .* failed'),
     ],
 )

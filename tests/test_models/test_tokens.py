@@ -53,3 +53,15 @@ def test_tokens_of_patches_are_maps_of_every_size(patch, extra):
     for height, width in ((96, 160), (224, 96)):
         distiller(torch.randn(2, 3, height, width), mode='loss')
         assert seen.pop().refined.shape == (2, 8, height // patch, width // patch)
+
+
+def test_a_teacher_that_works_at_one_size():
+    """Its tokens are those of its own size, whatever the student's images are."""
+    cfg = tokens_config('encoder')
+    cfg['teacher']['image_size'] = (64, 128)
+    distiller = MODELS.build(cfg)
+    seen = []
+    distiller.pairs['tokens'].register_output_hook(lambda outputs: seen.extend(outputs.values()))
+    for height, width in ((96, 160), (224, 96)):
+        distiller(torch.randn(2, 3, height, width), mode='loss')
+        assert seen.pop().target.shape == (2, 8, 4, 8)

@@ -57,8 +57,6 @@ def test_label_maps_of_any_data_set(library, name, number, host_config, read_all
 )
 def test_boxes_of_any_data_set(name, number, host_config, tmp_path):
     """A data set for the same classes reads them, and the metrics do not ask for other files."""
-    if 'lvis' in name:
-        pytest.importorskip('lvis')
     cfg = host_config('mmdet', name)
     cfg.work_dir = str(tmp_path)
     cfg = make_smoke_config(cfg)

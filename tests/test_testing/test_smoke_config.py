@@ -71,6 +71,16 @@ def test_a_model_made_for_one_size_gets_it(smoke_config):
     assert cfg.train_dataloader.dataset.pipeline[0].crop_size == (512, 512)
 
 
+def test_segmentors_are_validated_at_the_size_of_their_crops(smoke_config):
+    """U-Net takes no image that its strides do not divide."""
+    resize = dict(type='Resize', scale=(2048, 1024), keep_ratio=True)
+    dataset = dict(type='mmdet.CocoDataset', pipeline=[resize])
+    for scope, size, keeps in (('mmdet', (192, 192), True), ('mmseg', (128, 128), False)):
+        cfg = smoke_config(default_scope=scope, val_dataloader=dict(dataset=dataset))
+        expected = dict(resize, scale=size, keep_ratio=keeps)
+        assert cfg.val_dataloader.dataset.pipeline == [expected]
+
+
 def test_distillation_starts_at_once(smoke_config):
     hook = dict(
         type='mmdiffkd.DistillationScheduleHook',

@@ -19,7 +19,7 @@ from mmdiffkd.models.distiller import DiffKDDistiller
 from mmdiffkd.models.feature_extractor import FeatureExtractor
 from mmdiffkd.models.label_free import BackboneModel
 from mmdiffkd.models.pair import DistillPair
-from mmdiffkd.models.teacher import FrozenTeacher
+from mmdiffkd.models.teachers import AveragedTeacher, FrozenTeacher
 from mmdiffkd.registry import MODELS
 
 # Heads and losses need torch alone, so they are registered here.

@@ -84,6 +84,20 @@ def test_features_stay_the_same(toy_teacher, images, switches):
     assert bool(norms) != switches.get('fold_bn', True)
 
 
+def test_a_captured_convolution_is_not_folded(toy_teacher, images):
+    """Its output is taken before the batch norm; the other batch norms are folded."""
+    teacher = toy_teacher_with(toy_teacher, ['backbone.0', 'neck'])
+    backbone = teacher.model.backbone
+    width = backbone[1].num_features
+    backbone.extend([nn.Conv2d(width, width, 1), nn.BatchNorm2d(width)]).eval()
+    backbone[1].running_var.fill_(4)
+    expected = features_of(teacher, images)
+    optimize(teacher, images[:1])
+    assert relative_difference(features_of(teacher, images), expected) < TOLERANCES[None]
+    norms = [name for name, m in teacher.model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms == ['backbone.1']
+
+
 def test_a_distiller_s_teacher_is_optimized(toy_config, images):
     torch.manual_seed(0)
     distiller = MODELS.build(toy_config)

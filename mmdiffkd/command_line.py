@@ -204,7 +204,8 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         type=lambda text: [float(part) for part in text.split(',')],
         default=[],
         metavar='FACTOR,...',
-        help="factors of each method's weights to try on held-out training data, e.g. 0.3,1,3",
+        help="factors of each method's weights to try on held-out training data, e.g. 0.3,1,3; a "
+        'single one is taken as it is',
     )
     parser.add_argument(
         '--tuning-seeds',

@@ -3,7 +3,8 @@
 #
 #     bash benchmarks/comparison/run.sh classification|detection|segmentation [ablations] [flags]
 #
-# With "ablations" the table also has DiffKD's ablations. The flags are those of tools/compare.py.
+# With "ablations", given after the task itself has ended, it is the table of DiffKD's ablations. They
+# get the weights that were chosen for DiffKD. The flags are those of tools/compare.py.
 # Whether all of it runs is shown in minutes by: --smoke --seeds 1 --weights 1
 set -euo pipefail
 
@@ -18,9 +19,9 @@ case $task in
     detection) methods=alone,align,cwd,pkd,mgd,diffkd ;; # align is DiffKD's pair without diffusion
     segmentation) methods=alone,kd,align,cwd,pkd,mgd,diffkd,no_diffusion,diffkd_scores ;;
 esac
+table=compare weights=0.3,1,3
 if [[ ${1:-} == ablations ]]; then
-    methods+=,diffkd_own_loss,diffkd_no_noise,diffkd_gamma_07,diffkd_own_loss_no_noise
-    methods+=,diffkd_own_loss_gamma_07,diffkd_roots,diffkd_one_step
+    table=ablations
     shift
 fi
 
@@ -33,7 +34,18 @@ if [[ " $* " != *' --smoke '* ]]; then
     fi
     teacher=$(<"$results/teacher/last_checkpoint")
 fi
+if [[ $table == ablations ]]; then
+    methods=alone,diffkd,diffkd_own_loss,diffkd_no_noise,diffkd_gamma_07,diffkd_own_loss_no_noise
+    methods+=,diffkd_own_loss_gamma_07,diffkd_roots,diffkd_one_step
+    weights=1
+    if [[ $teacher != random ]]; then
+        weights=$(python -c 'import json, sys; print(json.load(sys.stdin)["rows"]["diffkd"]["factor"])' \
+            <"$results/compare/comparison.json")
+        mkdir -p "$results/ablations"
+        cp -r --update "$results"/compare/{alone,diffkd,teacher} "$results/ablations"
+    fi
+fi
 python tools/compare.py "$configs/student.py" --teacher "$configs/teacher.py" \
     --teacher-checkpoint "$teacher" \
     --methods $methods --methods-file "$configs/methods.py" \
-    --seeds 5 --weights 0.3,1,3 --work-dir "$results/compare" "$@"
+    --seeds 5 --weights $weights --work-dir "$results/$table" "$@"

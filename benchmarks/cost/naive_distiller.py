@@ -9,7 +9,7 @@ from naive_head import NaiveDiffKDHead
 from torch import Tensor
 
 from mmdiffkd.models import DiffKDDistiller
-from mmdiffkd.models.teacher import FrozenTeacher
+from mmdiffkd.models.teachers import FrozenTeacher
 
 # What changes the cost of a teacher or a head and nothing else.
 TEACHER_SWITCHES = ('fold_bn', 'channels_last', 'precision', 'compile')
@@ -56,5 +56,5 @@ def build_naive_distiller(cfg: Dict) -> DiffKDDistiller:
             for switch in HEAD_SWITCHES:
                 pair['head'].pop(switch, None)
     distiller = MODELS.build(cfg)
-    distiller.teacher = NaiveTeacher(distiller.teacher)
+    distiller.teachers = {'': NaiveTeacher(distiller.teacher)}
     return distiller

@@ -54,7 +54,7 @@ def compare(
             distillation config.
         seeds: Number of trainings per method. Their seeds are 0, 1, ...
         weights: Factors of the weights of a method's pairs. Each is tried with a fifth of the
-            training data as validation data, and the best one is taken.
+            training data as validation data, and the best one is taken. A single one is not tried.
         tuning_seeds: Number of trainings per method and factor. Their seeds are 1000, 1001, ...
         metric: Metric of the validation, by default that of ``save_best`` or the task's usual one.
         gpus: Number of processes with ``launcher='pytorch'``, by default that of the GPUs.

@@ -72,8 +72,8 @@ def _teacher_runner(cfg: Config, checkpoint: Optional[str]) -> Runner:
 
     The teacher runs as in training: on the student's pictures, converted to its own.
     """
-    if 'teacher' not in cfg.model:
-        raise ConfigError(f'--teacher: {cfg.filename} is no distillation config')
+    if 'config' not in (cfg.model.get('teacher') or {}):
+        raise ConfigError(f'--teacher: {cfg.filename} has no single teacher with a config')
     cfg.model.teacher.checkpoint = checkpoint or cfg.model.teacher.get('checkpoint')
     if cfg.get('trust_checkpoint', False):
         cfg.model.teacher.trust_checkpoint = True

@@ -9,7 +9,7 @@ from mmdiffkd.datasets.config_checks import check_config, is_placeholder, not_th
 from mmdiffkd.datasets.data_checks import read_and_check
 from mmdiffkd.errors import CheckpointError
 from mmdiffkd.messages import tell
-from mmdiffkd.models.configs import load_config, untrained_config
+from mmdiffkd.models.configs import load_config, teachers_in, untrained_config
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights
 
@@ -49,24 +49,23 @@ def check_inputs(cfg: Config, smoke: bool = False) -> List[str]:
 def _check_teachers(model: Any, smoke: bool) -> List[str]:
     """Look for the files of the teachers in a model's config, and compare them in a smoke run."""
     unseen = []
-    while isinstance(model, dict) and isinstance(model.get('teacher'), dict):
-        teacher, model = model['teacher'], model.get('student')
+    for key, teacher in teachers_in(model).items():
         config, checkpoint = teacher.get('config'), teacher.get('checkpoint')
         if isinstance(config, str):
-            load_config(config, 'teacher.config')
+            load_config(config, f'{key}.config')
         if checkpoint == 'zoo' or '://' in str(checkpoint):
             unseen.append(
-                f'the published weights of the teacher ({checkpoint}): the training downloads them'
+                f'the published weights of model.{key} ({checkpoint}): the training downloads them'
             )
         elif checkpoint == 'random':
             unseen.append(
-                'weights of the teacher: write their path into the config below, teacher.checkpoint'
+                f'weights of the teacher: write their path into the config below, {key}.checkpoint'
             )
         elif not isinstance(checkpoint, str):
             continue
         elif not Path(checkpoint).expanduser().exists():
             if not smoke or not is_placeholder(Path(checkpoint).parent):
-                raise CheckpointError(f'teacher.{not_there("checkpoint", checkpoint)}')
+                raise CheckpointError(f'{key}.{not_there("checkpoint", checkpoint)}')
             unseen.append(
                 f"the teacher's weights, which the training needs: {checkpoint} is not there"
             )

@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmdiffkd.engine.runner import DistillRunner, told_as_config_error
 from mmdiffkd.errors import ConfigError, describe, suggest
 from mmdiffkd.messages import SHORT, shorten, tell
-from mmdiffkd.models.configs import add_hook, has_pretrained_weights, student_config
+from mmdiffkd.models.configs import add_hook, has_pretrained_weights, student_config, teachers_in
 from mmdiffkd.models.configs import load_config as read_config
 
 # What a config must have to be trained from, and to be tested.
@@ -129,7 +129,8 @@ def warn_of_a_student_from_scratch(cfg: Config) -> None:
     """Warn if the student starts from random weights, as when a path was forgotten."""
     model = cfg.get('model') or {}
     # A random teacher, as of a smoke run, has a warning of its own.
-    if 'student' not in model or model.teacher.get('checkpoint') == 'random':
+    teachers = teachers_in(model).values()
+    if not teachers or any(it.get('checkpoint') == 'random' for it in teachers):
         return
     student = student_config(model)
     sources = cfg.get('load_from'), cfg.get('resume'), model.get('init_from_teacher')

@@ -21,7 +21,7 @@ from mmdiffkd.command_line import command_of
 from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.errors import ConfigError, UserError, describe
 from mmdiffkd.messages import SILENT, tell, terminal
-from mmdiffkd.models.configs import add_hook
+from mmdiffkd.models.configs import add_hook, teachers_in
 from mmdiffkd.testing import failed_part, make_smoke_config, verdict
 
 
@@ -39,7 +39,7 @@ def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.check_teacher:
-        if 'teacher' not in cfg.model:
+        if not teachers_in(cfg.model):
             raise ConfigError(f'--check-teacher: {cfg.filename} is no distillation config')
         if cfg.get('val_cfg') is None:
             raise ConfigError('--check-teacher needs a validation in the config: val_cfg, ...')

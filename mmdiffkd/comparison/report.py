@@ -100,7 +100,7 @@ def table(comparison: Comparison) -> str:
     for name, row in figures.items():
         gain = row['over_alone'] or {}
         value = _joined(form, row['mean'], ' ± ', row['std'])
-        line = [name, f'x {row["factor"]:g}' if row['tried'] else '']
+        line = [name, f'x {row["factor"]:g}' if row['tried'] or row['factor'] != 1 else '']
         line.append(str(len(comparison.rows[name].results)))
         # The errors stand under the table.
         line.append('; '.join(filter(None, (value, row['error'] and 'failed'))))

@@ -49,8 +49,11 @@ class Session:
 
     def run(self, seeds: int, weights: Sequence[float], tuning_seeds: int) -> Comparison:
         """Do everything and return the figures."""
-        tuned = [name for name in self.configs if name != ALONE] if weights else []
+        taught = [name for name in self.configs if name != ALONE]
+        tuned = taught if len(weights) > 1 else []
         self.left = tuned * len(weights) * tuning_seeds + [*self.configs] * seeds
+        for method in taught if len(weights) == 1 else []:
+            self.found.rows[method].factor = weights[0]
         self._test_teacher()
         for method in tuned:
             self._tune(method, weights, tuning_seeds)

@@ -101,8 +101,8 @@ class DistillRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: Optional[Dict], model: nn.Module) -> nn.Module:
         """Move the model to its device; an mmcv that cannot compute there is an error."""
-        teacher = [model.teacher.model] if isinstance(model, DiffKDDistiller) else []
-        for part in (model, *teacher):
+        teachers = model.teachers.values() if isinstance(model, DiffKDDistiller) else ()
+        for part in (model, *(teacher.model for teacher in teachers)):
             if missing := missing_operation(part, get_device()):
                 raise ConfigError(
                     f'model: {missing} of mmcv, which was built without CUDA operations; install '

@@ -17,7 +17,7 @@ from mmdiffkd.losses import (
 from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.distiller import DiffKDDistiller
 from mmdiffkd.models.pair import DistillPair
-from mmdiffkd.models.teacher import FrozenTeacher
+from mmdiffkd.models.teachers import AveragedTeacher, FrozenTeacher
 from mmdiffkd.registry import MODELS
 
 # Heads and losses need torch alone, so they are registered here.

@@ -56,12 +56,23 @@ def _find_beside(model: Any, folder: Path) -> None:
 
     All others stay as they are, for a file of the current folder.
     """
-    while isinstance(model, dict) and isinstance(model.get('teacher'), dict):
-        teacher = model['teacher']
-        for part, key in ((model, 'student'), (teacher, 'config'), (teacher, 'checkpoint')):
-            if isinstance(part.get(key), str) and Path(folder, part[key]).is_file():
-                part[key] = str(Path(folder, part[key]).resolve())
-        model = model.get('student')
+    teachers = [*teachers_in(model).values()]
+    parts = [(teacher, key) for teacher in teachers for key in ('config', 'checkpoint')]
+    for part, key in [(model, 'student'), *parts] if teachers else ():
+        if isinstance(part.get(key), str) and Path(folder, part[key]).is_file():
+            part[key] = str(Path(folder, part[key]).resolve())
+
+
+def teachers_in(model: Any) -> Dict[str, Dict]:
+    """The teachers' dicts in a distiller's config, by their config keys.
+
+    These are ``teacher``, or ``teachers.<name>`` for each of several.
+    """
+    model = model if isinstance(model, dict) else {}
+    several = model.get('teachers') or {}
+    found = {f'teachers.{name}': cfg for name, cfg in several.items()}
+    found = found or dict(teacher=model.get('teacher'))
+    return {key: cfg for key, cfg in found.items() if isinstance(cfg, dict)}
 
 
 def _configs_of(library: str) -> List[str]:
@@ -186,4 +197,4 @@ def student_config(model: Dict) -> Dict:
     student = model_config(model['student'], 'student')
     if model.get('data_preprocessor') is not None:
         student.setdefault('data_preprocessor', model['data_preprocessor'])
-    return student_config(student)
+    return student

@@ -1,7 +1,6 @@
 """Fitting pairs to two models, by what these yield for made-up images."""
 
-from functools import cache
-from typing import Callable, Dict, Iterable, Sequence, Tuple
+from typing import Callable, Iterable, Sequence, Tuple
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -21,25 +20,19 @@ from mmdiffkd.models.dry_run import (
 from mmdiffkd.models.hosts import run_for_features
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.pair_checks import check_levels, check_teaches, find_layouts
-from mmdiffkd.models.teacher import FrozenTeacher
+from mmdiffkd.models.teacher import Teacher
 from mmdiffkd.models.teacher_speed import Features
 
 
-def check_student(student: nn.Module, pairs: Dict[str, Dict]) -> None:
+def check_student(student: nn.Module) -> None:
     """Raise :class:`ConfigError` if a student lacks something, or has names of the distiller."""
     if not hasattr(student, 'data_preprocessor'):
         raise ConfigError(
             f'student: {type(student).__name__} has no data_preprocessor; give it one with '
             f'model.data_preprocessor'
         )
-    inner = {module.name for module in student.modules() if isinstance(module, DistillPair)}
-    for name in inner & {*pairs}:
-        raise ConfigError(
-            f'pairs: the student is a distiller that has a pair {name!r} as well; give one of the '
-            f'two another name, because losses and weights are named after it'
-        )
     for name in ('student', 'teacher'):
-        if not inner and hasattr(student, name):
+        if hasattr(student, name):
             raise ConfigError(
                 f'student: {type(student).__name__} has a module {name!r} of its own, which hooks '
                 f"would confuse with the distiller's; distil a model without one, such as the "
@@ -50,7 +43,7 @@ def check_student(student: nn.Module, pairs: Dict[str, Dict]) -> None:
 def fit_pairs(
     pairs: Sequence[DistillPair],
     capture: FeatureCapture,
-    teacher: FrozenTeacher,
+    teacher: Teacher,
     shapes: Iterable[ImageShape],
     classes: Callable[[], Classes],
 ) -> None:
@@ -59,7 +52,7 @@ def fit_pairs(
     Also makes the teacher cheap, as its switches say.
 
     Args:
-        pairs: Pairs without heads.
+        pairs: Pairs without heads that learn from one teacher.
         capture: Capture of all that the pairs need of the student.
         teacher: Prepared teacher.
         shapes: Shapes of images to try, channels, height and width, the most likely first.
@@ -68,7 +61,8 @@ def fit_pairs(
     Raises:
         ConfigError: If a model, a head or a loss cannot work.
     """
-    classes = cache(classes)
+    if not pairs:
+        raise ConfigError('no pair learns from this teacher')
     image, features, targets = first_accepted(
         shapes, lambda shape: dry_forward(pairs, capture, teacher, shape)
     )
@@ -89,8 +83,9 @@ def fit_pairs(
                 check_teaches(pair, features, targets[pair.name], image)
         sizes = [', '.join('x'.join(map(str, m.shape[1:])) for m in part) for part in maps]
         pair.summary = (
-            f'student {pair.student_path} ({sizes[0]}) learns from teacher '
-            f'{pair.teacher_path} ({sizes[1]})'
+            f'student {pair.student_path} ({sizes[0]}) learns from '
+            f'{" ".join(filter(None, ("teacher", pair.teacher_name, pair.teacher_path)))} '
+            f'({sizes[1]})'
         )
         print_log(f'pairs.{pair.name}: {pair.summary}', 'current')
 
@@ -98,7 +93,7 @@ def fit_pairs(
 def dry_forward(
     pairs: Sequence[DistillPair],
     capture: FeatureCapture,
-    teacher: FrozenTeacher,
+    teacher: Teacher,
     shape: ImageShape,
 ) -> Tuple[Tensor, Features, Features]:
     """A blank image, its features of the student by path, and those of the teacher by pair."""
@@ -117,7 +112,7 @@ def dry_forward(
 
 
 def optimize_teacher(
-    pairs: Sequence[DistillPair], teacher: FrozenTeacher, shape: ImageShape, features: Features
+    pairs: Sequence[DistillPair], teacher: Teacher, shape: ImageShape, features: Features
 ) -> None:
     """Make the teacher cheap; random images show that its features stay the same.
 

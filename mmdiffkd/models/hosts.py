@@ -1,16 +1,15 @@
-"""Building models of the host libraries, running them, and copying weights between them."""
+"""Building models of the host libraries, and running them."""
 
 import copy
 import inspect
 from pickle import UnpicklingError
-from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, Optional
 
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeaturePath
 from mmdiffkd.errors import CheckpointError, ConfigError, describe, shortened, suggest
-from mmdiffkd.messages import tell
 from mmdiffkd.models.configs import model_config
 from mmdiffkd.registry import MODELS
 
@@ -142,39 +141,3 @@ def is_plain(model: nn.Module) -> bool:
     """Whether a model takes images alone, as a backbone does, instead of being a host's model."""
     takes_mode = 'mode' in inspect.signature(model.forward).parameters
     return not isinstance(model, BaseModel) and not takes_mode
-
-
-def inherited_modules(
-    names: Union[Sequence[str], Dict[str, str]], student: nn.Module, teacher: nn.Module
-) -> Dict[str, str]:
-    """Check ``init_from_teacher`` and return it as a dict from student to teacher names."""
-    if not isinstance(names, (list, tuple, dict)):
-        raise ConfigError(f'init_from_teacher must be a list or a dict, got {names!r}')
-    pairs = dict(names) if isinstance(names, dict) else {name: name for name in names}
-    for ours, theirs in pairs.items():
-        shapes = []
-        for role, model, name in (('student', student, ours), ('teacher', teacher, theirs)):
-            modules = dict(model.named_modules())
-            module = modules.get(name)
-            if module is None:
-                hint = suggest(name, modules)
-                raise ConfigError(f'init_from_teacher: the {role} has no module {name!r}{hint}')
-            shapes.append({(key, x.shape) for key, x in module.state_dict().items()})
-        differing = sorted({key for key, _ in shapes[0] ^ shapes[1]})
-        if not shapes[0]:
-            raise ConfigError(f'init_from_teacher: {ours!r} has no weights')
-        if differing:
-            raise ConfigError(
-                f'init_from_teacher: {ours!r} of the student and {theirs!r} of the teacher differ '
-                f'in {len(differing)} weights: {", ".join(differing[:5])}'
-            )
-    return pairs
-
-
-def inherit(
-    modules: Dict[str, str], student: nn.Module, weights: Mapping[str, Mapping[str, Tensor]]
-) -> None:
-    """Copy state dicts of teacher modules, by name in ``weights``, into student modules."""
-    for name, source in modules.items():
-        student.get_submodule(name).load_state_dict(weights[source])
-        tell(f"student.{name} starts with the weights of the teacher's {source}")

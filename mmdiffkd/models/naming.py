@@ -61,14 +61,12 @@ def load_student(
     Until :func:`end_of_loading` the student is no submodule, so that nothing is loaded twice.
     """
     student = module.student
-    # A student that is a distiller as well has names below `distill.` itself.
-    theirs = {*student.state_dict()}
     weights = OrderedDict()
     # Averages load below a prefix, where no versions are handed on; their layout is new.
     if hasattr(state_dict, '_metadata'):
         weights._metadata = state_dict._metadata
     for name, value in take_below(state_dict, prefix).items():
-        if name in theirs or not name.startswith(DISTILL_PREFIX):
+        if not name.startswith(DISTILL_PREFIX):
             # mmdet's SyncNormHook loads by the names of modules, which begin with `student.`.
             weights[name.removeprefix(STUDENT_PREFIX)] = value
         else:

@@ -34,6 +34,7 @@ class DistillPair(nn.Module):
             of components, ``weight`` is the attribute below, ``teacher_inputs`` says which modules
             of the teacher run on inputs of the student's modules.
         teacher_model: Teacher, in which ``teacher_inputs`` names modules.
+        teacher_name: Name of the teacher, if there are several.
 
     Attributes:
         heads: One head per map, after :meth:`build_heads`; none to compare the features themselves.
@@ -45,9 +46,11 @@ class DistillPair(nn.Module):
         kd_weight: Factor on top of ``weight``, which a schedule changes during training.
     """
 
-    def __init__(self, name: str, cfg: Dict, teacher_model: nn.Module) -> None:
+    def __init__(
+        self, name: str, cfg: Dict, teacher_model: nn.Module, teacher_name: str = ''
+    ) -> None:
         super().__init__()
-        self.name, self.cfg = name, cfg
+        self.name, self.cfg, self.teacher_name = name, cfg, teacher_name
         self.student_path, self.teacher_path = cfg['student'], cfg['teacher']
         self.replaced = input_replacements(name, cfg.get('teacher_inputs'), teacher_model)
         self.heads = nn.ModuleList()

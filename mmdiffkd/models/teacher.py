@@ -1,4 +1,4 @@
-"""The teacher: loaded strictly, never trained, never saved, run no further than needed."""
+"""How a teacher runs: in evaluation mode, without gradients, and no further than needed."""
 
 import copy
 import logging
@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from mmdiffkd.capture import FeatureCapture, replaced_input
 from mmdiffkd.errors import ConfigError, describe
 from mmdiffkd.messages import tell
-from mmdiffkd.models.classes import Classes, classes_of_config, is_list_of_names
+from mmdiffkd.models.classes import Classes, classes_of_config
 from mmdiffkd.models.dry_run import undisturbed
-from mmdiffkd.models.hosts import build_model, is_plain, run_for_features
+from mmdiffkd.models.hosts import is_plain, run_for_features
 from mmdiffkd.models.input_matching import StudentInput, teacher_converter
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.preprocessing import InputConverter
 from mmdiffkd.models.teacher_speed import (
-    PRECISIONS,
     Features,
     Precision,
     compile_children,
@@ -28,91 +27,39 @@ from mmdiffkd.models.teacher_speed import (
     relative_difference,
     use_channels_last,
 )
-from mmdiffkd.models.teacher_weights import check_patterns, load_teacher_weights, random_teacher
 
 # Largest difference of a feature, relative to its largest element, that a change which is to leave
 # features alone may make. Rounding in float32 makes about 1e-6.
 TOLERANCE = 1e-4
 
 
-class FrozenTeacher:
-    """A pretrained model that only yields features.
+class Teacher:
+    """A model that only yields features.
 
     It is no ``nn.Module`` on purpose: held by a distiller it stays out of its parameters, state
     dict, optimizer and DDP buckets, and ``train()`` does not reach it. Copies of the distiller
     (EMA) share it.
 
     Args:
-        config: Config path, ``library::name`` or model dict of the teacher. In a config file this
-            path and the next are looked for beside the file first.
-        checkpoint: Path or URL of its weights, ``'zoo'`` for the weights that the library publishes
-            for ``config``, or ``'random'`` for random weights (tests and smoke runs).
-        ignore_keys: Regular expressions for checkpoint keys that may not fit.
-        trust_checkpoint: Whether the checkpoint may hold objects other than weights, whose code
-            runs when it is read.
-        prefix: Beginning of the names of the teacher's weights in a checkpoint with others.
-        classes: Names of the teacher's classes in the order of its scores; by default those in the
-            checkpoint, or else in the data sets of ``config``.
-        fold_bn: Whether batch norms of backbone and neck become part of the convolutions before
-            them. If the features of a random image change, this is taken back with a warning.
-        channels_last: Whether convolutions run on channels-last maps. If the features of a random
-            image change, this is taken back with a warning.
-        precision: Precision of the forward. ``'bf16'`` and ``'fp16'`` use autocast and hold the
-            weights of convolutions and linear layers in that type; ``'fp32'`` stays in float32 also
-            with ``--amp``; None follows the run. Features have the type of the images.
-        compile: Whether the children of the model run through ``torch.compile``, except those with
-            a captured module. The first steps of every image size then take long.
-        input: Pictures that the teacher was trained on, where its config does not say it:
-            ``dict(mean=[...], std=[...], rgb=True)`` with one number per channel of pixels from 0
-            to 255, or ``'student'`` for those of the student.
-
-    Raises:
-        ConfigError: If a switch has an unknown value or the config cannot be built.
-        CheckpointError: If the checkpoint cannot be read or does not fit.
+        model: The model.
+        config: Its config, in whose data sets its input and its classes may be found.
+        input: Pictures that it was trained on, see :class:`FrozenTeacher`.
+        classes: Names of its classes in the order of its scores, if they are known.
+        precision: Precision of the forward, see :class:`FrozenTeacher`.
+        switches: Names of the changes that :meth:`optimize` makes -> whether it makes them.
     """
-
-    KEYS = (
-        'config', 'checkpoint', 'ignore_keys', 'trust_checkpoint', 'prefix', 'classes', 'fold_bn',
-        'channels_last', 'precision', 'compile', 'input',
-    )  # fmt: skip
 
     def __init__(
         self,
+        model: nn.Module,
         config: Any,
-        checkpoint: str,
-        ignore_keys: Sequence[str] = (),
-        trust_checkpoint: bool = False,
-        prefix: str = '',
-        classes: Optional[Sequence[str]] = None,
-        fold_bn: bool = True,
-        channels_last: bool = True,
-        precision: Optional[str] = None,
-        compile: bool = False,
         input: Any = None,
+        classes: Classes = None,
+        precision: Optional[str] = None,
+        **switches: bool,
     ) -> None:
-        check_patterns(ignore_keys)
-        switches = dict(fold_bn=fold_bn, channels_last=channels_last, compile=compile)
-        for name, value in dict(switches, trust_checkpoint=trust_checkpoint).items():
-            if not isinstance(value, bool):
-                raise ConfigError(f'teacher.{name} must be True or False, got {value!r}')
-        if classes is not None and not is_list_of_names(classes):
-            raise ConfigError(f'teacher.classes must be a list of names, got {classes!r}')
-        if precision not in (None, *PRECISIONS):
-            raise ConfigError(
-                f'teacher.precision must be None, {", ".join(map(repr, PRECISIONS))}, got '
-                f'{precision!r}'
-            )
-        self.config, self.input, self._classes = config, input, classes
+        self.model, self.config, self.input, self._classes = model, config, input, classes
         self.switches = switches
-        self.has_random_weights = checkpoint == 'random'
-        if self.has_random_weights:
-            self.model = random_teacher(config)
-        else:
-            self.model = build_model(config, 'teacher.config')
-            listed = load_teacher_weights(
-                self.model, config, checkpoint, ignore_keys, trust_checkpoint, prefix
-            )
-            self._classes = classes or listed
         self.model.requires_grad_(False)
         self.model.eval()
         self.capture: Optional[FeatureCapture] = None
@@ -135,6 +82,11 @@ class FrozenTeacher:
         self._owner = weakref.ref(distiller)
         self.capture = FeatureCapture(self.model, paths, role='teacher')
         self.converter = teacher_converter(self.config, self.model, self.input, student)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the model yields predictions that can be evaluated, and not features alone."""
+        return not is_plain(self.model)
 
     @cached_property
     def classes(self) -> Classes:
@@ -194,7 +146,7 @@ class FrozenTeacher:
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: Any = None) -> List:
         """The teacher's predictions as data samples of the host, computed as its features are."""
-        if is_plain(self.model):
+        if not self.predicts:
             raise ConfigError(
                 f'teacher.config: {type(self.model).__name__} yields features and no predictions; '
                 f'leave the check of the teacher out (TeacherCheckHook, --check-teacher)'
@@ -219,7 +171,7 @@ class FrozenTeacher:
         captured = [path.module for path in self.capture.paths]
         fold_bn = partial(fold_batch_norms, captured=captured)
         changes = dict(fold_bn=fold_bn, channels_last=use_channels_last)
-        changes = {name: change for name, change in changes.items() if self.switches[name]}
+        changes = {name: change for name, change in changes.items() if self.switches.get(name)}
         with undisturbed(self.model):
             reference = run()
             if changes and self._problem_of(changes, run, reference):
@@ -232,7 +184,7 @@ class FrozenTeacher:
                         )
         self._precision = self._wanted_precision
         self._precision.apply_to(self.model)
-        if self.switches['compile']:
+        if self.switches.get('compile'):
             names = compile_children(self.model, [*captured, *replaced])
             tell(f'teacher.compile: {", ".join(names) or "nothing to compile"}')
 
@@ -274,7 +226,7 @@ class FrozenTeacher:
             if self.converter is not None:
                 self.converter._apply(self._precision.of_move(function))
 
-    def __deepcopy__(self, memo: Dict) -> 'FrozenTeacher':
+    def __deepcopy__(self, memo: Dict) -> 'Teacher':
         return self
 
 

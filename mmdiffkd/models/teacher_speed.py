@@ -34,8 +34,9 @@ def fold_batch_norms(model: nn.Module, captured: Iterable[str] = ()) -> None:
     for name, module in kept.items():
         # A batch norm is merged only with a convolution that stands beside it.
         model.set_submodule(name, nn.Sequential(module))
-    parts = [getattr(model, name) for name in ('backbone', 'neck') if hasattr(model, name)]
-    for part in parts or [model]:
+    # A host's model without a neck may have None in its place.
+    parts = [getattr(model, name, None) for name in ('backbone', 'neck')]
+    for part in [part for part in parts if part is not None] or [model]:
         fuse_conv_bn(part)
     for name, module in kept.items():
         model.set_submodule(name, module)

@@ -6,7 +6,14 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from mmengine.config import Config
 
-from mmdiffkd.models.configs import add_hook, dicts_in, forget_weights, model_config, type_name
+from mmdiffkd.models.configs import (
+    add_hook,
+    dicts_in,
+    forget_weights,
+    model_config,
+    teachers_in,
+    type_name,
+)
 from mmdiffkd.testing.miniatures import ITERATIONS, LOADERS, use_miniature_data
 
 # mmengine's parameter schedulers take this for infinity.
@@ -64,10 +71,12 @@ def _forget_weights(cfg: Config) -> List[Dict]:
     """Use random weights everywhere, so that nothing is downloaded; returns all model dicts."""
     cfg.load_from, cfg.resume = None, False
     model, models = cfg.model, []
-    while 'student' in model:
-        models.append(model_config(model.teacher.config, 'teacher.config'))
-        model.teacher.checkpoint = 'random'
-        # A student may be given as a name or a path, and be a distiller itself.
+    for key, teacher in teachers_in(model).items():
+        if 'average' not in teacher:
+            models.append(model_config(teacher.get('config'), f'{key}.config'))
+            teacher['checkpoint'] = 'random'
+    if 'student' in model:
+        # It may be given as a name or a path.
         model.student = model_config(model.student, 'student')
         model = model.student
     return [*models, forget_weights(model)]

@@ -150,6 +150,8 @@ def test_weights_are_tried_on_other_seeds(files, fake, monkeypatch):
     # Where all factors fail there is nothing to train in the end.
     assert found.rows['broken'].error == 'ValueError: it broke'
     assert not Path(files['work_dir'], 'broken').exists()
+    single = compare(**files, weights=[3])
+    assert single.values('mine') == {0: 15, 1: 16} and single.rows['mine'].tried == {}
 
 
 def test_runs_without_a_metric(files, monkeypatch, capsys):

@@ -340,7 +340,7 @@ def test_what_a_smoke_run_does_not_look_at(detection, tmp_path, monkeypatch):
     detection.model = dict(student=detection.model, teacher=teacher)
     assert check_inputs(detection, smoke=True) == [
         'your data, which the training needs: data/bolts is not there',
-        'the published weights of the teacher (zoo): the training downloads them',
+        'the published weights of model.teacher (zoo): the training downloads them',
     ]
     detection.model.teacher.checkpoint = 'work_dirs/teacher/best.pth'
     assert check_inputs(detection, smoke=True)[-1] == (

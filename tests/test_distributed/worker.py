@@ -218,11 +218,19 @@ def both_config(folder, name, **changes):
 
 
 def end_with_an_error(folder, name):
-    """A loss of one process, which ends both, or weights, for which the main process ends."""
+    """A loss of one process, which ends both, or weights, for which the main process ends.
+
+    Until then the scores are learned from the student's own average.
+    """
     saving = dict(checkpoint=dict(type='CheckpointHook', interval=2, by_epoch=False))
     hook = dict(type='Spoiled', loss=name == 'bad_loss')
+    cfg = training_config(folder.parent, name, hook, default_hooks=saving)
+    own = dict(average=dict(momentum=0.1))
+    cfg.model.teachers = dict(frozen=cfg.model.pop('teacher'), own=own)
+    for pair in cfg.model.pairs.values():
+        pair.teacher = f'{"own" if pair.student == "head.cls" else "frozen"}:{pair.teacher}'
     try:
-        train(training_config(folder.parent, name, hook, default_hooks=saving))
+        train(cfg)
     except RuntimeError as error:
         (folder / f'{name}.txt').write_text(f'{type(error).__name__}: {error}')
     if name == 'bad_loss':

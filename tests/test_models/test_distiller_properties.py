@@ -120,6 +120,8 @@ def formats(draw):
 )
 def test_teacher_s_input_is_what_its_own_preprocessing_makes(source, target, sizes):
     """Of the same loaded pixels, padding included."""
+    convert = InputConverter(source, target)
+    assume(not convert.is_identity)  # nearly equal formats count as equal
     pixels = [255 * torch.rand(3, *size, dtype=torch.float64) for size in sizes]
 
     def prepared(form):
@@ -130,5 +132,5 @@ def test_teacher_s_input_is_what_its_own_preprocessing_makes(source, target, siz
         return batch
 
     samples = [BaseDataElement(metainfo=dict(img_shape=size)) for size in sizes]
-    converted = InputConverter(source, target)(prepared(source), samples)
+    converted = convert(prepared(source), samples)
     torch.testing.assert_close(converted, prepared(target), rtol=1e-9, atol=1e-9)

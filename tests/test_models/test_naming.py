@@ -12,8 +12,6 @@ from mmengine.runner.checkpoint import get_state_dict
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
 
-from mmdiffkd.errors import ConfigError
-from mmdiffkd.models.configs import student_config
 from mmdiffkd.models.naming import checkpoint_name
 
 from ..conftest import ToyModel, make_toy_config
@@ -109,7 +107,7 @@ def test_there_and_back(kind, load):
     assert same(plain, distiller.student)
     load(other, state, strict=True) if load is not load_in_an_average else load(other, state)
     assert same(distiller, other)
-    assert [name for name, _ in other.named_children()] == ['student', 'pairs']
+    assert [name for name, _ in other.named_children()] == ['student', 'averages', 'pairs']
 
 
 @pytest.mark.parametrize('kind', STUDENTS)
@@ -144,26 +142,6 @@ def test_parameters_have_the_names_that_the_student_gives_them(kind):
         name for name, _ in distiller.student.named_parameters()
     ]
     assert len(named) == len([*distiller.parameters()])
-
-
-def test_a_distiller_in_a_distiller():
-    """That is how a student has two teachers."""
-    inner = make_toy_config(dict(config=dict(type='ToyModel', width=12), checkpoint='random'))
-    outer = copy.deepcopy(inner)
-    for pair in outer['pairs'].values():
-        pair['student'] = 'student.' + pair['student']
-    with pytest.raises(ConfigError, match="a pair '.*' as well; give one of the two another name"):
-        MODELS.build(dict(copy.deepcopy(outer), student=copy.deepcopy(inner)))
-    outer['pairs'] = {f'other_{name}': pair for name, pair in outer['pairs'].items()}
-    config = dict(outer, student=inner)
-    distiller, other = (MODELS.build(copy.deepcopy(config)) for _ in range(2))
-    state = distiller.state_dict()
-    assert {'backbone.0.weight', 'distill.pairs.stem.heads.0.align.weight'} <= state.keys()
-    assert 'distill.pairs.other_stem.heads.0.align.weight' in state
-    assert {name for name, _ in distiller.named_parameters()} <= state.keys()
-    other.load_state_dict(state, strict=True)
-    assert same(distiller, other)
-    assert student_config(config) == dict(type='ToyModel', width=8)
 
 
 @given(st.sets(own), st.sets(parts))

@@ -91,7 +91,7 @@ def test_other_pairs_are_not_affected(config, images):
     del alone['pairs']['scores']
     other = MODELS.build(alone).eval()
     other.load_state_dict(distiller.state_dict())
-    other.teacher = distiller.teacher
+    other.teachers = distiller.teachers
     torch.testing.assert_close(loss, other(images, mode='loss')['loss_kd_fpn'])
 
 

@@ -14,7 +14,11 @@ from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.dry_run import blank_batch
 from mmdiffkd.models.input_matching import find_student_input
-from mmdiffkd.models.teacher_speed import relative_difference, use_channels_last
+from mmdiffkd.models.teacher_speed import (
+    fold_batch_norms,
+    relative_difference,
+    use_channels_last,
+)
 from tests.conftest import ToyModel
 
 PLAIN = dict(fold_bn=False, channels_last=False)
@@ -96,6 +100,14 @@ def test_a_captured_convolution_is_not_folded(toy_teacher, images):
     assert relative_difference(features_of(teacher, images), expected) < TOLERANCES[None]
     norms = [name for name, m in teacher.model.named_modules() if isinstance(m, nn.BatchNorm2d)]
     assert norms == ['backbone.1']
+
+
+def test_folding_without_a_neck():
+    """Classifiers may have None in its place."""
+    model = nn.Module()
+    model.backbone, model.neck = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), None
+    fold_batch_norms(model)
+    assert 'BatchNorm2d' not in dtypes(model)
 
 
 def test_a_distiller_s_teacher_is_optimized(toy_config, images):

@@ -20,8 +20,10 @@ from mmdiffkd.registry import HOOKS
 class TeacherCheckHook(Hook):
     """Validates the teacher once before training and logs its metrics as ``teacher/<metric>``.
 
-    Data and metrics are those of the run's own validation. The teacher is validated as it is
-    distilled. A result that is no better than a guess is a warning. Training is not changed by it.
+    Each of several teachers is validated, and has ``<name>`` in place of ``teacher``; averages of
+    the student and models that yield features alone are left out. Data and metrics are those of the
+    run's own validation. The teacher is validated as it is distilled. A result that is no better
+    than a guess is a warning. Training is not changed by it.
 
     Args:
         interval: Number of batches between two lines of progress in the log.
@@ -37,28 +39,40 @@ class TeacherCheckHook(Hook):
                 'TeacherCheckHook (--check-teacher) needs val_dataloader, val_evaluator and '
                 f'val_cfg with ValLoop, got {type(runner.val_loop).__name__}'
             )
+        teachers = distiller_of(runner, self).teachers
+        tested = [name for name, teacher in teachers.items() if teacher.predicts]
+        if not tested:
+            raise ConfigError(
+                'TeacherCheckHook (--check-teacher): no teacher yields predictions that could be '
+                'validated; leave the check out'
+            )
+        for name in tested:
+            self._check(runner, name, teachers[name])
+
+    def _check(self, runner: Runner, name: str, teacher: Any) -> None:
         with random_state_kept():
-            metrics = self._validate(runner)
-        for problem in _problems(runner, metrics, distiller_of(runner, self).teacher):
+            metrics = self._validate(runner, name)
+        for problem in _problems(runner, metrics, teacher):
             tell(f'Teacher check: {problem}', logging.WARNING)
-        tell('Teacher check: ' + '  '.join(f'{k}: {v}' for k, v in metrics.items()))
+        of_which = f' of {name}' if name else ''
+        tell(f'Teacher check{of_which}: ' + '  '.join(f'{k}: {v}' for k, v in metrics.items()))
         numbers = {k: v for k, v in metrics.items() if np.ndim(v) == 0 and not isinstance(v, str)}
         # The file is the one in which mmengine's LoggerHook writes as well.
         runner.visualizer.add_scalars(
-            {f'teacher/{k}': float(v) for k, v in numbers.items()},
+            {f'{name or "teacher"}/{k}': float(v) for k, v in numbers.items()},
             step=runner.iter,
             file_path=f'{runner.timestamp}.json',
         )
 
     @torch.no_grad()
-    def _validate(self, runner: Runner) -> Dict[str, Any]:
+    def _validate(self, runner: Runner, name: str) -> Dict[str, Any]:
         distiller = distiller_of(runner, self)
         # A loop of its own: the metrics and workers of the other one belong to the student.
         loop = runner.build_val_loop(runner.cfg.get('val_cfg') or {})
         number = len(loop.dataloader)
         for index, data in enumerate(loop.dataloader, start=1):
             with autocast(enabled=loop.fp16):
-                outputs = distiller.predict_with_teacher(data)
+                outputs = distiller.predict_with_teacher(data, name)
             loop.evaluator.process(data_samples=outputs, data_batch=data)
             if index % self.interval == 0:
                 tell(f'Teacher check: [{index}/{number}]')

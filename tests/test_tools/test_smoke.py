@@ -90,7 +90,7 @@ def test_build(config):
     init_default_scope(host)
     cfg.model.teacher.checkpoint = 'random'
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(cfg.model)
+    model = MODELS.build(dict(cfg.model, data=cfg.train_dataloader))
     assert model.pairs.keys() == cfg.model.pairs.keys()
 
 

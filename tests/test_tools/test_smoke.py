@@ -66,13 +66,16 @@ VALIDATED = re.compile(r'(Epoch|Iter)\(train\) .*\b2/2\][^$]*(Epoch|Iter)\(val\)
 def test_smoke(config, run_here, tmp_path):
     """It trains and validates, and saves a checkpoint of the student and the heads."""
     pytest.importorskip(HOSTS[re.split('[_-]', config.stem)[-1]])
-    assert VALIDATED.search(run_here('tools/train.py', config, '--smoke', '--work-dir', tmp_path))
+    shown = run_here('tools/train.py', config, '--smoke', '--work-dir', tmp_path)
+    assert VALIDATED.search(shown)
     (path,) = [path for path in tmp_path.glob('smoke/*_[12].pth') if 'best' not in path.name]
     checkpoint = torch.load(path, weights_only=False)
     assert checkpoint['meta']['iter'] == 2
     weights = checkpoint['state_dict']
     assert all(value.isfinite().all() for value in weights.values())
     pairs = Config.fromfile(config).model.get('pairs', {})
+    report = shown.rpartition('The smoke run passed')[2]
+    assert all(f'loss_kd_{name} ' in report for name in pairs)
     heads = {name: pair['head']['type'] for name, pair in pairs.items() if pair.get('head')}
     # These go through the teacher's head and have no weights of their own between equal models.
     learned = {name for name, kind in heads.items() if kind not in ('CrossKDHead', 'LDHead')}

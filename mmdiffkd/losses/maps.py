@@ -52,6 +52,11 @@ def standardised(x: Tensor, eps: float = 1e-6) -> Tensor:
     return rows / (std + eps)
 
 
+def normalised(x: Tensor) -> Tensor:
+    """A map (N, C, H, W) with mean 0 and standard deviation 1 per channel over the batch."""
+    return standardised(x).view_as(x.transpose(0, 1)).transpose(0, 1)
+
+
 def with_statistics(x: Tensor, other: Tensor) -> Tensor:
     """A map (N, C, H, W) with the mean and the standard deviation of another one's channels."""
     rows = other.transpose(0, 1).flatten(1)
@@ -83,19 +88,23 @@ class CWDLoss(WeightedDistance):
     """The distance :func:`cwd` on maps or on the logits of a segmentation model.
 
     Published settings: ``tau=1`` (MMRazor) or 4 (CIRKD) and ``loss_weight=5`` on segmentation
-    logits without a head; ``tau=1`` and ``loss_weight=10`` on the feature pyramid of Faster R-CNN.
+    logits without a head; ``tau=1`` and ``loss_weight=10`` on the feature pyramid of Faster R-CNN;
+    ``normalize=True``, ``tau=1`` and ``loss_weight=1`` on that of RTMDet.
 
     Args:
         tau: Temperature, above 0.
         loss_weight: Factor of the distance.
+        normalize: Whether both maps get mean 0 and standard deviation 1 per channel first.
     """
 
-    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0) -> None:
+    def __init__(self, tau: float = 1.0, loss_weight: float = 1.0, normalize: bool = False) -> None:
         super().__init__(loss_weight)
         check_numbers(0, float, above=True, tau=tau)
-        self.tau = tau
+        self.tau, self.normalize = tau, normalize
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
+        if self.normalize:
+            refined, target = (normalised(x) for x in (refined, target))
         return cwd(refined, target, self.tau)
 
 

@@ -1,6 +1,7 @@
 """Running a model on made-up images, to see what it yields."""
 
 import random
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
@@ -22,6 +23,14 @@ _SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024, 128, 96, 64, 32)
 
 TRIAL_SIDE = 96
 """Side in pixels of the small images on which two versions of one model are compared."""
+
+# Errors that images of another size do not avoid, and what torch says of a number of channels.
+_OF_ANY_SIZE = (AttributeError, ImportError, KeyError, TypeError)
+_CHANNELS = re.compile(r'to have \d+ channels, but got \d+ channels')
+
+
+class ImageRefused(ConfigError):
+    """An error of a dry forward that an image of another size may avoid."""
 
 
 @dataclass
@@ -95,7 +104,8 @@ def blaming(where: str, image: Tensor) -> Iterator[None]:
         raise
     except Exception as error:
         problem = 'the dry forward of a blank {}x{} image failed'.format(*image.shape[-2:])
-        raise ConfigError(f'{where}: {problem}: {describe(error)}') from error
+        kind = ConfigError if isinstance(error, _OF_ANY_SIZE) else ImageRefused
+        raise kind(f'{where}: {problem}: {describe(error)}') from error
 
 
 def blank_features(
@@ -110,11 +120,18 @@ def blank_features(
 
 
 def first_accepted(shapes: Iterable[ImageShape], run: Callable[[ImageShape], Any]) -> Any:
-    """The result of ``run`` for the first shape without a ConfigError, or else the first error."""
-    first = None
+    """The result of ``run`` for the first shape without :class:`ImageRefused`, or the first error.
+
+    Shapes with a number of channels that a convolution did not accept are left out.
+    """
+    first, wrong = None, set()
     for shape in shapes:
+        if shape[0] in wrong:
+            continue
         try:
             return run(shape)
-        except ConfigError as error:
+        except ImageRefused as error:
             first = first or error
+            if _CHANNELS.search(str(error.__cause__)):
+                wrong.add(shape[0])
     raise first

@@ -4,7 +4,7 @@ import copy
 import logging
 import weakref
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence
 
 import torch
@@ -175,7 +175,9 @@ class Teacher:
             run: Function that yields the features of an image, which are to stay the same.
             replaced: Names of the modules that get inputs of the student.
         """
-        changes = dict(fold_bn=fold_batch_norms, channels_last=use_channels_last)
+        captured = [path.module for path in self.capture.paths]
+        fold_bn = partial(fold_batch_norms, captured=captured)
+        changes = dict(fold_bn=fold_bn, channels_last=use_channels_last)
         changes = {name: change for name, change in changes.items() if self.switches.get(name)}
         with undisturbed(self.model):
             reference = run()
@@ -190,8 +192,7 @@ class Teacher:
         self._precision = self._wanted_precision
         self._precision.apply_to(self.model)
         if self.switches.get('compile'):
-            wrapped = [*(path.module for path in self.capture.paths), *replaced]
-            names = compile_children(self.model, wrapped)
+            names = compile_children(self.model, [*captured, *replaced])
             tell(f'teacher.compile: {", ".join(names) or "nothing to compile"}')
 
     def _problem_of(

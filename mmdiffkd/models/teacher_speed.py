@@ -21,17 +21,25 @@ _CAST_LAYERS = {
 _MMCV_LAYERS = 'mmcv.cnn.bricks.wrappers'
 
 
-def fold_batch_norms(model: nn.Module) -> None:
-    """Merge batch norms into the convolutions before them.
+def fold_batch_norms(model: nn.Module, captured: Iterable[str] = ()) -> None:
+    """Merge batch norms into the convolutions before them, unless their output is ``captured``.
 
     Only backbone and neck change where the model has one, as nearly all of the time goes there.
     """
     # Not before it is needed: importing the package imports no library of the hosts.
     from mmcv.cnn import fuse_conv_bn
 
-    parts = [getattr(model, name) for name in ('backbone', 'neck') if hasattr(model, name)]
-    for part in parts or [model]:
+    kept = {name: model.get_submodule(name) for name in captured}
+    kept = {name: module for name, module in kept.items() if isinstance(module, nn.Conv2d)}
+    for name, module in kept.items():
+        # A batch norm is merged only with a convolution that stands beside it.
+        model.set_submodule(name, nn.Sequential(module))
+    # A host's model without a neck may have None in its place.
+    parts = [getattr(model, name, None) for name in ('backbone', 'neck')]
+    for part in [part for part in parts if part is not None] or [model]:
         fuse_conv_bn(part)
+    for name, module in kept.items():
+        model.set_submodule(name, module)
     model.requires_grad_(False).eval()
 
 

@@ -57,6 +57,9 @@ def verdict(runner: Runner, not_tried: Sequence[str], command: str) -> str:
         lines += [f'  {pair.name}: {pair.summary}' for pair in model.pairs.values()]
     scalars = runner.message_hub.log_scalars
     losses = [name for name in scalars if name.startswith('train/') and 'loss' in name]
+    # Those of the pairs come before the many of a transformer's decoder.
+    first = ('train/loss', *(f'train/{kind}' for kind in _MEANINGS))
+    losses.sort(key=lambda name: name not in first[:1] and not name.startswith(first[1:]))
     values = {name.removeprefix('train/'): scalars[name].data[0] for name in losses}
     changes = [f'{name} {steps[0]:.3g} -> {steps[-1]:.3g}' for name, steps in values.items()]
     known = [text for key, text in _MEANINGS.items() if any(key in name for name in losses)]

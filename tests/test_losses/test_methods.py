@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.losses import ATLoss, CWDLoss, DKDLoss, PKDLoss, dkd
@@ -39,6 +40,15 @@ def test_maps(cls, student):
     assert student.grad.isfinite().all()
     assert not (student.grad.abs() > 1e3).any()
     torch.testing.assert_close(value, 3 * cls()(student, teacher))
+
+
+def test_normalised_cwd():
+    """The distance of what batch norms without weights yield, whatever the scale of a channel."""
+    student, teacher = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    plain = CWDLoss()(*(F.batch_norm(x, None, None, training=True) for x in (student, teacher)))
+    scale = torch.tensor([0.1, 1, 100])[:, None, None]
+    moved = CWDLoss(normalize=True)(scale * student - 5, scale * teacher + 7)
+    torch.testing.assert_close(moved, plain, rtol=1e-3, atol=0)
 
 
 LOGITS = torch.randn(2, 2, 4, generator=torch.Generator().manual_seed(0)).double()

@@ -1,5 +1,6 @@
 """From configs to model dicts, and what is said about those that do not work."""
 
+import re
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import FeatureCapture
 from mmdiffkd.models.configs import forget_weights, load_config, model_config, student_config
+from mmdiffkd.models.dry_run import blaming, first_accepted
 from mmdiffkd.models.hosts import build_model, run_for_features
 
 PREPROCESSOR = dict(type='ImgDataPreprocessor', mean=[1.0], std=[2.0])
@@ -156,3 +158,29 @@ def test_a_plain_module_is_run_on_images_alone(written):
         with FeatureCapture(model, ['layer4']) as features:
             run_for_features(model, features, images)
         assert features['layer4'][0].shape == (1, 512, 1, 1)
+
+
+CHANNELS = 'expected input[1, 9, 8, 8] to have 3 channels, but got 9 channels instead'
+
+
+@pytest.mark.parametrize(
+    ('error', 'tries'),
+    [
+        (AssertionError('8 is not 384'), 3),
+        (RuntimeError(CHANNELS), 2),
+        (AttributeError('no attribute'), 1),
+        (ConfigError('no module'), 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_other_images_are_tried_only_if_they_may_help(error, tries):
+    tried = []
+
+    def run(shape):
+        tried.append(shape)
+        with blaming('student', torch.zeros(1, *shape)):
+            raise error
+
+    with pytest.raises(ConfigError, match=re.escape(str(error))):
+        first_accepted([(3, 8, 8), (3, 16, 16), (1, 8, 8)], run)
+    assert len(tried) == tries

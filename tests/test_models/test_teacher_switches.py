@@ -14,7 +14,11 @@ from mmdiffkd.errors import ConfigError
 from mmdiffkd.models import FrozenTeacher
 from mmdiffkd.models.dry_run import blank_batch
 from mmdiffkd.models.input_matching import find_student_input
-from mmdiffkd.models.teacher_speed import relative_difference, use_channels_last
+from mmdiffkd.models.teacher_speed import (
+    fold_batch_norms,
+    relative_difference,
+    use_channels_last,
+)
 from tests.conftest import ToyModel
 
 PLAIN = dict(fold_bn=False, channels_last=False)
@@ -82,6 +86,28 @@ def test_features_stay_the_same(toy_teacher, images, switches):
             assert is_channels_last == switches.get('channels_last', True)
     norms = [m for m in teacher.model.modules() if isinstance(m, nn.BatchNorm2d)]
     assert bool(norms) != switches.get('fold_bn', True)
+
+
+def test_a_captured_convolution_is_not_folded(toy_teacher, images):
+    """Its output is taken before the batch norm; the other batch norms are folded."""
+    teacher = toy_teacher_with(toy_teacher, ['backbone.0', 'neck'])
+    backbone = teacher.model.backbone
+    width = backbone[1].num_features
+    backbone.extend([nn.Conv2d(width, width, 1), nn.BatchNorm2d(width)]).eval()
+    backbone[1].running_var.fill_(4)
+    expected = features_of(teacher, images)
+    optimize(teacher, images[:1])
+    assert relative_difference(features_of(teacher, images), expected) < TOLERANCES[None]
+    norms = [name for name, m in teacher.model.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    assert norms == ['backbone.1']
+
+
+def test_folding_without_a_neck():
+    """Classifiers may have None in its place."""
+    model = nn.Module()
+    model.backbone, model.neck = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)), None
+    fold_batch_norms(model)
+    assert 'BatchNorm2d' not in dtypes(model)
 
 
 def test_a_distiller_s_teacher_is_optimized(toy_config, images):

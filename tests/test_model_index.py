@@ -64,7 +64,8 @@ def test_facts(path):
         assert facts.pop('Iterations') == cfg.train_cfg.max_iters
     facts.pop('Training Techniques', None)
     if 'teacher' in cfg.model:
-        teacher = Path(cfg.model.teacher.config)
+        teacher = cfg.model.teacher.config
+        teacher = Path(teacher.name if isinstance(teacher, dict) else teacher)
         if teacher.is_file():
             teacher = teacher.resolve().relative_to(ROOT)
         assert facts.pop('Teacher') == str(teacher)

@@ -187,7 +187,7 @@ def _choose(
     if task == rules.CLASSIFIER and student_input.shape is not None:
         shapes = [student_input.shape]
     # Behind their necks detectors need real images; nothing there is chosen.
-    complete = task != rules.DETECTOR
+    complete = task in (rules.SEGMENTOR, rules.CLASSIFIER)
     mine = survey(models[0], 'student', shapes, complete, trains=True)
     tried, size = shapes, None
     if task == rules.CLASSIFIER:

@@ -31,6 +31,7 @@ from mmdiffkd.models.shapes import (
 )
 
 DETECTOR, SEGMENTOR, CLASSIFIER = 'Detector', 'Segmentor', 'Classifier'
+OTHER = 'other'  # such as pose estimators
 
 Choice = Tuple[str, str]  # the module paths of a pair in student and teacher
 
@@ -57,11 +58,16 @@ _SCORES_OF_DETECTORS = """\
 
 
 def common_task(student: nn.Module, teacher: nn.Module) -> str:
-    """The task of both models by their base class, such as ``BaseDetector``."""
+    """The task of both models by their base class, such as ``BaseDetector``.
+
+    Two models of other classes with a backbone have the task ``OTHER``.
+    """
     tasks = []
     for model in (student, teacher):
         bases = [cls.__name__ for cls in type(model).__mro__]
         tasks.append([t for t in (DETECTOR, SEGMENTOR, CLASSIFIER) if f'Base{t}' in bases])
+    if tasks == [[], []] and hasattr(student, 'backbone') and hasattr(teacher, 'backbone'):
+        return OTHER
     if not tasks[0] or tasks[0] != tasks[1]:
         raise ConfigError(
             f'teacher: {type(teacher).__name__} and the student, {type(student).__name__}, must be '
@@ -80,8 +86,9 @@ def choose_pairs(
     pairs, and a comment on why there is none of scores.
     """
     comment = ''
-    if task == DETECTOR:
-        chosen, comment = [_pyramids(student, teacher)], _SCORES_OF_DETECTORS
+    if task in (DETECTOR, OTHER):
+        chosen = [_pyramids(student, teacher)]
+        comment = _SCORES_OF_DETECTORS if task == DETECTOR else ''
     else:
         part, dimensions = ('decode_head', 4) if task == SEGMENTOR else ('head', 2)
         scores = [_scoring(view, part, dimensions) for view in (student, teacher)]

@@ -16,6 +16,8 @@ from mmdiffkd.losses import (
 )
 from mmdiffkd.models.context import PairContext
 from mmdiffkd.models.distiller import DiffKDDistiller
+from mmdiffkd.models.feature_extractor import FeatureExtractor
+from mmdiffkd.models.label_free import BackboneModel
 from mmdiffkd.models.pair import DistillPair
 from mmdiffkd.models.teachers import AveragedTeacher, FrozenTeacher
 from mmdiffkd.registry import MODELS

@@ -95,9 +95,11 @@ def teacher_converter(
 
 def _takes_students(config: Any, found: Probe, alone: Probe, student: StudentInput) -> bool:
     """Whether there is no sign that the teacher's format differs from the student's."""
+    if found.is_known:
+        return False
     if isinstance(config, dict) and config.get('data_preprocessor') is None:
         return True
-    if found.is_known or alone.format is None or student.alone.format is None:
+    if alone.format is None or student.alone.format is None:
         return False
     # Neither preprocessor normalises, and the teacher's data transforms are not known. A dict is
     # part of the student's own config, whose transforms then hold for both.

@@ -14,6 +14,7 @@ from mmdiffkd.errors import CheckpointError, ConfigError
 from mmdiffkd.messages import tell
 from mmdiffkd.models.classes import Classes, classes_of_file
 from mmdiffkd.models.configs import load_config, untrained_config
+from mmdiffkd.models.feature_extractor import FeatureExtractor
 from mmdiffkd.models.hosts import build_model
 
 
@@ -60,6 +61,10 @@ def load_teacher_weights(
         The names of the classes in the file; None for published weights, whose classes are those of
         their config, whatever older versions called them.
     """
+    if checkpoint == 'zoo' and isinstance(model, FeatureExtractor):
+        model.load_published()
+        tell(f'Teacher {model.name} has the weights that {model.library} loads for it')
+        return None
     location = _published_weight(config) if checkpoint == 'zoo' else checkpoint
     if not isinstance(location, str):
         raise ConfigError(

@@ -64,7 +64,7 @@ def write_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
     categories = [dict(id=index, name=name) for index, name in enumerate(classes, 1)]
     content = dict(info={}, images=images, annotations=annotations, categories=categories)
     _new_file(dataset.ann_file).write_text(json.dumps(content))
-    if dataset.proposal_file:
+    if getattr(dataset, 'proposal_file', None):
         _write_proposals(dataset, content)
 
 
@@ -109,6 +109,37 @@ def write_segments(dataset: BaseDataset, pictures: Pictures) -> None:
         segments.append(ground)
         annotations.append(dict(image_id=image['id'], file_name=name, segments_info=segments))
     file.write_text(json.dumps(dict(content, annotations=annotations)))
+
+
+def write_keypoints(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write an object per picture, with points on its outline, in COCO's format for mmpose."""
+    write_boxes(dataset, pictures)
+    file, number = Path(dataset.ann_file), dataset.metainfo['num_keypoints']
+    content = json.loads(file.read_text())
+    # mmpose trains on each object by itself.
+    content['annotations'] = [objects[0] for _, objects in _by_image(content)]
+    for one in content['annotations']:
+        outline = np.reshape(one['segmentation'], (-1, 2))
+        points = outline[np.linspace(0, len(outline) - 1, number).round().astype(int)]
+        visible = np.full((number, 1), 2)
+        keypoints = np.concatenate([points, visible], axis=1).ravel().tolist()
+        one.update(keypoints=keypoints, num_keypoints=number, category_id=1)
+    file.write_text(json.dumps(content))
+
+
+def write_rotated_boxes(dataset: BaseDataset, pictures: Pictures) -> None:
+    """Write the corners of rotated boxes in DOTA's format, for mmrotate's ``DOTADataset``."""
+    classes = np.resize(_class_names(dataset), len(OUTLINES))
+    for number in pictures.numbers:
+        image, shapes = pictures.draw(number)
+        name = f'{number:012d}'
+        _write_image(Path(dataset.data_prefix['img_path'], f'{name}.{dataset.img_suffix}'), image)
+        lines = []
+        for shape in shapes:
+            corners = cv2.boxPoints(cv2.minAreaRect(shape.polygon.astype(np.float32)))
+            numbers = ' '.join(f'{value:.1f}' for value in corners.ravel())
+            lines.append(f'{numbers} {classes[shape.kind]} 0\n')
+        _new_file(Path(dataset.ann_file, f'{name}.txt')).write_text(''.join(lines))
 
 
 def _outline(polygon: np.ndarray) -> Dict:

@@ -24,7 +24,7 @@ _VAL_IMAGES = 2
 # networks give two images nearly the same logits, and batch norm would divide by no variance.
 _BATCH_SIZE, _BATCH_SIZE_OF_CLASSIFIERS = 2, 4
 # Settings of a data set that select from its data; the miniature is small as it is.
-_SELECTIONS = ('filter_cfg', 'indices', 'split')
+_SELECTIONS = ('filter_cfg', 'indices', 'split', 'bbox_file')
 # Settings that a data set of another class takes, too.
 _OF_ANY_DATA_SET = ('_scope_', 'pipeline', 'test_mode', 'return_classes')
 # Settings of a loader that torch accepts with worker processes only; the last one sizes an epoch.
@@ -45,6 +45,7 @@ class DataFormat(NamedTuple):
 
 _AS_FOLDER = dict(data_prefix='images', ann_file='list.txt')
 _AS_COCO = dict(ann_file='annotations.json', data_prefix=dict(img='images/', seg='maps/'))
+_AS_DOTA = dict(ann_file='boxes', data_prefix=dict(img_path='images'))
 _IN_PLACE = dict(_AS_COCO, type='mmdet.CocoDataset')
 _COCO_METRIC = dict(type='mmdet.CocoMetric', metric='bbox')
 
@@ -58,6 +59,18 @@ FORMATS = {
     # CrowdHuman, OpenImages and others with boxes.
     'mmdet.BaseDetDataset': DataFormat(formats.write_boxes, _IN_PLACE, _COCO_METRIC),
     'mmdet.LVISV05Dataset': DataFormat(formats.write_boxes, _IN_PLACE, _COCO_METRIC),
+    'mmrotate.DOTADataset': DataFormat(formats.write_rotated_boxes, _AS_DOTA),
+    **{
+        f'mmrotate.{name}': DataFormat(
+            formats.write_rotated_boxes,
+            dict(_AS_DOTA, type='mmrotate.DOTADataset'),
+            dict(type='mmrotate.DOTAMetric'),
+        )
+        for name in ('DIORDataset', 'HRSCDataset')
+    },
+    'mmpose.BaseCocoStyleDataset': DataFormat(
+        formats.write_keypoints, dict(ann_file='annotations.json', data_prefix=dict(img='images/'))
+    ),
     'mmseg.BaseSegDataset': DataFormat(
         formats.write_label_maps,
         dict(

@@ -97,6 +97,9 @@ def _shrink_sizes(cfg: Config, longest_side: int) -> None:
         for key in _SIZE_KEYS:
             if part.get(key) is not None:
                 part[key] = _cap(part[key], longest_side)
+        if 'border' in part:
+            # Behind a mosaic half of the image's sides is cut off, as a negative border.
+            part.border = tuple(max(side, -longest_side // 2) for side in part.border)
         # Segmentors are validated on crops, which a longer side alone does not fill.
         if cfg.get('default_scope') == 'mmseg' and type_name(part) == 'Resize':
             part['keep_ratio'] = False

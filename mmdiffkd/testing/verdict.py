@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.models import DiffKDDistiller
+from mmdiffkd.models import BackboneModel, DiffKDDistiller
 from mmdiffkd.testing.miniatures import ITERATIONS
 
 _MEANINGS = dict(
@@ -88,11 +88,14 @@ def _cost(runner: Runner, model: nn.Module) -> str:
     seconds = scalars['train/time'].current() - scalars['train/data_time'].current()
     text = f'A step took {seconds:.2f} s without loading of data'
     batch = next(iter(runner.train_dataloader))
-    if isinstance(model, DiffKDDistiller) and isinstance(batch, dict):
+    student = getattr(model, 'student', None)
+    # Without losses of its own it cannot be trained alone.
+    trains_alone = student is not None and not isinstance(student, BackboneModel)
+    if trains_alone and isinstance(batch, dict):
         wrapper = runner.optim_wrapper
         is_one = isinstance(wrapper, OptimWrapper)
         with wrapper.optim_context(model) if is_one else nullcontext():
-            text += f', one of the student alone {_seconds(model.student, batch):.2f} s'
+            text += f', one of the student alone {_seconds(student, batch):.2f} s'
     device = next(model.parameters()).device
     where = torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
     return f'{text}, on {where}.'

@@ -43,6 +43,13 @@ def test_detectors_pair_levels_of_the_same_stride(student, teacher, expected):
     assert (pair['student'], pair['teacher']) == expected
 
 
+def test_models_of_other_hosts_pair_their_necks():
+    student, teacher = (MODELS.build(dict(type='ToyModel', width=width)) for width in (8, 6))
+    assert choose(student, teacher) == [('neck', 'neck')]
+    with pytest.raises(ConfigError, match='two detectors, segmentors or classifiers'):
+        common_task(student, build('Detector'))
+
+
 def test_segmentors_pair_what_comes_before_dropout_and_classifier_and_the_scores():
     pairs = pairs_of(build('Segmentor'), build('Segmentor', width=6))
     features, logits = pairs['features'], pairs['logits']

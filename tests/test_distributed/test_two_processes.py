@@ -9,7 +9,7 @@ import torch
 from tests.test_distributed import worker
 from tests.test_distributed.worker import EPOCHS, IMAGES_PER_PROCESS, NUM_PROCESSES, STEPS
 
-NUM_GROUPS = 6
+NUM_GROUPS = 7
 pytestmark = pytest.mark.slow
 
 
@@ -64,8 +64,10 @@ def test_pulls_are_those_of_one_process_with_all_images(folder, at_rest):
             assert together[name] == pytest.approx(pull, rel=1e-9), name
 
 
-def test_weights_are_the_same_in_all_processes(states):
+@pytest.mark.parametrize('run', ['trained', 'label_free'])
+def test_weights_are_the_same_in_all_processes(folder, run):
     """Contract 8: every parameter is reached, or DDP would have stopped at the second step."""
+    states = states_of(folder, run)
     first, second = (state['parameters'] for state in states)
     assert first.keys() == second.keys()
     for name, value in first.items():

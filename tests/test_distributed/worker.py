@@ -21,6 +21,7 @@ from mmdiffkd.diffusion import DiffKDHead
 from mmdiffkd.engine.hooks.pull import PullMeter
 from tests.conftest import make_toy_config, make_toy_teacher
 from tests.test_heads.test_dense import LD, PAIRS, batch, distiller_of
+from tests.test_models.test_label_free import label_free
 from tests.toy_run import toy_run
 
 NUM_PROCESSES = 2
@@ -118,6 +119,7 @@ def work(rank, folder, ports):
         lambda: train(both_config(folder, 'trained')),
         lambda: train(both_config(folder, 'resumed', resume=saved)),
         lambda: train_with_other_heads(rank, folder),
+        lambda: train(label_free_config(folder)),
         lambda: end_with_an_error(folder, 'bad_loss'),
         lambda: end_with_an_error(folder, 'bad_weights'),
     ]
@@ -214,6 +216,14 @@ def both_config(folder, name, **changes):
     cfg.model.pairs.fpn.head.sync_bn = True
     torch.manual_seed(0)
     cfg.model.teacher = make_toy_teacher(folder)
+    return cfg
+
+
+def label_free_config(folder):
+    """A student without losses of its own."""
+    hook = dict(type='Witness', path=str(folder.parent / 'state_label_free'))
+    cfg = training_config(folder.parent, 'label_free', hook)
+    cfg.model = label_free(cfg.model.teacher)
     return cfg
 
 

@@ -2,9 +2,11 @@
 
 import json
 import re
+import runpy
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from PIL import Image
 
 from ..test_tools import conftest as tools
@@ -23,6 +25,42 @@ def test_example_trains_and_draws(run_here, tmp_path):
     with Image.open(figure) as picture:
         assert min(picture.size) > 400
     plt.close('all')
+
+
+def distil(library, batches, *models):
+    """Train with the loop of an example; all weights of the student have to move."""
+    pytest.importorskip(library.replace('hugging_face', 'transformers'))
+    example = runpy.run_path(str(tools.ROOT / f'docs/examples/distil_{library}.py'))
+    states = []
+    for number in (0, 2):
+        torch.manual_seed(0)
+        states.append(dict(example['distil'](batches[:number], *models).named_parameters()))
+    for name, before in states[0].items():
+        after = states[1][name]
+        assert after.isfinite().all() and not torch.equal(after, before), name
+
+
+def test_torchvision_model():
+    batches = [(torch.randn(2, 3, 64, 64), torch.tensor([0, 1]))] * 2
+    distil('torchvision', batches, None)
+
+
+def test_timm_model():
+    distil('timm', [torch.randn(2, 3, 224, 224)] * 2, 'test_vit', False)
+
+
+def test_hugging_face_models(tmp_path):
+    transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    small = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
+    configs = [
+        transformers.ViTConfig(**small, image_size=32, num_labels=5),
+        transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=5),
+    ]
+    folders = [tmp_path / 'teacher', tmp_path / 'student']
+    for config, folder in zip(configs, folders):
+        transformers.AutoModelForImageClassification.from_config(config).save_pretrained(folder)
+    batches = [(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3]))] * 2
+    distil('hugging_face', batches, *map(str, folders))
 
 
 def test_notebook_runs(monkeypatch):

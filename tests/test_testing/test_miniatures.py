@@ -1,12 +1,16 @@
 """What stands for the data of a host's config in a smoke run."""
 
+import json
+from types import SimpleNamespace
+
 import cv2
+import numpy as np
 import pytest
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DATASETS
 
-from mmdiffkd.testing import make_smoke_config
+from mmdiffkd.testing import formats, make_smoke_config
 from mmdiffkd.testing.miniatures import format_of
 
 
@@ -47,6 +51,7 @@ def test_label_maps_of_any_data_set(library, name, number, host_config, read_all
         ('crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py', 1),
         ('pascal_voc/retinanet_r50_fpn_1x_voc0712.py', 20),
         ('fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py', 80),  # with proposals
+        ('yolox/yolox_tiny_8xb8-300e_coco.py', 80),  # cuts a mosaic
         ('lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py', 1203),
     ],
 )
@@ -121,3 +126,35 @@ def test_what_has_a_miniature(library, kind, known):
     pytest.importorskip(library)
     with DATASETS.switch_scope_and_registry(library) as registry:
         assert (format_of(registry.get(kind)) is not None) == known
+
+
+def test_rotated_boxes_and_keypoints(tmp_path):
+    """The files of hosts that the tests do without: mmrotate and mmpose."""
+    pictures = formats.Pictures([1], (96, 72))
+    rotated = SimpleNamespace(
+        metainfo=dict(classes=('ship', 'plane')),
+        data_prefix=dict(img_path=tmp_path / 'images'),
+        ann_file=tmp_path / 'boxes',
+        img_suffix='png',
+    )
+    formats.write_rotated_boxes(rotated, pictures)
+    _, shapes = pictures.draw(1)
+    lines = (tmp_path / 'boxes' / f'{1:012d}.txt').read_text().splitlines()
+    assert (tmp_path / 'images' / f'{1:012d}.png').exists() and len(lines) == len(shapes)
+    for line, shape in zip(lines, shapes):
+        *corners, name, difficulty = line.split()
+        corners = np.array(corners, np.float32).reshape(4, 2)
+        inside = [cv2.pointPolygonTest(corners, tuple(map(float, p)), True) for p in shape.polygon]
+        assert min(inside) > -1 and name in rotated.metainfo['classes'] and difficulty == '0'
+    posed = SimpleNamespace(
+        metainfo=dict(num_keypoints=17),
+        data_prefix=dict(img=tmp_path / 'images'),
+        ann_file=tmp_path / 'annotations.json',
+    )
+    formats.write_keypoints(posed, pictures)
+    for one in json.loads(posed.ann_file.read_text())['annotations']:
+        left, top, width, height = one['bbox']
+        points = np.reshape(one['keypoints'], (17, 3))
+        assert (points[:, 2] == 2).all() and one['num_keypoints'] == 17
+        assert (points[:, :2] >= [left - 0.01, top - 0.01]).all()
+        assert (points[:, :2] <= [left + width + 0.01, top + height + 0.01]).all()

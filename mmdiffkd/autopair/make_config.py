@@ -20,6 +20,7 @@ from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import tell
 from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config
+from mmdiffkd.models.fitting import check_student
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.input_matching import StudentInput, find_student_input
 from mmdiffkd.models.shapes import Size
@@ -154,6 +155,7 @@ def _pairs(
     The comment that stands behind all pairs has the name ``''``. Returned third is the size of the
     teacher's images, if the teacher does not take the student's.
     """
+    check_student(models[0])
     if named is None:
         rules.common_task(*models)
     methods.check_method(method, models, named is not None)

@@ -71,7 +71,8 @@ def common_task(student: nn.Module, teacher: nn.Module) -> str:
     if not tasks[0] or tasks[0] != tasks[1]:
         raise ConfigError(
             f'teacher: {type(teacher).__name__} and the student, {type(student).__name__}, must be '
-            f'two detectors, segmentors or classifiers, or --pairs must say what is alike in them'
+            f'two detectors, segmentors or classifiers of images; choose such configs, or say with '
+            f'--pairs what is alike in them'
         )
     return tasks[0][0]
 

@@ -58,6 +58,15 @@ def test_images_are_resized_for_a_teacher_that_works_at_its_own_size_only(made, 
     assert '(4x8x8)' in distiller.pairs['features'].summary
 
 
+def test_a_student_with_a_teacher_of_its_own_is_refused(made, config_file):
+    @MODELS.register_module(force=True)
+    class SemiSupervised(MODELS.get('PairedClassifier')):
+        teacher = None
+
+    with pytest.raises(ConfigError, match="SemiSupervised has a module 'teacher' of its own"):
+        made(student=config_file('semi', type='SemiSupervised'))
+
+
 @pytest.mark.parametrize('clipping', [dict(max_norm=1), None])
 def test_the_student_s_own_clipping_and_hooks_stay(clipping, made, files):
     with Path(files['student']).open('a') as config:

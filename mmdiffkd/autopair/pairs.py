@@ -214,7 +214,8 @@ def make_pairs(
                 found = [to_map(x, seen[1:], layouts) for x in features[path]]
                 maps.append([tuple(one.shape[1:]) for one in found])
                 calls.append(number[path])
-            levels = better_cut(*octaves_of_both(*maps, shape[1])) if calls == [1, 1] else None
+            sides = [seen[1] for seen in both]
+            levels = better_cut(*octaves_of_both(*maps, *sides)) if calls == [1, 1] else None
             if levels is not None:
                 choice = cut_to(choice, levels, [len(part) for part in maps])
                 maps = [part[kept] for part, kept in zip(maps, levels)]

@@ -62,7 +62,8 @@ def check_levels(
         calls: Numbers of calls of the student's and of the teacher's module.
     """
     paths, numbers = (pair.student_path, pair.teacher_path), [len(part) for part in maps]
-    octaves = octaves_of_both(*([tuple(m.shape[1:]) for m in part] for part in maps), side)
+    shapes = ([tuple(m.shape[1:]) for m in part] for part in maps)
+    octaves = octaves_of_both(*shapes, side, pair.teacher_size and pair.teacher_size[0])
     levels = None if pair.replaced else better_cut(*octaves)
     cure = ''
     if levels is not None and set(calls) == {1}:

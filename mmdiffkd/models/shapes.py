@@ -127,13 +127,17 @@ def octaves(maps: Sequence[MapShape], side: int) -> List[int]:
 
 
 def octaves_of_both(
-    student: Sequence[MapShape], teacher: Sequence[MapShape], side: int
+    student: Sequence[MapShape],
+    teacher: Sequence[MapShape],
+    side: int,
+    teacher_side: Optional[int] = None,
 ) -> Tuple[List[int], List[int]]:
     """The :func:`octaves` of the student's and of the teacher's maps.
 
-    A vector has no stride: where one of two matched maps is a vector, both have the teacher's.
+    The teacher's images are as high as the student's, or ``teacher_side`` pixels high. A vector
+    has no stride: where one of two matched maps is a vector, both have the teacher's.
     """
-    ours, theirs = octaves(student, side), octaves(teacher, side)
+    ours, theirs = octaves(student, side), octaves(teacher, teacher_side or side)
     if len(ours) == len(theirs):
         single = [(1, 1) in (s[1:], t[1:]) for s, t in zip(student, teacher)]
         ours = [t if one else s for s, t, one in zip(ours, theirs, single)]

@@ -86,3 +86,12 @@ def test_cuts():
     assert cut_to(['neck', 'a[1:]:input'], levels, [3, 3]) == ('neck[:2]', 'a[1:][1:]:input')
     # A vector has no stride.
     assert octaves_of_both([(1, 1, 1)], [(1, 7, 7)], 224) == ([5], [5])
+
+
+def test_levels_of_a_teacher_with_images_of_another_size(toy_config):
+    """Its strides are those of its own images."""
+    toy_config['teacher']['image_size'] = 448
+    pair = MODELS.build(toy_config).pairs['fpn']
+    assert pair.summary == (
+        'student neck (8x112x112, 8x56x56) learns from teacher neck (12x224x224, 12x112x112)'
+    )

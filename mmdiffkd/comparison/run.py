@@ -95,14 +95,14 @@ class Run(NamedTuple):
             status, resident = _run(command, console)
             console.seek(before)
             printed = console.read()
-        if status != 0:
-            raise RunFailed(_last_error(printed, status))
-        # Of an interrupted run only its last part was timed.
-        seconds = None if '--resume' in command else time.monotonic() - started
-        result = dict(self._measured(), seconds=seconds)
-        if result.get('memory_mb') is None and not self.processes:
-            result['memory_mb'] = resident  # no GPU
-        (self.folder / 'result.json').write_text(json.dumps(result, indent=2) + '\n')
+            if status != 0:
+                raise RunFailed(_last_error(printed, status))
+            # Of an interrupted run only its last part was timed.
+            seconds = None if '--resume' in command else time.monotonic() - started
+            result = dict(self._measured(), seconds=seconds)
+            if result.get('memory_mb') is None and not self.processes:
+                result['memory_mb'] = resident  # no GPU
+            (self.folder / 'result.json').write_text(json.dumps(result, indent=2) + '\n')
         return result
 
     def _command(self) -> List[str]:

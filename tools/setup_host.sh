@@ -9,10 +9,12 @@
 
 _mmdiffkd_add_host() {
     local root
+    # For setup_env.sh alone, and not for what is set up later in the same shell.
+    local -x MMDIFFKD_STACK=openmmlab
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     case ${1:-} in
-        mmrotate) ;;
-        mmpose | mmyolo) export MMDIFFKD_STACK=openmmlab ;;
+        mmrotate) MMDIFFKD_STACK=onedl ;;
+        mmpose | mmyolo) ;;
         *)
             echo "error: name mmrotate, mmpose or mmyolo, got '${1:-}'" >&2
             return 1

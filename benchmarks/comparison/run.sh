@@ -47,5 +47,5 @@ if [[ $table == ablations ]]; then
 fi
 python tools/compare.py "$configs/student.py" --teacher "$configs/teacher.py" \
     --teacher-checkpoint "$teacher" \
-    --methods $methods --methods-file "$configs/methods.py" \
-    --seeds 5 --weights $weights --work-dir "$results/$table" "$@"
+    --methods "$methods" --methods-file "$configs/methods.py" \
+    --seeds 5 --weights "$weights" --work-dir "$results/$table" "$@"

@@ -156,8 +156,10 @@ def naming(name: str) -> Iterator[None]:
 
 
 def build_teachers(single: Any, several: Any, student: nn.Module) -> Dict[str, Teacher]:
-    """Build the teachers of a student, each of the arguments of :class:`FrozenTeacher` or of
-    ``dict(average=...)`` with those of :class:`AveragedTeacher`.
+    """Build the teachers of a student.
+
+    A config has the arguments of :class:`FrozenTeacher`, or is ``dict(average=...)`` with those of
+    :class:`AveragedTeacher`.
 
     Args:
         single: Config of the only teacher, or None.

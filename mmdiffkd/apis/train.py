@@ -22,7 +22,7 @@ from mmdiffkd.engine.hooks import InterruptHook
 from mmdiffkd.errors import ConfigError, UserError, describe
 from mmdiffkd.messages import SILENT, tell, terminal
 from mmdiffkd.models.configs import add_hook, teachers_in
-from mmdiffkd.testing import failed_part, make_smoke_config, verdict
+from mmdiffkd.testing import make_smoke_config, verdict
 
 
 def apply_train_arguments(cfg: Config, args: argparse.Namespace) -> None:
@@ -84,10 +84,10 @@ def train(cfg: Config, smoke: bool = False, flags: Sequence[str] = ()) -> Runner
         except Exception as error:
             if not any(hook.requested for hook in interrupts):
                 told = isinstance(error, (UserError, UnpicklingError, DistError))
-                # Data and model have first met in this step, so a wrong config shows here.
-                if (smoke or runner.iter == 0) and not told:
-                    part = failed_part(runner) if smoke else 'the first training step failed'
-                    raise ConfigError(f'{part}: {describe(error)}') from error
+                # Data and model first meet in the first step, so a wrong config shows by then.
+                if not told and (smoke or runner.iter == 0):
+                    what = f'{"smoke run" if smoke else "training"} failed after {runner.iter}'
+                    raise ConfigError(f'the {what} training steps: {describe(error)}') from error
                 raise
             # After a signal the first process to leave makes the others fail. A signal for a whole
             # process group ends the workers that load the next batch of the first one.

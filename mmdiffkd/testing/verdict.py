@@ -12,7 +12,6 @@ from torch import nn
 
 from mmdiffkd.engine.hooks.model import model_of
 from mmdiffkd.models import BackboneModel, DiffKDDistiller
-from mmdiffkd.testing.miniatures import ITERATIONS
 
 _MEANINGS = dict(
     loss_kd='loss_kd the distance to the teacher',
@@ -23,13 +22,6 @@ _NEVER_TRIED = (
     'real sizes of images and batches, and the memory that they need',
     'whether the student learns anything, which two steps cannot show',
 )
-
-
-def failed_part(runner: Runner) -> str:
-    """The part of a smoke run in which an error has ended it, in words."""
-    in_training = runner.iter < ITERATIONS
-    part = f'training step {runner.iter + 1}' if in_training else 'the validation or the checkpoint'
-    return f'the smoke run failed in {part}'
 
 
 def verdict(runner: Runner, not_tried: Sequence[str], command: str) -> str:

@@ -65,7 +65,11 @@ def refused(folder, run_here):
         ("train_cfg['max_epoch'] = 3", 'or its loop cannot be built: TypeError: '),
         (
             "optim_wrapper['clip_grad'] = dict(max_nrm=35)",
-            'first training step failed: TypeError: ',
+            'the training failed after 0 training steps: TypeError: ',
+        ),
+        (
+            "custom_hooks = [dict(type='ProfilerHook', on_trace_ready=3)]",
+            'the training failed after 0 training steps: ValueError: ',
         ),
         ("load_from = 'data/train.json'", 'was not read, because it is damaged'),
         ('a = (', "config: 'config.py' cannot be read: SyntaxError"),

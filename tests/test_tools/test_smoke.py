@@ -121,4 +121,4 @@ def test_a_failure_is_one_line(run_here, tmp_path):
     options = ['--cfg-options', 'default_hooks.checkpoint.save_best=accuracy']
     command = 'tools/train.py', config, '--smoke', '--work-dir', tmp_path, *options
     *_, line = run_here(*command, expect=1).splitlines()
-    assert line.startswith('error: the smoke run failed in the validation or the checkpoint: Key')
+    assert line.startswith('error: the smoke run failed after 2 training steps: KeyError: ')

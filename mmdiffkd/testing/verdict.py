@@ -20,7 +20,7 @@ _MEANINGS = dict(
 # Every smoke run leaves this out.
 _NEVER_TRIED = (
     'real sizes of images and batches, and the memory that they need',
-    'whether the student learns anything, which two steps cannot show',
+    'whether the student learns anything, which so few steps cannot show',
 )
 
 
@@ -36,12 +36,10 @@ def verdict(runner: Runner, not_tried: Sequence[str], command: str) -> str:
     """
     model = model_of(runner)
     is_distillation = isinstance(model, DiffKDDistiller)
-    ran = 'Two training steps and a checkpoint'
-    if runner.val_loop is not None:
-        ran = 'Two training steps, a validation and a checkpoint'
+    validated = '' if runner.val_loop is None else ', a validation'
     lines = [
         '',
-        f'The smoke run passed. {ran} worked,',
+        f'The smoke run passed. {runner.iter} training steps{validated} and a checkpoint worked,',
         'with made-up pictures and random weights.',
     ]
     if is_distillation:
@@ -56,8 +54,8 @@ def verdict(runner: Runner, not_tried: Sequence[str], command: str) -> str:
     changes = [f'{name} {steps[0]:.3g} -> {steps[-1]:.3g}' for name, steps in values.items()]
     known = [text for key, text in _MEANINGS.items() if any(key in name for name in losses)]
     meanings = '; '.join(['loss is the sum', *known])
-    lines += ['Losses in the two steps. With random weights they and the validation mean nothing']
-    lines += [f'({meanings}):']
+    lines += ['Losses in the first and the last step. With random weights they and the validation']
+    lines += [f'mean nothing ({meanings}):']
     lines += _wrapped(changes)
     lines += [_cost(runner, model), '', 'Not tried:']
     lines += [f'  {text}' for text in (*not_tried, *_NEVER_TRIED)]

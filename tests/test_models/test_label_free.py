@@ -5,6 +5,7 @@ import torch
 from mmengine.registry import MODELS
 
 from mmdiffkd.apis import train
+from mmdiffkd.testing import verdict
 from tests.toy_run import toy_run
 
 BACKBONE = dict(type='mmdiffkd.CIFARResNet', depth=8, channels=(4, 4, 8, 8))
@@ -38,7 +39,7 @@ def test_backbone_learns_and_is_resumed_and_used_elsewhere(toy_teacher, images, 
         assert runner.iter == 2 * epochs
         losses.append(runner.model.eval()(images, mode='loss')['loss_kd_last'].item())
     assert losses[0] > losses[1] > 1.5 * losses[2]
-
+    assert 'passed. 30 training steps and a checkpoint' in verdict(runner, (), '')
     assert_starts_with(runner.model, folder / 'epoch_15.pth', BACKBONE)
 
 

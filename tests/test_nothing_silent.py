@@ -88,10 +88,13 @@ def test_student_from_scratch(toy_config, lines, tmp_path):
     """Legitimate, and also what a path lost from a config looks like."""
     words = 'The student starts from random weights'
     warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run'))
+    assert warnings_in(lines, words) == []  # usual for a model without a head in its config
+    toy_config['student']['bbox_head'] = {}
+    warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run'))
     assert len(warnings_in(lines, words)) == 1
     path = str(tmp_path / 'toy.pth')
     warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run', load_from=path))
     init_cfg = dict(type='Pretrained', checkpoint=path)
-    toy_config['student'] = dict(type='PretrainedToy', width=8, init_cfg=init_cfg)
+    toy_config['student'] = dict(type='PretrainedToy', bbox_head={}, init_cfg=init_cfg)
     warn_of_a_student_from_scratch(toy_run(toy_config, tmp_path / 'run'))
     assert len(warnings_in(lines, words)) == 1

@@ -140,6 +140,6 @@ def warn_of_a_student_from_scratch(cfg: Config) -> None:
             'The student starts from random weights: its config has no init_cfg of type '
             'Pretrained, and no load_from or init_from_teacher is given'
         )
-        # Most classifiers, and backbones alone, are trained from scratch.
-        usual = any(kind in str(student['type']) for kind in ('Classifier', 'BackboneModel'))
+        # Most classifiers, and backbones without a head, are trained from scratch.
+        usual = 'Classifier' in str(student['type']) or not any('head' in key for key in student)
         tell(text, logging.INFO if usual else logging.WARNING)

@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmdiffkd.engine.hooks.model import model_of
-from mmdiffkd.models import BackboneModel, DiffKDDistiller
+from mmdiffkd.models import DiffKDDistiller
 
 _MEANINGS = dict(
     loss_kd='loss_kd the distance to the teacher',
@@ -82,24 +82,25 @@ def _cost(runner: Runner, model: nn.Module) -> str:
     text = f'A step took {seconds:.2f} s without loading of data'
     batch = next(iter(runner.train_dataloader))
     student = getattr(model, 'student', None)
-    # Without losses of its own it cannot be trained alone.
-    trains_alone = student is not None and not isinstance(student, BackboneModel)
-    if trains_alone and isinstance(batch, dict):
+    if student is not None and isinstance(batch, dict):
         wrapper = runner.optim_wrapper
         is_one = isinstance(wrapper, OptimWrapper)
         with wrapper.optim_context(model) if is_one else nullcontext():
-            text += f', one of the student alone {_seconds(student, batch):.2f} s'
+            if seconds := _seconds(student, batch):
+                text += f', one of the student alone {seconds:.2f} s'
     device = next(model.parameters()).device
     where = torch.cuda.get_device_name(device) if device.type == 'cuda' else 'the CPU'
     return f'{text}, on {where}.'
 
 
 def _seconds(model: nn.Module, batch: Any) -> float:
-    """The time of a training step on a batch of a data loader, without the optimizer's part."""
+    """The time of a training step on a batch, less the optimizer's part; 0 without losses."""
     model.train()
     data = model.data_preprocessor(batch, True)
     start = time.perf_counter()
-    model.parse_losses(model(**data, mode='loss'))[0].backward()
+    if not (losses := model(**data, mode='loss')):
+        return 0.0
+    model.parse_losses(losses)[0].backward()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start

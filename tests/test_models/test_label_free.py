@@ -39,8 +39,10 @@ def test_backbone_learns_and_is_resumed_and_used_elsewhere(toy_teacher, images, 
         assert runner.iter == 2 * epochs
         losses.append(runner.model.eval()(images, mode='loss')['loss_kd_last'].item())
     assert losses[0] > losses[1] > 1.5 * losses[2]
-    assert 'passed. 30 training steps and a checkpoint' in verdict(runner, (), '')
     assert_starts_with(runner.model, folder / 'epoch_15.pth', BACKBONE)
+    report = verdict(runner, (), '')
+    assert 'passed. 30 training steps and a checkpoint' in report
+    assert 'A step took' in report and 'student alone' not in report
 
 
 def test_another_library_starts_from_it(toy_teacher, tmp_path):

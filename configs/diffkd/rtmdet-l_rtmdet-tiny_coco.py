@@ -33,9 +33,6 @@ custom_hooks = [
         type='mmdiffkd.DistillationScheduleHook',
         end=_base_.max_epochs - _base_.stage2_num_epochs,
     ),
-    # Those of ../_base_/distillation_run.py, which cannot be a base beside one with hooks.
-    dict(type='mmdiffkd.NonFiniteLossHook'),
-    dict(type='mmdiffkd.InterruptHook'),
 ]
 
 # As in all runs of this package: whole files, and each GPU draws its own noise.

@@ -35,9 +35,6 @@ custom_hooks = [
         # YOLOXModeSwitchHook changes the data one epoch before the last ones.
         end=_base_.max_epochs - _base_.num_last_epochs - 1,
     ),
-    # Those of ../_base_/distillation_run.py, which cannot be a base beside one with hooks.
-    dict(type='mmdiffkd.NonFiniteLossHook'),
-    dict(type='mmdiffkd.InterruptHook'),
 ]
 
 # As in all runs of this package: whole files, and each GPU draws its own noise.

@@ -18,12 +18,9 @@ model = dict(
     type='mmdiffkd.DiffKDDistiller',
     student=_base_.model,
     teacher=dict(
-        config=dict(
-            type='mmdiffkd.FeatureExtractor',
-            name='timm::vit_base_patch14_dinov2.lvd142m',
-            image_size=224,
-        ),
+        config=dict(type='mmdiffkd.FeatureExtractor', name='timm::vit_base_patch14_dinov2.lvd142m'),
         checkpoint='zoo',
+        image_size=224,
     ),
     pairs=dict(
         features=dict(

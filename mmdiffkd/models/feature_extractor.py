@@ -1,15 +1,13 @@
 """Backbones of timm and of Hugging Face's transformers as teachers."""
 
 import inspect
-from typing import Any, List, Sequence, Tuple, Union
+from typing import Any, List, Sequence, Tuple
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 
 from mmdiffkd.compat import is_installed
-from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import CheckpointError, ConfigError, describe
 from mmdiffkd.models.hosts import check_keys
 from mmdiffkd.registry import MODELS
@@ -22,29 +20,23 @@ class FeatureExtractor(nn.Module):
     """A backbone of timm or of Hugging Face's transformers whose features are maps (N, C, H, W).
 
     A pair names them as its teacher path: ``'features'`` has one map for each of ``out_indices``.
-    Images are resized to the size that the backbone was trained on. The tokens of a transformer are
-    put at the places of their patches, without class and register tokens. ``data_preprocessor`` is
-    the normalisation that the backbone was trained with.
+    The tokens of a transformer are put at the places of their patches, without class and register
+    tokens. ``data_preprocessor`` is the normalisation that the backbone was trained with,
+    ``image_size`` the height and width of its training images in pixels. Teachers get images of
+    this size; with another ``teacher.image_size``, which patches should divide, position embeddings
+    are interpolated.
 
     Args:
         name: ``'timm::'`` and the name of a model of timm, or ``'transformers::'`` and a model's
             name on the Hugging Face hub, or the path of a folder that it was saved in. Of models
             with images and texts, such as SigLIP, the image encoder is used.
-        image_size: Side, or height and width, in pixels of the images for the backbone; by default
-            as in its training. Patches should divide it.
         out_indices: Blocks or stages whose outputs are used, negative ones from the end. The
             backbone's last norm is applied to the last one, and by timm to those of other blocks.
         settings: Further arguments of ``timm.create_model``, or attributes of the model's config in
             transformers.
     """
 
-    def __init__(
-        self,
-        name: str,
-        image_size: Union[int, Sequence[int], None] = None,
-        out_indices: Sequence[int] = (-1,),
-        **settings: Any,
-    ) -> None:
+    def __init__(self, name: str, out_indices: Sequence[int] = (-1,), **settings: Any) -> None:
         super().__init__()
         self.library, _, self.name = str(name).partition('::')
         if self.library not in _LIBRARIES or not self.name:
@@ -57,23 +49,20 @@ class FeatureExtractor(nn.Module):
             )
         self.out_indices, self.settings = [*out_indices], settings
         build = self._build_timm if self.library == 'timm' else self._build_transformers
-        size, mean, std = build(image_size)
+        size, mean, std = build()
         self.image_size = (size, size) if isinstance(size, int) else (*size,)
         self.features = nn.Identity()
         mean, std = ([255 * value for value in values] for values in (mean, std))
         self.data_preprocessor = ImgDataPreprocessor(mean, std, bgr_to_rgb=True)
 
-    def _build_timm(self, image_size: Any) -> Tuple[Any, Sequence[float], Sequence[float]]:
+    def _build_timm(self) -> Tuple[Any, Sequence[float], Sequence[float]]:
         import timm
 
-        published = timm.get_pretrained_cfg(self.name, allow_unregistered=True)
-        if image_size is not None and getattr(published, 'fixed_input_size', False):
-            self.settings = dict(self.settings, img_size=image_size)
         self.backbone = timm.create_model(self.name, **self.settings)
         data = timm.data.resolve_model_data_config(self.backbone)
-        return image_size or data['input_size'][1:], data['mean'], data['std']
+        return data['input_size'][1:], data['mean'], data['std']
 
-    def _build_transformers(self, image_size: Any) -> Tuple[Any, Sequence[float], Sequence[float]]:
+    def _build_transformers(self) -> Tuple[Any, Sequence[float], Sequence[float]]:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
         config = AutoConfig.from_pretrained(self.name)
@@ -82,7 +71,7 @@ class FeatureExtractor(nn.Module):
         config.update(self.settings)
         self.backbone = AutoModel.from_config(config)
         processor = AutoImageProcessor.from_pretrained(self.name)
-        size = image_size or getattr(config, 'image_size', 224)
+        size = getattr(config, 'image_size', 224)
         return size, processor.image_mean, processor.image_std
 
     def load_published(self) -> None:
@@ -110,11 +99,13 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, inputs: Tensor) -> List[Tensor]:
         """Normalised images (N, C, H, W) to the maps of the backbone."""
-        # Half precision has no such interpolation on a CPU.
-        images = at_least_float32(inputs)
-        images = F.interpolate(images, self.image_size, mode='bilinear', antialias=True)
-        maps = getattr(self, f'_maps_of_{self.library}')(images.to(inputs))
-        return self.features(maps)
+        size = tuple(inputs.shape[-2:])
+        if size != self.image_size:
+            self.image_size = size
+            # Those of timm whose size is fixed interpolate their position embeddings at this call.
+            if hasattr(self.backbone, 'set_input_size'):
+                self.backbone.set_input_size(img_size=size)
+        return self.features(getattr(self, f'_maps_of_{self.library}')(inputs))
 
     def _maps_of_timm(self, images: Tensor) -> List[Tensor]:
         return self.backbone.forward_intermediates(

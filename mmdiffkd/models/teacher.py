@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdiffkd.capture import FeatureCapture, replaced_input
+from mmdiffkd.diffusion.precision import at_least_float32
 from mmdiffkd.errors import ConfigError, describe
 from mmdiffkd.messages import tell
 from mmdiffkd.models.classes import Classes, classes_of_config
@@ -161,9 +162,13 @@ class Teacher:
 
     def convert(self, inputs: Tensor, data_samples: Any) -> Tensor:
         """The images of the student as the teacher was trained on, in its precision and format."""
-        inputs = self._precision.of_input(self.converter(inputs, data_samples))
-        if self.image_size is not None:
-            inputs = F.interpolate(inputs, self.image_size, mode='bilinear', antialias=True)
+        inputs = self.converter(inputs, data_samples)
+        if self.image_size not in (None, inputs.shape[-2:]):
+            # Half precision has no such interpolation on a CPU.
+            images = at_least_float32(inputs)
+            images = F.interpolate(images, self.image_size, mode='bilinear', antialias=True)
+            inputs = images.to(inputs)
+        inputs = self._precision.of_input(inputs)
         if self._runs_channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         return inputs

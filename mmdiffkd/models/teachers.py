@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmdiffkd.errors import ConfigError, UserError, check_numbers
 from mmdiffkd.models.classes import is_list_of_names
+from mmdiffkd.models.feature_extractor import FeatureExtractor
 from mmdiffkd.models.hosts import build_model, check_keys
 from mmdiffkd.models.teacher import Teacher
 from mmdiffkd.models.teacher_speed import PRECISIONS
@@ -41,7 +42,8 @@ class FrozenTeacher(Teacher):
             ``dict(mean=[...], std=[...], rgb=True)`` with one number per channel of pixels from 0
             to 255, or ``'student'`` for those of the student.
         image_size: Side, or height and width, in pixels to which the student's images are resized
-            for a teacher that works at one size only, as many transformers for classification do.
+            for a teacher that works at one size only, as many transformers do; by default that of
+            the training of a :class:`FeatureExtractor`, and none for other models.
 
     Raises:
         ConfigError: If a switch has an unknown value or the config cannot be built.
@@ -97,6 +99,8 @@ class FrozenTeacher(Teacher):
                 model, config, checkpoint, ignore_keys, trust_checkpoint, prefix
             )
             classes = classes or listed
+        if isinstance(model, FeatureExtractor):
+            image_size = image_size or model.image_size
         super().__init__(model, config, input, classes, precision, image_size, **switches)
 
 

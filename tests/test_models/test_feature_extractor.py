@@ -42,7 +42,7 @@ def assert_same_places(feature, tokens, grid):
 )
 def test_tokens_of_timm_are_maps(name, patch):
     size = (2 * patch, 3 * patch)
-    model = build_model(config_of(f'timm::{name}', image_size=size, **SMALL), 'teacher').eval()
+    model = build_model(config_of(f'timm::{name}', **SMALL), 'teacher').eval()
     images = torch.randn(2, 3, *size)
     (feature,) = model(images)
     tokens = model.backbone.forward_features(images)[:, model.backbone.num_prefix_tokens :]
@@ -50,20 +50,24 @@ def test_tokens_of_timm_are_maps(name, patch):
 
 
 def test_levels_of_a_convolutional_network():
-    config = config_of('timm::resnet18', image_size=64, out_indices=(2, 3, 4))
-    maps = build_model(config, 'teacher').eval()(torch.randn(2, 3, 48, 80))
-    assert [tuple(x.shape[1:]) for x in maps] == [(128, 8, 8), (256, 4, 4), (512, 2, 2)]
+    config = config_of('timm::resnet18', out_indices=(2, 3, 4))
+    maps = build_model(config, 'teacher').eval()(torch.randn(2, 3, 64, 96))
+    assert [tuple(x.shape[1:]) for x in maps] == [(128, 8, 12), (256, 4, 6), (512, 2, 3)]
 
 
-def test_input_is_that_of_its_training(toy_config):
-    """Whatever the student's images are, they are normalised and resized as for the backbone."""
+@pytest.mark.parametrize('size', [None, 32])
+def test_input_is_that_of_its_training(size, toy_config):
+    """Whatever the student's images are, they are normalised and resized as for the backbone.
+
+    The teacher's ``image_size`` takes the place of the backbone's.
+    """
     name = 'timm::vit_base_patch16_siglip_224'  # (x - 127.5) / 127.5 of RGB
     preprocessor = dict(type='ImgDataPreprocessor', mean=[1.0] * 3, std=[2.0] * 3)
     distiller = MODELS.build(
         dict(
             toy_config,
             student=dict(toy_config['student'], data_preprocessor=preprocessor),
-            teacher=dict(config=config_of(name, image_size=32, **SMALL), checkpoint='random'),
+            teacher=dict(config=config_of(name, **SMALL), checkpoint='random', image_size=size),
             pairs=dict(
                 last=dict(toy_config['pairs']['fpn'], student='neck[0]', teacher='features')
             ),
@@ -76,20 +80,19 @@ def test_input_is_that_of_its_training(toy_config):
     bgr = torch.randint(256, (2, 3, 20, 44), dtype=torch.uint8)
     losses = distiller(**distiller.data_preprocessor(dict(inputs=bgr)), mode='loss')
     rgb = (bgr.flip(1) - 127.5) / 127.5
-    expected = F.interpolate(rgb, (32, 32), mode='bilinear', antialias=True)
+    expected = F.interpolate(rgb, (size or 224,) * 2, mode='bilinear', antialias=True)
     torch.testing.assert_close(seen[-1], expected, rtol=1e-4, atol=1e-4)
     assert losses['loss_kd_last'].isfinite()
 
 
 def test_published_weights_of_timm(tmp_path):
-    """Those that timm finds for the name, here in a file, fitted to the size of the images."""
+    """Those that timm finds for the name, here in a file."""
     path = tmp_path / 'weights.pth'
-    published = build_model(dinov2(image_size=56), 'teacher').backbone
+    published = build_model(dinov2(), 'teacher').backbone
     torch.save(published.state_dict(), path)
-    config = dinov2(image_size=28, pretrained_cfg_overlay=dict(file=str(path)))
+    config = dinov2(pretrained_cfg_overlay=dict(file=str(path)))
     weights = FrozenTeacher(config, 'zoo').model.backbone.state_dict()
-    assert weights['pos_embed'].shape[1] == 1 + 4
-    for name in weights.keys() - {'pos_embed'}:
+    for name in weights:
         assert torch.equal(weights[name], published.state_dict()[name])
     path.unlink()
     with pytest.raises(CheckpointError, match=f"checkpoint='zoo': {DINOV2} cannot be loaded"):
@@ -97,7 +100,7 @@ def test_published_weights_of_timm(tmp_path):
 
 
 def test_a_file_is_loaded_strictly(tmp_path):
-    path, config = tmp_path / 'weights.pth', dinov2(image_size=28)
+    path, config = tmp_path / 'weights.pth', dinov2()
     weights = build_model(config, 'teacher').backbone.state_dict()
     torch.save(weights, path)
     loaded = FrozenTeacher(config, str(path)).model.backbone.state_dict()
@@ -116,10 +119,13 @@ def test_what_cannot_be_built_is_one_sentence(monkeypatch):
         build_model(dict(type='mmdiffkd.FeatureExtractor', name='timm::a'), 'teacher.config')
 
 
-def test_half_precision():
-    model = build_model(dinov2(image_size=28), 'teacher').eval().bfloat16()
-    (feature,) = model(torch.randn(1, 3, 20, 20).bfloat16())
-    assert feature.dtype == torch.bfloat16 and feature.isfinite().all()
+def test_half_precision(toy_config):
+    teacher = dict(config=dinov2(), checkpoint='random', image_size=28, input='student')
+    pair = dict(toy_config['pairs']['fpn'], student='neck[0]', teacher='features')
+    distiller = MODELS.build(dict(toy_config, teacher=teacher, pairs=dict(last=pair))).bfloat16()
+    converted = distiller.teacher.convert(torch.randn(1, 3, 20, 20).bfloat16(), None)
+    (feature,) = distiller.teacher.model(converted)
+    assert feature.dtype == torch.bfloat16 and feature.shape[2:] == (2, 2)
 
 
 @pytest.fixture(params=['dinov2', 'dinov3_vit', 'siglip'])
@@ -143,7 +149,7 @@ def test_transformers(saved):
     """Features and published weights; also for another size than that of the training."""
     model, folder = saved
     name = f'transformers::{folder}'
-    teacher = FrozenTeacher(config_of(name, image_size=(32, 48)), 'zoo').model
+    teacher = FrozenTeacher(config_of(name), 'zoo').model
     assert teacher.data_preprocessor.mean.flatten().tolist() == [127.5] * 3
     images = torch.randn(2, 3, 32, 48)
     (feature,) = teacher(images)
@@ -152,7 +158,7 @@ def test_transformers(saved):
     tokens = model(images, **options).last_hidden_state
     assert_same_places(feature, tokens[:, -6:], (2, 3))
     first, last = build_model(config_of(name, out_indices=(0, -1)), 'teacher').eval()(images)
-    assert first.shape == last.shape == (2, 24, 2, 2) and not torch.equal(first, last)
+    assert first.shape == last.shape == (2, 24, 2, 3) and not torch.equal(first, last)
 
 
 def test_missing_weights_of_transformers(saved):

@@ -84,7 +84,8 @@ def check_levels(
     )
     if cure:
         raise ConfigError(f'pairs.{pair.name}: {differ}{cure}')
-    pair.warn_once(f"{differ}; the student's maps are resized")
+    if pair.teacher_size is None:
+        pair.warn_once(f"{differ}; the student's maps are resized")
 
 
 def check_gradient(pair: Any, maps: Sequence[Tensor]) -> None:

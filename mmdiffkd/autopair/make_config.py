@@ -20,6 +20,7 @@ from mmdiffkd.errors import ConfigError
 from mmdiffkd.messages import tell
 from mmdiffkd.models import classes
 from mmdiffkd.models.configs import load_config, untrained_config
+from mmdiffkd.models.dry_run import SIDES
 from mmdiffkd.models.fitting import check_student
 from mmdiffkd.models.hosts import build_model
 from mmdiffkd.models.input_matching import StudentInput, find_student_input
@@ -189,16 +190,14 @@ def _choose(
     # Behind their necks detectors need real images; nothing there is chosen.
     complete = task in (rules.SEGMENTOR, rules.CLASSIFIER)
     mine = survey(models[0], 'student', shapes, complete, trains=True)
-    tried, size = shapes, None
-    if task == rules.CLASSIFIER:
-        # Both get the same images, unless the teacher works at the size of its own training only.
-        own = find_student_input(models[1], load_config(teacher, 'teacher').get('train_dataloader'))
-        shapes = [mine.shape]
-        tried = [shape for shape in (mine.shape, own.shape) if shape is not None]
-    others = survey(models[1], 'teacher', tried, complete)
-    if task == rules.CLASSIFIER and others.shape != mine.shape:
+    # Both get the same images, unless the teacher works at one size only, as that of its training.
+    own = find_student_input(models[1], load_config(teacher, 'teacher').get('train_dataloader'))
+    tried = [mine.shape, own.shape or mine.shape, *((mine.shape[0], side, side) for side in SIDES)]
+    others, size = survey(models[1], 'teacher', tried, complete), None
+    if others.shape not in (mine.shape, student_input.shape):
         size = others.shape[1:]
-        tell(f"The student's images are resized to {size} for the teacher, which takes no other")
+        sides = '{}x{}'.format(*size)
+        tell(f"The student's images are resized to {sides} for the teacher, which takes no other")
     chosen, comment = rules.choose_pairs(task, mine, others, difference)
     return chosen, shapes, comment, size
 

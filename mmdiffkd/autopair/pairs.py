@@ -104,7 +104,10 @@ def choose_pairs(
         chosen = [tuple(features), None if difference else (scores[0][0], scores[1][0])]
     chosen = [pair for pair in chosen if pair and None not in pair]
     if not chosen:
-        raise ConfigError('no feature maps were found in both models; name some with --pairs')
+        raise ConfigError(
+            'no feature maps were found in both models; name some with --pairs, out of the modules '
+            'that --list-modules shows'
+        )
     return chosen, comment
 
 

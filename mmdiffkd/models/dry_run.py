@@ -18,8 +18,8 @@ from mmdiffkd.models.hosts import run_for_features
 ImageShape = Tuple[int, int, int]
 """Channels, height and width of a model's input."""
 
-# Sides in pixels. Nearly all models accept the first; others have one fixed or a larger size.
-_SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024, 128, 96, 64, 32)
+SIDES = (224, 384, 512, 256, 192, 448, 336, 640, 768, 1024, 128, 96, 64, 32)
+"""Sides in pixels. Nearly all models accept the first; others have one fixed or a larger size."""
 
 TRIAL_SIDE = 96
 """Side in pixels of the small images on which two versions of one model are compared."""
@@ -46,7 +46,7 @@ class ImageShapes:
     sample: Callable[[], Optional[ImageShape]]
 
     def __iter__(self) -> Iterator[ImageShape]:
-        usual, *others = [(self.channels, side, side) for side in _SIDES]
+        usual, *others = [(self.channels, side, side) for side in SIDES]
         # Large images would take longer than the usual ones.
         if self.known is not None and self.known[1] * self.known[2] <= usual[1] * usual[2]:
             yield self.known

@@ -9,20 +9,27 @@ import mmdiffkd  # noqa: F401 (before any `mmseg::` config is read, see mmdiffkd
 
 
 class Host(BaseModel):
-    def __init__(self, **parts):
+    """Images have the ``side``, if it is given."""
+
+    def __init__(self, side=None, **parts):
         super().__init__(dict(type='ImgDataPreprocessor'))
+        self.side = side
         for name, part in parts.items():
             setattr(self, name, part)
 
+    def extract_feat(self, inputs):
+        assert self.side in (None, inputs.shape[-1])
+        return self.backbone(inputs)
+
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        return self.head_of(self.backbone(inputs))
+        return self.head_of(self.extract_feat(inputs))
 
 
 class BaseDetector(Host):
     """The names of this class and the next two tell the task of a model."""
 
     def extract_feat(self, inputs):
-        maps = self.backbone(inputs)
+        maps = super().extract_feat(inputs)
         return self.neck(maps) if hasattr(self, 'neck') else maps
 
 
@@ -65,10 +72,10 @@ class Pyramid(nn.ModuleList):
 class PairedDetector(BaseDetector):
     """Levels of strides 4 (level 0), 8, 16, ..., with a neck or without."""
 
-    def __init__(self, width=4, levels=(1, 2, 3), neck=True):
+    def __init__(self, width=4, levels=(1, 2, 3), neck=True, side=None):
         convs = Pyramid(nn.Conv2d(width, width, 1) for _ in levels)
         parts = dict(neck=convs) if neck else {}
-        super().__init__(backbone=Stages(width, levels), **parts)
+        super().__init__(side, backbone=Stages(width, levels), **parts)
 
 
 class SegmentorHead(nn.Module):
@@ -96,9 +103,9 @@ class SegmentorHead(nn.Module):
 
 @MODELS.register_module()
 class PairedSegmentor(BaseSegmentor):
-    def __init__(self, width=4, num_classes=5, twice=False, residual=False):
+    def __init__(self, width=4, num_classes=5, twice=False, residual=False, side=None):
         head = SegmentorHead(width, num_classes, twice, residual)
-        super().__init__(backbone=Stages(width, (1,)), decode_head=head)
+        super().__init__(side, backbone=Stages(width, (1,)), decode_head=head)
 
 
 class ClassifierHead(nn.Module):
@@ -116,16 +123,12 @@ class MultiLabelClsHead(ClassifierHead):
 
 @MODELS.register_module()
 class PairedClassifier(BaseClassifier):
-    """Its backbone yields a map, or if ``pooled`` a vector; images have the ``side``, if given."""
+    """Its backbone yields a map, or if ``pooled`` a vector."""
 
     def __init__(self, width=4, num_classes=5, pooled=False, several_labels=False, side=None):
         head = MultiLabelClsHead if several_labels else ClassifierHead
         backbone = Stages(width, (1,), pooled)
-        super().__init__(backbone=backbone, head=head(width, num_classes), side=side)
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        assert self.side in (None, inputs.shape[-1])
-        return super().forward(inputs, data_samples, mode)
+        super().__init__(side, backbone=backbone, head=head(width, num_classes))
 
 
 @pytest.fixture

@@ -43,19 +43,23 @@ def test_a_written_config_is_built_as_it_was_meant(made, files):
     assert '#   student  4x28x28' in text and '--work-dir' in text
 
 
-def test_images_are_resized_for_a_teacher_that_works_at_its_own_size_only(made, config_file):
+@pytest.mark.parametrize('kind', ['Classifier', 'Segmentor', 'Detector'])
+def test_images_are_resized_for_a_teacher_that_works_at_its_own_size_only(kind, made, config_file):
     pytest.importorskip('mmcv.transforms')
-    teacher = config_file('fixed', type='PairedClassifier', side=64)
+    student = config_file('student', type=f'Paired{kind}')
+    teacher = config_file('usual', type=f'Paired{kind}', side=64)
+    assert made(student=student, teacher=teacher)[0].model.teacher.image_size == (64, 64)
+    teacher = config_file('fixed', type=f'Paired{kind}', side=72)
     with pytest.raises(ConfigError, match='teacher: the dry forward of a blank 224x224 image'):
-        made(teacher=teacher)
+        made(student=student, teacher=teacher)
     with Path(teacher).open('a') as config:
         config.write(
-            "train_dataloader['dataset']['pipeline'] = [dict(type='Resize', scale=(64, 64))]"
+            "train_dataloader['dataset']['pipeline'] = [dict(type='Resize', scale=(72, 72))]"
         )
-    cfg, _ = made(teacher=teacher)
-    assert cfg.model.teacher.image_size == (64, 64)
+    cfg, _ = made(student=student, teacher=teacher)
+    assert cfg.model.teacher.image_size == (72, 72)
     distiller = MODELS.build(dict(cfg.model, data=cfg.train_dataloader))
-    assert '(4x8x8)' in distiller.pairs['features'].summary
+    assert '4x9x9' in next(iter(distiller.pairs.values())).summary.partition('teacher')[2]
 
 
 def test_a_student_with_a_teacher_of_its_own_is_refused(made, config_file):

@@ -26,7 +26,7 @@ CONFIGS = sorted(
 
 HOSTS = dict(
     coco='mmdet', cityscapes='mmseg', ade20k='mmseg',
-    imagenet='mmpretrain', cifar100='mmpretrain', digits='mmpretrain',
+    imagenet='mmpretrain', cifar100='mmpretrain',
 )  # fmt: skip
 FEW = {'diffkd/resnet56_resnet20_cifar100'}
 # Of each method other than DiffKD the config that takes the least time, and one with the hooks and

@@ -7,7 +7,6 @@ are imported when the first ``X`` is looked up.
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry
 
@@ -30,12 +29,6 @@ MODEL_WRAPPERS = Registry(
 )
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.engine.hooks']
-)
-OPTIMIZERS = Registry(
-    'optimizer',
-    parent=MMENGINE_OPTIMIZERS,
-    scope='mmdiffkd',
-    locations=['mmdiffkd.engine.optimizers'],
 )
 RUNNERS = Registry(
     'runner', parent=MMENGINE_RUNNERS, scope='mmdiffkd', locations=['mmdiffkd.engine.runner']

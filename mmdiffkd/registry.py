@@ -5,7 +5,6 @@ are imported when the first ``X`` is looked up.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry
@@ -20,12 +19,6 @@ MODELS = Registry(
     parent=MMENGINE_MODELS,
     scope='mmdiffkd',
     locations=['mmdiffkd.models', 'mmdiffkd.models.backbones', 'mmdiffkd.models.necks'],
-)
-MODEL_WRAPPERS = Registry(
-    'model_wrapper',
-    parent=MMENGINE_MODEL_WRAPPERS,
-    scope='mmdiffkd',
-    locations=['mmdiffkd.engine.cpu_data_parallel'],
 )
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.engine.hooks']

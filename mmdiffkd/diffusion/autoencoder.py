@@ -21,13 +21,9 @@ class LinearAutoencoder(nn.Module):
         self.decoder = conv(latent_channels, channels)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """Encode and reconstruct.
+        """A teacher feature (N, channels, H, W) to its latent (N, latent_channels, H, W) and back.
 
-        Args:
-            x: Teacher feature, (N, channels, H, W).
-
-        Returns:
-            The latent (N, latent_channels, H, W) and the reconstruction, shape of ``x``.
+        Returned are the latent and the reconstruction.
         """
         latent = self.encoder(x)
         return latent, self.decoder(latent)

@@ -186,14 +186,9 @@ class DiffKDDistiller(BaseModel):
         return next(iter(self.teachers.values()))
 
     def predict_with_teacher(self, data: Any, name: str = '') -> List:
-        """A teacher's predictions for a batch, computed as its features are in training.
+        """The data samples that a teacher predicts for a batch of a data loader, as in training.
 
-        Args:
-            data: Batch of a data loader, for the student's data preprocessor.
-            name: Name of the teacher, if there are several.
-
-        Returns:
-            The host's data samples.
+        ``name`` is that of the teacher, if there are several.
         """
         return self.teachers[name].predict(**self.data_preprocessor(data, False))
 
@@ -243,10 +238,8 @@ class DiffKDDistiller(BaseModel):
     def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
         """Depth of a parameter and number of layers, for mmpretrain's layer-wise decay.
 
-        Heads of pairs count as what comes behind the student's backbone.
-
-        Args:
-            param_name: Name made up of the names of submodules, ``student.backbone...``.
+        The name is made up of those of submodules, ``student.backbone...``. Heads of pairs count as
+        what comes behind the student's backbone.
         """
         return self.student.get_layer_depth(checkpoint_name(param_name))
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # One task of the comparison, from the data to the table. Run again, it goes on where it was stopped.
 #
-#     bash benchmarks/comparison/run.sh classification|detection|segmentation [ablations] [flags]
+#     bash benchmarks/comparison/run.sh classification|detection|segmentation [ablations|pulls] [flags]
 #
 # With "ablations", given after the task itself has ended, it is the table of DiffKD's ablations. They
-# get the weights that were chosen for DiffKD. The flags are those of tools/compare.py.
+# get the weights that were chosen for DiffKD. With "pulls" the trainings of seed 0 are repeated with
+# a hook that measures how hard each pair pulls at the student, which takes time. The flags are those
+# of tools/compare.py, or for "pulls" those of tools/train.py.
 # Whether all of it runs is shown in minutes by: --smoke --seeds 1 --weights 1
 set -euo pipefail
 
@@ -26,6 +28,21 @@ if [[ ${1:-} == ablations ]]; then
 fi
 
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # The operations are too small for several threads.
+if [[ ${1:-} == pulls ]]; then
+    shift
+    for run in "$results"/compare/*/seed-0; do
+        method=$(basename "$(dirname "$run")")
+        pulls=$results/pulls/$method
+        [[ $method == alone || -f $pulls/last_checkpoint ]] && continue
+        mkdir -p "$results/pulls"
+        echo "_base_ = '$PWD/$run/config/train.py'
+custom_hooks = [*_base_.custom_hooks, dict(type='mmdiffkd.TelemetryHook', interval=25)]" \
+            >"$pulls.py"
+        python tools/train.py "$pulls.py" --work-dir "$pulls" "$@"
+    done
+    exit
+fi
+
 python benchmarks/comparison/make_data.py
 teacher=random
 if [[ " $* " != *' --smoke '* ]]; then

@@ -23,4 +23,3 @@ from mmdiffkd.command_line import (
     add_train_arguments,
 )
 from mmdiffkd.engine.runner import complete_model
-from mmdiffkd.errors import ArgumentParser, add_debug_argument, one_line_errors

@@ -140,8 +140,9 @@ def sentences(comparison: Comparison) -> List[str]:
     found += _best(comparison)
     if len(gains) > 1:
         found.append(
-            f'These sentences take into account that {len(gains)} methods are compared (Holm, '
-            f'5 % for all together); the intervals of the table do not.'
+            f'These sentences take into account that {len(gains)} methods are compared (Holm, 5 % '
+            f'for the differences to the student alone together, and 5 % for those to the best '
+            f'mean); the intervals of the table do not.'
         )
     return found
 
@@ -149,13 +150,17 @@ def sentences(comparison: Comparison) -> List[str]:
 def _best(comparison: Comparison) -> List[str]:
     """A sentence on the method with the best mean and those that cannot be told from it."""
     means = {name: row['mean'] for name, row in comparison.figures().items() if row['seeds']}
-    if len(means) < 2:
+    if not means:
         return []
     best = (min if comparison.is_loss else max)(means, key=means.__getitem__)
-    others = {name: comparison.difference(best, name) for name in means if name != best}
-    worse = holm({name: it.p if it else 1.0 for name, it in others.items()})
+    # The differences to the student alone have their sentences already.
+    others = [name for name in means if name not in (best, ALONE)]
+    if not others:
+        return []
+    differences = {name: comparison.difference(best, name) for name in others}
+    worse = holm({name: it.p if it else 1.0 for name, it in differences.items()})
     equal = [name for name in others if name not in worse]
-    end = f'it cannot be told from {", ".join(equal)}' if equal else 'all others are worse'
+    end = f'it cannot be told from {", ".join(equal)}' if equal else 'all other methods are worse'
     return [f'The best mean is that of {best}; {end}.']
 
 

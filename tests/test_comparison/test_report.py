@@ -77,6 +77,15 @@ def test_of_a_loss_less_is_better(comparison):
     assert 'best mean is that of alone' in said[3]
 
 
+def test_the_best_is_compared_with_the_student_alone_once(comparison):
+    comparison.rows['alone'] = row(50.0, 61.0, 56.0)
+    said = sentences(comparison)
+    assert said[0].startswith('good: no difference to the student alone')
+    assert said[3] == 'The best mean is that of good; it cannot be told from unclear.'
+    pair = {name: comparison.rows[name] for name in ('alone', 'good')}
+    assert len(sentences(replace(comparison, rows=pair))) == 1
+
+
 def test_one_seed_says_nothing():
     comparison = Comparison('', dict(alone=row(50.0), kd=row(90.0)), 'mIoU')
     assert sentences(comparison)[0].endswith('can be told from 1 seed.')

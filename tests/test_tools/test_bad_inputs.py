@@ -87,8 +87,8 @@ def test_configs(change, said, refused, folder):
             "needs mmdifkd, which is not installed; did you mean 'mmdiffkd'",
         ),
         (
-            'train.py mmdiffkd::digits/diffkd_digit.py',
-            "has no config 'digits/diffkd_digit.py'; did you",
+            'train.py mmdiffkd::dist/resnet34_resnet18_imagnet.py',
+            "has no config 'dist/resnet34_resnet18_imagnet.py'; did you",
         ),
         ('train.py config.py --smok3', "unrecognized arguments: --smok3; did you mean '--smoke'"),
         ('train.py config.py --launcher torch', "--launcher: invalid choice: 'torch'"),

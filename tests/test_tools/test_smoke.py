@@ -26,7 +26,7 @@ CONFIGS = sorted(
 
 HOSTS = dict(
     coco='mmdet', cityscapes='mmseg', ade20k='mmseg',
-    imagenet='mmpretrain', cifar100='mmpretrain', digits='mmpretrain',
+    imagenet='mmpretrain', cifar100='mmpretrain',
 )  # fmt: skip
 FEW = {'diffkd/resnet56_resnet20_cifar100'}
 # Of each method other than DiffKD the config that takes the least time, and one with the hooks and
@@ -38,11 +38,13 @@ CHEAPEST = {
     'fgd/retinanet_x101_r50_coco', 'kd/resnet32x4_resnet8x4_cifar100', 'ld/gfl_r101_r50_coco',
     'mgd/retinanet_x101_r50_coco', 'pkd/faster-rcnn_r101_r50_coco',
 }  # fmt: skip
-# Models of a kind that is trained by another of these configs or in docs/your-own-model.md.
+# Models of a kind that another shipped config or one in docs/your-own-model.md trains.
 SIMILAR = {
-    'dinov2-b_resnet50_imagenet',
-    'convnext-b_mobilenetv3_imagenet', 'dino_r50_r18_coco', 'mask-rcnn_swin-s_r50_coco',
-    'rtmdet-l_rtmdet-tiny_coco', 'segformer_b2_b0_ade20k', 'yolox-l_yolox-tiny_coco',
+    'convnext-b_mobilenetv3_imagenet', 'deeplabv3_r101_deeplabv3_r18_cityscapes',
+    'deeplabv3_r101_pspnet_r18_ade20k', 'dino_r50_r18_coco', 'dinov2-b_resnet50_imagenet',
+    'faster-rcnn_r101_r50_coco', 'mask-rcnn_swin-s_r50_coco', 'mask2former_swin-s_r50_ade20k',
+    'resnet50-rsb_resnet34_imagenet', 'retinanet_x101_r50_coco', 'rtmdet-l_rtmdet-tiny_coco',
+    'segformer_b2_b0_ade20k', 'swin-l_resnet50_imagenet', 'yolox-l_yolox-tiny_coco',
 }  # fmt: skip
 
 

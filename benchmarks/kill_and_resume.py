@@ -5,7 +5,7 @@ A short detection run is trained without a break, and then again and again: kill
 its data loading workers, and started again with --resume --exact-resume until it ends. Weights,
 moments of the optimizer and schedules must be those of the unbroken run.
 
-    python benchmarks/experiments/kill_and_resume.py --kills 30
+    python benchmarks/kill_and_resume.py --kills 30
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, List
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch

@@ -9,10 +9,17 @@ from mmdiffkd.losses.regression import WeightedDistance
 
 
 def pearson_distance(x: Tensor, y: Tensor, eps: float = 1e-8) -> Tensor:
-    """``1 - correlation`` of the rows of ``x`` and ``y``, mean over rows; a scalar in 0..2.
+    """``1 - correlation`` of the rows of ``x`` and ``y``, mean over rows.
 
-    A constant row has no correlation; its distance is 1, without a gradient. A centred row is
-    divided by at least ``eps``.
+    A constant row has no correlation; its distance is 1, without a gradient.
+
+    Args:
+        x: Values, (rows, values per row).
+        y: Values to correlate with, same shape as ``x``.
+        eps: Least norm that a centred row is divided by.
+
+    Returns:
+        Scalar in 0..2.
     """
     return 1 - F.cosine_similarity(centred(x), centred(y), dim=1, eps=eps).mean()
 
@@ -28,15 +35,36 @@ def centred(x: Tensor) -> Tensor:
     return difference.masked_fill(constant, 0)
 
 
-class DISTLoss(WeightedDistance):
+def dist(
+    student: Tensor, teacher: Tensor, beta: float = 1.0, gamma: float = 1.0, tau: float = 1.0
+) -> Tensor:
     """Knowledge Distillation from A Stronger Teacher (Huang et al., 2022), equation 10.
 
-    It compares logits, (N, C) or (N, C, H, W); each pixel is one sample.
+    Args:
+        student: Logits, (N, C) or (N, C, H, W); each pixel is one sample.
+        teacher: Logits, same shape.
+        beta: Weight of the relation between the classes of a sample.
+        gamma: Weight of the relation between the samples of a class.
+        tau: Temperature. The result is multiplied by ``tau ** 2``.
+
+    Returns:
+        Scalar.
+    """
+    student, teacher = (
+        (logits / tau).softmax(dim=1).transpose(0, 1).flatten(1) for logits in (student, teacher)
+    )
+    intra_class = pearson_distance(student, teacher)
+    inter_class = pearson_distance(student.t(), teacher.t())
+    return tau**2 * (beta * inter_class + gamma * intra_class)
+
+
+class DISTLoss(WeightedDistance):
+    """The distance :func:`dist` on logits.
 
     Args:
         beta: Weight of the relation between the classes of a sample.
         gamma: Weight of the relation between the samples of a class.
-        tau: Temperature, above 0. The distance is multiplied by ``tau ** 2``.
+        tau: Temperature, above 0.
         loss_weight: Factor of the distance.
     """
 
@@ -49,10 +77,4 @@ class DISTLoss(WeightedDistance):
         self.beta, self.gamma, self.tau = beta, gamma, tau
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
-        student, teacher = (
-            (logits / self.tau).softmax(dim=1).transpose(0, 1).flatten(1)
-            for logits in (refined, target)
-        )
-        intra_class = pearson_distance(student, teacher)
-        inter_class = pearson_distance(student.t(), teacher.t())
-        return self.tau**2 * (self.beta * inter_class + self.gamma * intra_class)
+        return dist(refined, target, self.beta, self.gamma, self.tau)

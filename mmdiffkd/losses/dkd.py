@@ -12,22 +12,60 @@ from mmdiffkd.losses.kl_div import softmax_kl_each
 from mmdiffkd.losses.regression import WeightedDistance
 
 
-def _split(logits: Tensor, targets: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
-    """Scores of K classes of each image against all others, (N, 2, K), and scores of the others.
+def dkd(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    tau: float = 4.0,
+) -> Tensor:
+    """Decoupled Knowledge Distillation (Zhao et al., 2022), equation 7.
 
-    ``logits`` are (N, C), ``targets`` the K classes, (N, K), and ``mask`` says where they are,
-    (N, C, K). Among the others, (N, C, K), the class itself is as good as impossible.
+    One term compares the score of the image's class with the sum of all others, the other term
+    the scores among the others.
+
+    Args:
+        student: Logits, (N, C).
+        teacher: Logits, same shape.
+        labels: Classes, (N,), or their shares, (N, C), as mixup and CutMix yield them. With these
+            the distance is its sum over the two largest shares of an image, multiplied by them.
+        alpha: Weight of the image's class against the others.
+        beta: Weight of the relations among the others.
+        tau: Temperature. The result is multiplied by ``tau ** 2``.
+
+    Returns:
+        Mean over images; scalar.
+    """
+    if labels.ndim == 1:
+        shares, targets = torch.ones_like(student[:, :1]), labels[:, None]
+    else:
+        shares, targets = labels.topk(min(2, labels.shape[1]))
+    # A mask instead of an index, whose length a GPU would have to tell.
+    mask = F.one_hot(targets, student.shape[1]).bool().transpose(1, 2)
+    own, others = zip(*(_split(logits / tau, targets, mask) for logits in (student, teacher)))
+    divergence = alpha * softmax_kl_each(*own) + beta * softmax_kl_each(*others)
+    return tau**2 * (shares * divergence).sum() / max(1, len(student))
+
+
+def _split(logits: Tensor, targets: Tensor, mask: Tensor) -> Tuple[Tensor, Tensor]:
+    """Scores of K classes of each image against all others, and scores of the others.
+
+    Args:
+        logits: Scores, (N, C).
+        targets: The K classes, (N, K).
+        mask: Where they are, (N, C, K).
+
+    Returns:
+        Two scores for each of the K classes, (N, 2, K), and the others, (N, C, K), in which the
+        class itself is as good as impossible.
     """
     others = logits[..., None].masked_fill(mask, torch.finfo(logits.dtype).min)
     return torch.stack([logits.gather(1, targets), others.logsumexp(dim=1)], dim=1), others
 
 
 class DKDLoss(WeightedDistance):
-    """Decoupled Knowledge Distillation (Zhao et al., 2022), equation 7, for classifiers.
-
-    One term compares the score of the image's class with the sum of all others, the other term the
-    scores among the others. Classes as mixup and CutMix yield them have shares: the distance is
-    then its sum over the two largest ones of an image, multiplied by them.
+    """The distance :func:`dkd` on the logits of a classifier and the classes of the batch.
 
     Published settings: ``alpha=1``, ``beta=8``, ``tau=4`` on CIFAR-100 (``beta=6`` for WRN-40-1, 2
     for ResNet-20), with a weight that grows from 0 during 20 epochs; ``beta=0.5``, ``tau=1`` on
@@ -36,7 +74,7 @@ class DKDLoss(WeightedDistance):
     Args:
         alpha: Weight of the image's class against the others.
         beta: Weight of the relations among the others.
-        tau: Temperature, above 0. The distance is multiplied by ``tau ** 2``.
+        tau: Temperature, above 0.
         loss_weight: Factor of the distance.
     """
 
@@ -58,17 +96,4 @@ class DKDLoss(WeightedDistance):
             raise ConfigError(f'DKDLoss: the logits must be vectors (N, C), got maps of {size}')
         logits = (at_least_float32(x).flatten(1) for x in (refined, target.detach()))
         labels = context.labels().to(refined.device)
-        return self.loss_weight * self.distance(*logits, labels)
-
-    def distance(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """The distance without the weight for classes, (N,), or their shares, (N, C)."""
-        if labels.ndim == 1:
-            shares, targets = torch.ones_like(student[:, :1]), labels[:, None]
-        else:
-            shares, targets = labels.topk(min(2, labels.shape[1]))
-        # A mask instead of an index, whose length a GPU would have to tell.
-        mask = F.one_hot(targets, student.shape[1]).bool().transpose(1, 2)
-        scores = (_split(logits / self.tau, targets, mask) for logits in (student, teacher))
-        own, others = zip(*scores)
-        divergence = self.alpha * softmax_kl_each(*own) + self.beta * softmax_kl_each(*others)
-        return self.tau**2 * (shares * divergence).sum() / max(1, len(student))
+        return self.loss_weight * dkd(*logits, labels, self.alpha, self.beta, self.tau)

@@ -5,8 +5,44 @@ from torch import Tensor
 
 from mmdiffkd.errors import check_numbers
 from mmdiffkd.losses.dist import centred
-from mmdiffkd.losses.kl_div import softmax_kl_each
+from mmdiffkd.losses.kl_div import softmax_kl
 from mmdiffkd.losses.regression import WeightedDistance
+
+
+def cwd(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """Channel-wise Knowledge Distillation for Dense Prediction (Shu et al., 2021), equation 4.
+
+    Each channel is a distribution over the places of the map.
+
+    Args:
+        student: Map, (N, C, H, W).
+        teacher: Map, same shape.
+        tau: Temperature. The result is multiplied by ``tau ** 2``.
+
+    Returns:
+        KL(teacher || student), summed over places, mean over channels and images; scalar.
+    """
+    student, teacher = (x.flatten(2).transpose(1, 2) for x in (student, teacher))
+    return softmax_kl(student, teacher, tau)
+
+
+def pkd(student: Tensor, teacher: Tensor, eps: float = 1e-6) -> Tensor:
+    """PKD: General Distillation Framework for Object Detectors (Cao et al., 2022), equation 3.
+
+    Half the mean squared difference of maps that have mean 0 and standard deviation 1
+    per channel over images and places, which is one minus their correlation. A constant channel
+    counts as zeros and gets no gradient.
+
+    Args:
+        student: Map, (N, C, H, W).
+        teacher: Map, same shape.
+        eps: Number added to the standard deviation.
+
+    Returns:
+        Scalar.
+    """
+    student, teacher = (standardised(x, eps) for x in (student, teacher))
+    return F.mse_loss(student, teacher) / 2
 
 
 def standardised(x: Tensor, eps: float = 1e-6) -> Tensor:
@@ -29,18 +65,34 @@ def with_statistics(x: Tensor, other: Tensor) -> Tensor:
     return moved.view_as(x.transpose(0, 1)).transpose(0, 1)
 
 
-class CWDLoss(WeightedDistance):
-    """Channel-wise Knowledge Distillation for Dense Prediction (Shu et al., 2021), equation 4.
+def attention_transfer(student: Tensor, teacher: Tensor, p: int = 2) -> Tensor:
+    """Paying More Attention to Attention (Zagoruyko and Komodakis, 2017), equation 2.
 
-    Each channel of a map, or of the logits of a segmentation model, is a distribution over its
-    places. The distance is KL(teacher || student), the mean over channels and images.
+    The attention of an image is the mean over channels of the p-th powers, scaled to length 1.
+
+    Args:
+        student: Map, (N, Cs, H, W).
+        teacher: Map, (N, Ct, H, W).
+        p: Exponent. As in the published code, an odd one keeps the signs of the values.
+
+    Returns:
+        Mean squared difference of the attentions; scalar.
+    """
+    student, teacher = (
+        F.normalize(x.pow(p).mean(dim=1).flatten(1), dim=1) for x in (student, teacher)
+    )
+    return F.mse_loss(student, teacher)
+
+
+class CWDLoss(WeightedDistance):
+    """The distance :func:`cwd` on maps or on the logits of a segmentation model.
 
     Published settings: ``tau=1`` (MMRazor) or 4 (CIRKD) and ``loss_weight=5`` on segmentation
     logits without a head; ``tau=1`` and ``loss_weight=10`` on the feature pyramid of Faster R-CNN;
     ``normalize=True``, ``tau=1`` and ``loss_weight=1`` on that of RTMDet.
 
     Args:
-        tau: Temperature, above 0. The distance is multiplied by ``tau ** 2``.
+        tau: Temperature, above 0.
         loss_weight: Factor of the distance.
         normalize: Whether both maps get mean 0 and standard deviation 1 per channel first.
     """
@@ -53,36 +105,27 @@ class CWDLoss(WeightedDistance):
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
         if self.normalize:
             refined, target = (normalised(x) for x in (refined, target))
-        student, teacher = (x.flatten(2).transpose(1, 2) for x in (refined, target))
-        return softmax_kl_each(student, teacher, self.tau).mean()
+        return cwd(refined, target, self.tau)
 
 
 class PKDLoss(WeightedDistance):
-    """PKD: General Distillation Framework for Object Detectors (Cao et al., 2022), equation 3.
-
-    Half the mean squared difference of maps that have mean 0 and standard deviation 1 per channel
-    over images and places, which is one minus their correlation. A constant channel counts as zeros
-    and gets no gradient.
+    """The distance :func:`pkd` on the maps of a feature pyramid.
 
     Published settings: ``loss_weight=6`` for Faster R-CNN, on the first four levels, and 10 for
     RetinaNet, RepPoints and FCOS; no head where the channels of student and teacher agree.
     """
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(standardised(refined), standardised(target)) / 2
+        return pkd(refined, target)
 
 
 class ATLoss(WeightedDistance):
-    """Paying More Attention to Attention (Zagoruyko and Komodakis, 2017), equation 2.
-
-    The mean squared difference of attentions. That of an image is the mean over channels of the
-    p-th powers, scaled to length 1, so the two maps may differ in channels.
+    """The distance :func:`attention_transfer` on maps, which may differ in channels.
 
     Published setting: ``loss_weight=1000`` per map, on the last maps of the stages of a ResNet.
 
     Args:
-        p: Exponent, an integer from 1. As in the published code, an odd one keeps the signs of the
-            values.
+        p: Exponent of the attention, an integer from 1.
         loss_weight: Factor of the distance.
     """
 
@@ -94,7 +137,4 @@ class ATLoss(WeightedDistance):
         self.p = p
 
     def distance(self, refined: Tensor, target: Tensor) -> Tensor:
-        student, teacher = (
-            F.normalize(x.pow(self.p).mean(dim=1).flatten(1), dim=1) for x in (refined, target)
-        )
-        return F.mse_loss(student, teacher)
+        return attention_transfer(refined, target, self.p)

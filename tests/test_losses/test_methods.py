@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmdiffkd.errors import ConfigError
-from mmdiffkd.losses import ATLoss, CWDLoss, DKDLoss, PKDLoss
+from mmdiffkd.losses import ATLoss, CWDLoss, DKDLoss, PKDLoss, dkd
 from mmdiffkd.models.context import PairContext
 from mmdiffkd.registry import MODELS
 
@@ -61,10 +61,10 @@ def sample(**annotations):
 def test_labels_of_mixed_images():
     """As the mean over the two classes of an image, weighted by their shares."""
     mixed = torch.tensor([[0.3, 0.0, 0.7, 0.0], [0.0, 1.0, 0.0, 0.0]]).double()
-    parts = [DKDLoss().distance(*LOGITS[:, image : image + 1], torch.tensor([label]))
+    parts = [dkd(*LOGITS[:, image : image + 1], torch.tensor([label]))
              for image, label in ((0, 0), (0, 2), (1, 1))]  # fmt: skip
     expected = (0.3 * parts[0] + 0.7 * parts[1] + parts[2]) / 2
-    torch.testing.assert_close(DKDLoss().distance(*LOGITS, mixed), expected)
+    torch.testing.assert_close(dkd(*LOGITS, mixed), expected)
     samples = [sample(gt_label=torch.tensor([0]), gt_score=score) for score in mixed]
     torch.testing.assert_close(DKDLoss()(*LOGITS, context_of(samples)), expected)
 
@@ -79,8 +79,8 @@ def test_labels_of_mixed_images():
 def test_labels_of_whole_images(samples):
     """Logits are maps of one pixel inside a pair."""
     student, teacher = LOGITS[..., None, None]
+    expected = 2 * dkd(*LOGITS, torch.tensor([2, 1]), alpha=1, beta=2, tau=3)
     loss = DKDLoss(alpha=1, beta=2, tau=3, loss_weight=2)
-    expected = 2 * loss.distance(*LOGITS, torch.tensor([2, 1]))
     torch.testing.assert_close(loss(student, teacher, context_of(samples)), expected)
 
 
@@ -99,6 +99,6 @@ def test_maps_have_no_label():
 
 def test_extreme_logits():
     student = torch.tensor([[1e4, -1e4, 0.0]], requires_grad=True)
-    loss = DKDLoss().distance(student, torch.tensor([[-1e4, 1e4, 0.0]]), torch.tensor([0]))
+    loss = dkd(student, torch.tensor([[-1e4, 1e4, 0.0]]), torch.tensor([0]))
     loss.backward()
     assert loss.isfinite() and student.grad.isfinite().all()

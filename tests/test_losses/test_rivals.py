@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from mmdiffkd.heads import FGDHead, MGDHead
-from mmdiffkd.losses import ATLoss, CWDLoss, DISTLoss, DKDLoss, KLDivLoss, PKDLoss
+from mmdiffkd.losses import (
+    attention_transfer,
+    cwd,
+    dist,
+    dkd,
+    pkd,
+    sigmoid_kl,
+    softmax_kl,
+)
 
 VECTORS = Path(__file__).parents[1] / 'data' / 'vectors' / 'rivals'
 VECTORS = Path(os.environ.get('MMDIFFKD_RIVAL_VECTORS', VECTORS))
@@ -39,15 +47,16 @@ def function_of(meta, labels):
     tau = meta.get('tau', meta.get('T', 1.0))
     weights = {key: meta[key] for key in ('alpha', 'beta', 'gamma') if key in meta}
     mse, l1 = torch.nn.functional.mse_loss, torch.nn.functional.l1_loss
+    kl = sigmoid_kl if meta.get('use_sigmoid') else softmax_kl
     return dict(
-        AT=lambda s, t: ATLoss(meta.get('p', 2))(s, t),
-        CWD=lambda s, t: CWDLoss(tau)(s, t),
-        PKD=PKDLoss(),
-        DKD=lambda s, t: DKDLoss(**weights, tau=tau).distance(s, t, labels),
-        KD=lambda s, t: KLDivLoss(tau, meta.get('use_sigmoid', False))(s, t),
-        DIST=lambda s, t: DISTLoss(**weights, tau=tau)(s, t),
+        AT=lambda s, t: attention_transfer(s, t, meta.get('p', 2)),
+        CWD=lambda s, t: cwd(s, t, tau),
+        PKD=pkd,
+        DKD=lambda s, t: dkd(s, t, labels, **weights, tau=tau),
+        KD=lambda s, t: kl(s, t, tau),
+        DIST=lambda s, t: dist(s, t, **weights, tau=tau),
         # Rows are distributions, of which the published code takes the mean over values.
-        LD=lambda s, t: KLDivLoss(tau)(s, t) / s.shape[1],
+        LD=lambda s, t: softmax_kl(s, t, tau) / s.shape[1],
         L1=l1,
         **dict.fromkeys(('L2', 'MSE', 'FitNets'), mse),
     )[meta['method']]

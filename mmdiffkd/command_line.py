@@ -207,6 +207,13 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         help="factors of each method's weights to try on held-out training data, e.g. 0.3,1,3; a "
         'single one is taken as it is',
     )
+    parser.add_argument(
+        '--tuning-seeds',
+        type=int,
+        default=1,
+        metavar='N',
+        help='trainings per factor of --weights (default: %(default)s)',
+    )
     parser.add_argument('--metric', help='metric of the validation to compare')
     parser.add_argument(
         '--gpus', type=int, help='processes per training with --launcher pytorch (default: all)'

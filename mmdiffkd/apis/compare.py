@@ -32,6 +32,7 @@ def compare(
     methods_file: Optional[str] = None,
     seeds: int = 3,
     weights: Sequence[float] = (),
+    tuning_seeds: int = 1,
     metric: Optional[str] = None,
     gpus: Optional[int] = None,
     work_dir: Optional[str] = None,
@@ -54,6 +55,7 @@ def compare(
         seeds: Number of trainings per method. Their seeds are 0, 1, ...
         weights: Factors of the weights of a method's pairs. Each is tried with a fifth of the
             training data as validation data, and the best one is taken. A single one is not tried.
+        tuning_seeds: Number of trainings per method and factor. Their seeds are 1000, 1001, ...
         metric: Metric of the validation, by default that of ``save_best`` or the task's usual one.
         gpus: Number of processes with ``launcher='pytorch'``, by default that of the GPUs.
         work_dir: Output folder, by default ``work_dirs/compare_<student>_from_<teacher>``.
@@ -65,8 +67,8 @@ def compare(
     args = train_namespace('compare', **train_arguments)
     name = f'compare_{Path(student).stem}_from_{Path(teacher).stem}'
     folder = Path(work_dir or Path('work_dirs', name), 'smoke' if args.smoke else '')
-    if seeds < 1 or any(factor <= 0 for factor in weights):
-        raise ConfigError('--seeds and --weights must be above 0')
+    if seeds < 1 or tuning_seeds < 1 or any(factor <= 0 for factor in weights):
+        raise ConfigError('--seeds, --tuning-seeds and --weights must be above 0')
     if args.no_validate and not args.smoke:
         raise ConfigError('--no-validate: a comparison needs the metrics of the validation')
     args.check_teacher = False  # it is tested once for all trainings
@@ -81,7 +83,7 @@ def compare(
             student, teacher, checkpoint, methods_file, folder, apply, flags, processes
         )
         configs.check_names(methods)
-        return Session(configs, methods, metric).run(seeds, weights)
+        return Session(configs, methods, metric).run(seeds, weights, tuning_seeds)
 
 
 def _apply_flags(args: argparse.Namespace, cfg: Config, alone: bool) -> None:

@@ -25,7 +25,7 @@ class Row:
         results: Seed -> what :meth:`mmdiffkd.comparison.run.Run.perform` returned.
         error: The last line of the error of a training that failed, or None.
         factor: Factor of the weights.
-        tried: Factor -> the metric on the split that was held out.
+        tried: Factor -> mean of the metric on the split that was held out.
     """
 
     results: Dict[int, Dict[str, Any]] = field(default_factory=dict)

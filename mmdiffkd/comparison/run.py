@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, TextIO
 
@@ -53,7 +54,11 @@ class Run(NamedTuple):
         return self.folder / 'config' / f'{self.tool}.py'
 
     def result(self) -> Optional[Dict[str, Any]]:
-        """What :meth:`perform` has returned before, or None; an error for another config's run."""
+        """What :meth:`perform` has returned before, or None.
+
+        Raises:
+            ConfigError: If the folder has a run, finished or not, with another config.
+        """
         if self.config.is_file() and (before := self.config.read_text()) != self.text:
             lines = difflib.ndiff(before.splitlines(), self.text.splitlines())
             first = ' '.join(next(line for line in lines if line[0] in '+-').split())
@@ -87,7 +92,7 @@ class Run(NamedTuple):
                 return result
             self.config.write_text(self.text)
             command, started, before = self._command(), time.monotonic(), console.tell()
-            status = _run(command, console)
+            status, resident = _run(command, console)
             console.seek(before)
             printed = console.read()
             if status != 0:
@@ -95,6 +100,8 @@ class Run(NamedTuple):
             # Of an interrupted run only its last part was timed.
             seconds = None if '--resume' in command else time.monotonic() - started
             result = dict(self._measured(), seconds=seconds)
+            if result.get('memory_mb') is None and not self.processes:
+                result['memory_mb'] = resident  # no GPU
             (self.folder / 'result.json').write_text(json.dumps(result, indent=2) + '\n')
         return result
 
@@ -134,8 +141,12 @@ def _metrics(numbers: Dict[str, Any]) -> Dict[str, float]:
     }
 
 
-def _run(command: List[str], console: TextIO) -> int:
-    """The exit status of a command. Ctrl-C and SIGTERM reach it, and then end this process."""
+def _run(command: List[str], console: TextIO) -> Any:
+    """Run a command; Ctrl-C and SIGTERM are passed on to it, and then end this process.
+
+    Returns:
+        Its exit status, and the largest resident memory of its process in MB, if known.
+    """
     path = os.pathsep.join(filter(None, sys.path))
     process = subprocess.Popen(
         command,
@@ -153,13 +164,18 @@ def _run(command: List[str], console: TextIO) -> int:
         process.send_signal(number)
 
     before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    status = process.wait()
+    # The rusage of a child begins with the memory of the process that started it.
+    memory, peak = Path(f'/proc/{process.pid}/status'), []
+    while process.poll() is None:
+        with suppress(OSError):
+            peak = re.findall(r'VmHWM:\s*(\d+) kB', memory.read_text()) or peak
+        time.sleep(0.2)
     for number, handler in before.items():
         signal.signal(number, handler)
     if got:
         tell('Interrupted; the same command goes on from here')
         raise SystemExit(130)
-    return status
+    return process.returncode, int(peak[0]) / 1024 if peak else None
 
 
 def _last_error(printed: str, status: int) -> str:

@@ -15,13 +15,19 @@ from mmdiffkd.comparison.run import Run, RunFailed
 from mmdiffkd.errors import ConfigError, UserError, describe, suggest
 from mmdiffkd.messages import tell
 
-# Seed of the trials of --weights, which no training of the comparison has.
-_TUNING_SEED = 1000
+# Seeds from here on are those of the trials of --weights, however many others there will be.
+_FIRST_TUNING_SEED = 1000
 _USUAL_METRICS = ('coco/bbox_mAP', 'mIoU', 'accuracy/top1')
 
 
 class Session:
-    """Runs what is not finished, and keeps the results; without a ``metric`` it chooses one."""
+    """Runs what is not finished, and keeps the results.
+
+    Args:
+        configs: Configs of all trainings.
+        methods: Names of the methods.
+        metric: Name of the metric to compare, chosen by default.
+    """
 
     def __init__(self, configs: Configs, methods: Sequence[str], metric: Optional[str]) -> None:
         self.all, self.wanted = configs, metric
@@ -41,16 +47,16 @@ class Session:
                 # The others can be compared without it.
                 self._fail(method, str(error) if isinstance(error, UserError) else describe(error))
 
-    def run(self, seeds: int, weights: Sequence[float]) -> Comparison:
+    def run(self, seeds: int, weights: Sequence[float], tuning_seeds: int) -> Comparison:
         """Do everything and return the figures."""
         taught = [name for name in self.configs if name != ALONE]
         tuned = taught if len(weights) > 1 else []
-        self.left = tuned * len(weights) + [*self.configs] * seeds
+        self.left = tuned * len(weights) * tuning_seeds + [*self.configs] * seeds
         for method in taught if len(weights) == 1 else []:
             self.found.rows[method].factor = weights[0]
         self._test_teacher()
         for method in tuned:
-            self._tune(method, weights)
+            self._tune(method, weights, tuning_seeds)
         # A seed of all methods before the next one: what is interrupted can be compared.
         for seed in range(seeds):
             for method, cfg in self.configs.items():
@@ -72,15 +78,17 @@ class Session:
             self.found.teacher = f'failed: {error}'
             tell(f'teacher {self.found.teacher}', logging.ERROR)
 
-    def _tune(self, method: str, weights: Sequence[float]) -> None:
-        """Choose the factor of a method's weights with the best metric."""
+    def _tune(self, method: str, weights: Sequence[float], number: int) -> None:
+        """Choose the factor of a method's weights with the best mean of the metric."""
         tried, row = {}, self.found.rows[method]
         for factor in weights:
-            cfg = self.configs[method]
-            run = self.all.training(method, cfg, _TUNING_SEED, factor, tuning=True)
-            metrics = (self._attempt(method, run) or {}).get('metrics', {})
-            if math.isfinite(value := metrics.get(self.found.metric, math.nan)):
-                tried[factor] = value
+            values = []
+            for seed in range(_FIRST_TUNING_SEED, _FIRST_TUNING_SEED + number):
+                run = self.all.training(method, self.configs[method], seed, factor, tuning=True)
+                metrics = (self._attempt(method, run) or {}).get('metrics', {})
+                values.append(metrics.get(self.found.metric, math.nan))
+            if math.isfinite(mean := statistics.fmean(values)):
+                tried[factor] = mean
         if row.error and not tried:
             del self.configs[method]
             self.left = [name for name in self.left if name != method]
@@ -89,7 +97,7 @@ class Session:
         chosen = best(tried, key=tried.__getitem__) if tried else 1.0
         # An error was that of another factor, which is too large to train with.
         row.factor, row.tried, row.error = chosen, tried, None
-        shown = ', '.join(f'{value:.4g} with {factor:g}' for factor, value in tried.items())
+        shown = ', '.join(f'{mean:.4g} with {factor:g}' for factor, mean in tried.items())
         why = f'{self.found.metric}: {shown}' if tried else 'the trials have no metric'
         tell(f'{method}: its weights are multiplied by {chosen:g} ({why})')
 

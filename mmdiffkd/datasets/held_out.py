@@ -16,9 +16,13 @@ _EVERY = 5
 
 
 def part_of(dataset: Dict, held_out: bool) -> BaseDataset:
-    """A data set without a random fifth of its entries, or if it is ``held_out`` that fifth alone.
+    """A data set without a random fifth of its entries, or that fifth alone.
 
     The fifth is always the same. Configs name this function by its path.
+
+    Args:
+        dataset: Config of the data set.
+        held_out: Whether to return the fifth.
     """
     built = DATASETS.build(dataset)
     if not isinstance(built, BaseDataset):

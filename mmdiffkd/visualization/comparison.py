@@ -12,8 +12,11 @@ def comparison_figure(
 ) -> Figure:
     """A row per method, with a dot per seed and a line for the mean.
 
-    ``values`` are method -> the metric of each seed, none for a method that failed. The metric of
-    the ``teacher`` is a line through all rows.
+    Args:
+        title: Title of the figure.
+        metric: Name of the metric.
+        values: Method -> the metric of each seed; a method that failed has none.
+        teacher: The metric of the teacher, drawn as a line through all rows.
     """
     figure = new_figure(title, 9, 1.4 + 0.4 * len(values))
     axes = figure.subplots()

@@ -140,11 +140,11 @@ def test_another_config_is_an_error(files, fake):
 
 def test_weights_are_tried_on_other_seeds(files, fake, monkeypatch):
     monkeypatch.setattr('mmdiffkd.comparison.configs.hold_out', lambda cfg: cfg.pop('val_cfg'))
-    found = compare(**files, weights=[0.3, 3, 30])
+    found = compare(**files, weights=[0.3, 3, 30], tuning_seeds=2)
     # The largest weight cannot be trained with, which is no error of the method.
-    assert found.rows['mine'].tried == {0.3: 1010, 3: 1015} and found.rows['mine'].factor == 3
+    assert found.rows['mine'].tried == {0.3: 1010.5, 3: 1015.5} and found.rows['mine'].factor == 3
     assert found.rows['mine'].error is None and found.values('mine') == {0: 15, 1: 16}
-    assert starts(files, 'mine/weight-0.3', 1000, 'tuning') == 1
+    assert starts(files, 'mine/weight-0.3', 1001, 'tuning') == 1
     path = Path(files['work_dir'], 'tuning/mine/weight-3/seed-1000/config/train.py')
     assert 'val_cfg' not in Config.fromfile(path)
     # Where all factors fail there is nothing to train in the end.
@@ -165,7 +165,7 @@ def test_runs_without_a_metric(files, monkeypatch, capsys):
     assert Run('teacher', Path(files['work_dir']), '', 'test').perform()['metrics'] == {}
     monkeypatch.setattr('mmdiffkd.comparison.configs.hold_out', lambda cfg: None)
     monkeypatch.setattr(Run, 'perform', lambda run: dict(metrics={}, seconds=None))
-    files.update(methods=['alone', 'mine'], weights=[1, 3])
+    files.update(methods=['alone', 'mine'], weights=[1, 3], tuning_seeds=1)
     found = compare(**files)
     assert found.metric is None and found.rows['mine'].factor == 1.0
     out = capsys.readouterr().out

@@ -1,7 +1,5 @@
 """The networks are the literature's: size, function, shapes, initialisation."""
 
-from itertools import accumulate
-
 import numpy as np
 import pytest
 import torch
@@ -53,11 +51,10 @@ def values(shape):
 def test_parameters_maps_and_initial_weights(name):
     config, expected, stages, _ = NETWORKS[name]
     torch.manual_seed(0)
-    network = MODELS.build(dict(config))
+    network = MODELS.build(dict(config, out_indices=range(len(stages))))
     parameters = [*network.parameters(), *nn.Linear(stages[-1][0], 100).parameters()]
     assert sum(parameter.numel() for parameter in parameters) == expected
-    stem = network.stem(torch.randn(2, 3, 32, 32))
-    maps = [*accumulate(network.stages, lambda x, stage: stage(x), initial=stem)][1:]
+    maps = network(torch.randn(2, 3, 32, 32))
     assert [(*each.shape,) for each in maps] == [(2, c, size, size) for c, size in stages]
     # Every stride-2 layer, on both branches of a block, rounds up.
     stride = 32 // stages[-1][1]
@@ -89,6 +86,7 @@ def test_wrong_arguments():
         (dict(type=RESNET, depth=18), '6 n \\+ 2'),
         (dict(type=RESNET, channels=(16, 32, 64)), 'stem and three stages'),
         (dict(type=WIDE, depth=4), '6 n \\+ 4'),
+        (dict(type=RESNET, out_indices=(3,)), 'stages 0 to 2'),
     ):
         with pytest.raises(ValueError, match=message):
             MODELS.build(config)

@@ -19,9 +19,9 @@ ShuffleNetV2 ``CIFARShuffleNetV2()``                                1024 x 4 x 4
 ============ ====================================================== ============ ==========
 
 The literature's ResNet-50 for CIFAR (23,705,252) is mmpretrain's ``dict(type='ResNet_CIFAR',
-depth=50, zero_init_residual=False)``, 2048 x 4 x 4. Each backbone returns its last map. The other
-maps can be distilled too: the stages are the modules ``stages.0``, ``stages.1``, ... The argument
-``init_cfg`` is the weight initialisation.
+depth=50, zero_init_residual=False)``, 2048 x 4 x 4. For each backbone, ``out_indices`` chooses the
+stages whose maps are returned, ``init_cfg`` the weight initialisation. A map that is not returned
+can still be distilled: the stages are the modules ``stages.0``, ``stages.1``, ...
 """
 
 from mmdiffkd.models.backbones.mobilenet_v2 import CIFARMobileNetV2

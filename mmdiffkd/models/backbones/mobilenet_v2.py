@@ -1,5 +1,7 @@
 """MobileNetV2 for 32x32 images."""
 
+from typing import Sequence
+
 from torch import Tensor, nn
 
 from mmdiffkd.models.backbones.staged import (
@@ -54,7 +56,12 @@ class CIFARMobileNetV2(StagedBackbone):
         widen_factor: Width multiplier w; 0.5 in the literature.
     """
 
-    def __init__(self, widen_factor: float = 0.5, init_cfg: InitCfg = KAIMING_INIT) -> None:
+    def __init__(
+        self,
+        widen_factor: float = 0.5,
+        out_indices: Sequence[int] = (7,),
+        init_cfg: InitCfg = KAIMING_INIT,
+    ) -> None:
         stem_width = width_in = int(32 * widen_factor)
         stages = []
         for expansion, full_width, blocks, stride in STAGES:
@@ -64,4 +71,4 @@ class CIFARMobileNetV2(StagedBackbone):
             stages.append(nn.Sequential(first, *rest))
             width_in = width
         stages.append(conv_bn_relu(width_in, int(1280 * max(1.0, widen_factor))))
-        super().__init__(conv_bn_relu(3, stem_width, 3, stride=2), stages, init_cfg)
+        super().__init__(conv_bn_relu(3, stem_width, 3, stride=2), stages, out_indices, init_cfg)

@@ -54,6 +54,7 @@ class CIFARResNet(StagedBackbone):
         self,
         depth: int = 20,
         channels: Sequence[int] = (16, 16, 32, 64),
+        out_indices: Sequence[int] = (2,),
         init_cfg: InitCfg = KAIMING_INIT,
     ) -> None:
         blocks, rest = divmod(depth - 2, 6)
@@ -62,7 +63,7 @@ class CIFARResNet(StagedBackbone):
         if len(channels) != 4:
             raise ValueError(f'channels are of the stem and three stages, got {channels!r}')
         stages = residual_stages(BasicBlock, channels, blocks)
-        super().__init__(conv_bn_relu(3, channels[0], 3), stages, init_cfg)
+        super().__init__(conv_bn_relu(3, channels[0], 3), stages, out_indices, init_cfg)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
@@ -121,6 +122,7 @@ class CIFARWideResNet(StagedBackbone):
         self,
         depth: int = 40,
         widen_factor: int = 2,
+        out_indices: Sequence[int] = (3,),
         init_cfg: InitCfg = KAIMING_INIT,
     ) -> None:
         blocks, rest = divmod(depth - 4, 6)
@@ -128,4 +130,4 @@ class CIFARWideResNet(StagedBackbone):
             raise ValueError(f'depth must be 6 n + 4 with n from 1, got {depth!r}')
         channels = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
         stages = [*residual_stages(PreActivationBlock, channels, blocks), bn_relu(channels[-1])]
-        super().__init__(conv3x3(3, channels[0]), stages, init_cfg)
+        super().__init__(conv3x3(3, channels[0]), stages, out_indices, init_cfg)

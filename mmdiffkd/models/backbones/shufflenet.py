@@ -1,5 +1,7 @@
 """ShuffleNets for 32x32 images."""
 
+from typing import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +57,7 @@ class CIFARShuffleNetV1(StagedBackbone):
     each after the ReLU of the stage's last unit.
     """
 
-    def __init__(self, init_cfg: InitCfg = None) -> None:
+    def __init__(self, out_indices: Sequence[int] = (2,), init_cfg: InitCfg = None) -> None:
         widths = (24, 240, 480, 960)
         stages = []
         # 24 channels are too few to be worth grouping (section 3.2 of the paper).
@@ -63,7 +65,7 @@ class CIFARShuffleNetV1(StagedBackbone):
             first = ShuffleUnit(width_in, width, groups)
             rest = [ShuffleUnit(width, width) for _ in range(blocks - 1)]
             stages.append(nn.Sequential(first, *rest))
-        super().__init__(conv_bn_relu(3, 24), stages, init_cfg)
+        super().__init__(conv_bn_relu(3, 24), stages, out_indices, init_cfg)
 
 
 def branch(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
@@ -115,11 +117,11 @@ class CIFARShuffleNetV2(StagedBackbone):
     (N, 464, 4, 4); stage 3, a 1x1 convolution with ReLU, gives (N, 1024, 4, 4).
     """
 
-    def __init__(self, init_cfg: InitCfg = None) -> None:
+    def __init__(self, out_indices: Sequence[int] = (3,), init_cfg: InitCfg = None) -> None:
         widths = (24, 116, 232, 464)
         stages = [
             nn.Sequential(DownUnit(width_in, width), *(SplitUnit(width) for _ in range(blocks - 1)))
             for width_in, width, blocks in zip(widths, widths[1:], (4, 8, 4))
         ]
         stages.append(conv_bn_relu(464, 1024))
-        super().__init__(conv_bn_relu(3, 24), stages, init_cfg)
+        super().__init__(conv_bn_relu(3, 24), stages, out_indices, init_cfg)

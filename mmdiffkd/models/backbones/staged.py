@@ -1,6 +1,6 @@
 """What the backbones have in common: layers, and a stem and stages with a choice of outputs."""
 
-from typing import Callable, List, Optional, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Union
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -16,25 +16,40 @@ KAIMING_INIT = (
 
 
 class StagedBackbone(BaseModule):
-    """A stem and stages run one after the other; the output is for global average pooling.
+    """A stem and stages run one after the other; the last output is for global average pooling.
 
     Args:
         stem: First layers.
         stages: All other layers.
+        out_indices: Stages whose outputs are returned, from 0.
         init_cfg: Weight initialisation as in every mmengine module; None leaves torch's, as the
             literature does for the ShuffleNets.
     """
 
     def __init__(
-        self, stem: nn.Module, stages: Sequence[nn.Module], init_cfg: InitCfg = None
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Module],
+        out_indices: Sequence[int],
+        init_cfg: InitCfg = None,
     ) -> None:
         super().__init__(init_cfg)
+        if not out_indices or not set(out_indices) <= set(range(len(stages))):
+            known = f'some of the stages 0 to {len(stages) - 1}'
+            raise ValueError(f'out_indices must name {known}, got {out_indices!r}')
         self.stem = stem
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.ModuleList(stages)
+        self.out_indices = tuple(out_indices)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor]:
-        """Images (N, 3, H, W) to the map (N, C, H', W') of the last stage, as hosts expect it."""
-        return (self.stages(self.stem(x)),)
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Images (N, 3, H, W) to the maps (N, C, H', W') of the stages in ``out_indices``."""
+        x = self.stem(x)
+        outputs = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.out_indices:
+                outputs.append(x)
+        return tuple(outputs)
 
 
 def conv_bn(

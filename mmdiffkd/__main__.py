@@ -49,12 +49,13 @@ def main() -> None:
 
 
 def _usage(command: str, tools: Dict[str, Path]) -> str:
-    lines = []
-    for name, path in tools.items():
-        summary = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))).splitlines()[0]
-        lines.append(f'  {name:20} {summary}')
+    lines = [f'  {name:20} {_summary(path)}' for name, path in tools.items()]
     usage = f'usage: {command} TOOL [arguments]\n       {command} help [TOOL] | --version\n'
     return '\n'.join([usage, *lines])
+
+
+def _summary(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))).splitlines()[0]
 
 
 if __name__ == '__main__':

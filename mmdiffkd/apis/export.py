@@ -1,6 +1,6 @@
 """A student's checkpoint from that of its distillation."""
 
-import io
+import os
 from pathlib import Path
 from typing import Union
 
@@ -8,7 +8,6 @@ import torch
 from mmengine.config import Config
 
 from mmdiffkd.checkpoints.download import fetch
-from mmdiffkd.checkpoints.files import replace_bytes
 from mmdiffkd.checkpoints.plain_config import plain_config
 from mmdiffkd.checkpoints.reading import load_file
 from mmdiffkd.checkpoints.weights import weights_of
@@ -39,14 +38,14 @@ def export_student(
     meta = content.get('meta')
     meta = dict(meta) if isinstance(meta, dict) else {}
     if 'cfg' in meta:
-        text = meta['cfg']
-        # The student alone is the model, for inferencers that read it.
-        cfg = Config.fromstring(text, '.py') if trust_checkpoint else Config(plain_config(text))
-        cfg.model = student_config(cfg.model)
-        meta['cfg'] = cfg.pretty_text
-    content = io.BytesIO()
-    torch.save(dict(meta=meta, state_dict=weights), content)
-    replace_bytes(out, content.getvalue())
+        meta['cfg'] = _student_run_config(meta['cfg'], trust_checkpoint)
+    # Beside it and then moved there: a full disk leaves what was there before.
+    partial = out.with_name(f'.{out.name}.partial')
+    try:
+        torch.save(dict(meta=meta, state_dict=weights), partial)
+        os.replace(partial, out)
+    finally:
+        partial.unlink(missing_ok=True)
     before, after = (Path(file).stat().st_size / 2**20 for file in (path, out))
     return (
         f'Student written to {out}: {len(weights)} tensors, {after:.1f} MiB '
@@ -64,3 +63,10 @@ def _check_out(out: Path, source: Path, force: bool) -> None:
         raise ConfigError(f'{out} is the checkpoint itself; name another file to write')
     if not force:
         raise ConfigError(f'{out} exists; --force overwrites it')
+
+
+def _student_run_config(text: str, trust: bool) -> str:
+    """The run's config with the student alone as its model, for inferencers that read it."""
+    cfg = Config.fromstring(text, '.py') if trust else Config(plain_config(text))
+    cfg.model = student_config(cfg.model)
+    return cfg.pretty_text

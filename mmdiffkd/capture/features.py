@@ -146,8 +146,12 @@ class FeatureCapture:
 class Tap:
     """A module's ``forward`` during a capture.
 
-    What ``paths``, which begin with this module, pick of its arguments and output goes to the
-    ``capture`` that is open.
+    Args:
+        paths: Paths that begin with this module.
+        forward: Forward of the module itself.
+
+    Attributes:
+        capture: The capture that is open, which gets the features.
     """
 
     def __init__(self, paths: Tuple[FeaturePath, ...], forward: Callable) -> None:

@@ -48,7 +48,11 @@ class FeaturePath(NamedTuple):
 
 
 def resolve_path(model: nn.Module, text: str, role: str = 'model') -> FeaturePath:
-    """Parse a path and check that the model has its module; an error lists the closest names."""
+    """Parse a path and check that the model has its module.
+
+    Raises:
+        ConfigError: If it is malformed or names no module; the closest names are listed.
+    """
     path = FeaturePath.parse(text)
     names = dict(model.named_modules(remove_duplicate=False))
     if path.module not in names:
@@ -77,7 +81,11 @@ def argument_name(forward: Callable, argument: str) -> str:
 def locate_argument(
     forward: Callable, args: tuple, kwargs: dict, argument: str, where: str
 ) -> Union[int, str, Any]:
-    """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``."""
+    """Where an argument is in a call: its index in ``args``, or its key in ``kwargs``.
+
+    Raises:
+        ValueError: If it was not given.
+    """
     names, name = _positional(forward), argument_name(forward, argument)
     position = int(argument) if argument.isdigit() else None
     if name in names:

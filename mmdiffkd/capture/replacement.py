@@ -17,9 +17,15 @@ def replaced_input(
 ) -> Iterator[None]:
     """Give a module other values for one of its arguments, inside the ``with`` block.
 
-    The ``path`` is one of an input, such as ``'roi_extractor:input[rois]'``. There is a value for
-    each call of the module, in order. More or fewer calls are a :class:`ConfigError`, unless the
-    forward ends early because everything has been captured. ``role`` names the model in errors.
+    Args:
+        model: Model that will run.
+        path: Input path, such as that of ``'roi_extractor:input[rois]'``.
+        values: Values of the argument, one per call of the module, in order.
+        role: Name of the model in errors.
+
+    Raises:
+        ConfigError: If the module is called more or less often than there are values. It may be
+            called less often if the forward ends early, because everything has been captured.
     """
     where = f'{role} path {path.text!r}'
     remaining = iter(values)

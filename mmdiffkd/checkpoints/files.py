@@ -13,15 +13,12 @@ ATOMIC = 'mmdiffkd-atomic'
 
 def replace_bytes(path: Union[str, Path], content: bytes) -> None:
     """Write a file so that the old or the new content is there, even after a power failure."""
-    partial = Path(f'{path}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    partial = f'{path}.partial'
+    with open(partial, 'wb') as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def remove_partial_files(folder: Union[str, Path]) -> None:

@@ -82,7 +82,12 @@ def _build(config: Dict, where: str, scope: Optional[str]) -> Any:
 def _check_dataset(dataset: Any, where: str, model: Any, annotated: bool, needed: bool) -> None:
     """Raise :class:`ConfigError` for a data set that the config's ``model`` cannot learn from.
 
-    It may be ``annotated``, and it may be ``needed`` that it has objects of the classes.
+    Args:
+        dataset: Data set of mmengine that has read its annotations.
+        where: Its config key.
+        model: Config of the run's model.
+        annotated: Whether the data set has annotations.
+        needed: Whether it must have objects of the classes.
     """
     if hasattr(dataset, 'cat_ids') and hasattr(dataset, 'COCOAPI') and (needed or dataset.cat_ids):
         _check_categories(dataset, where)

@@ -21,9 +21,13 @@ class LinearAutoencoder(nn.Module):
         self.decoder = conv(latent_channels, channels)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
-        """A teacher feature (N, channels, H, W) to its latent (N, latent_channels, H, W) and back.
+        """Encode and reconstruct.
 
-        Returned are the latent and the reconstruction.
+        Args:
+            x: Teacher feature, (N, channels, H, W).
+
+        Returns:
+            The latent (N, latent_channels, H, W) and the reconstruction, shape of ``x``.
         """
         latent = self.encoder(x)
         return latent, self.decoder(latent)

@@ -25,13 +25,17 @@ class DDIMStep(NamedTuple):
     noise_scale: float
 
 
-def linear_alphas_cumprod(num_train_timesteps: int = 1000) -> Tensor:
-    """Cumulative signal power of a chain of length T, (T,), float64.
+def linear_alphas_cumprod(
+    num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Tensor:
+    """Cumulative signal power of the linear-beta schedule (DDPM, section 4), (T,), float64.
 
-    The variance of the added noise grows linearly from 1e-4 at ``t = 0`` to 0.02 at ``t = T - 1``
-    (DDPM, section 4).
+    Args:
+        num_train_timesteps: Length T of the diffusion chain.
+        beta_start: Noise variance added at ``t = 0``.
+        beta_end: Noise variance added at ``t = T - 1``.
     """
-    betas = torch.linspace(1e-4, 0.02, num_train_timesteps, dtype=torch.float64)
+    betas = torch.linspace(beta_start, beta_end, num_train_timesteps, dtype=torch.float64)
     return torch.cumprod(1.0 - betas, dim=0)
 
 

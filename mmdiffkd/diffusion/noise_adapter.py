@@ -31,9 +31,13 @@ class NoiseAdapter(nn.Module):
         self.classifier = nn.Linear(channels, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gamma of aligned student features (N, D, H, W), one number in (0, 1) per image.
+        """Estimate gamma.
 
-        Its shape is (N,), its precision at least float32.
+        Args:
+            x: Aligned student features, (N, D, H, W); (N, D, 1, 1) with ``kernel_size=1``.
+
+        Returns:
+            gamma, one number in (0, 1) per image, shape (N,), at least float32.
         """
         logits = self.classifier(self.trunk(x).flatten(1))
         return F.softmax(at_least_float32(logits), dim=1)[:, 0]

@@ -44,6 +44,17 @@ class HeadOutput:
         }
         return {**distances, **{name: value.mean() for name, value in self.stats.items()}}
 
+    def detach(self) -> 'HeadOutput':
+        """The same output, with every tensor detached from the graph."""
+        return HeadOutput(
+            self.refined.detach(),
+            self.target.detach(),
+            self.aligned.detach(),
+            {name: loss.detach() for name, loss in self.losses.items()},
+            {name: value.detach() for name, value in self.stats.items()},
+            None if self.distance is None else self.distance.detach(),
+        )
+
 
 def check_maps(*features: Tensor) -> None:
     """Raise :class:`ValueError` unless features are maps (N, C, H, W)."""

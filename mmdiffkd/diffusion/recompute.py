@@ -10,7 +10,9 @@ from torch.utils.checkpoint import checkpoint
 def recomputed(module: nn.Module, *inputs: Any) -> Any:
     """``module(*inputs)``, whose activations are computed again in the backward pass.
 
-    The module must draw no random numbers.
+    Args:
+        module: Module that draws no random numbers.
+        *inputs: Arguments of the module, of which tensors are kept for the backward pass.
     """
     return checkpoint(
         module,
@@ -22,7 +24,11 @@ def recomputed(module: nn.Module, *inputs: Any) -> Any:
 
 
 class FixedStatistics:
-    """A context in which the running statistics of a module's batch norms stay as they are."""
+    """A context in which the running statistics of a module's batch norms stay as they are.
+
+    Args:
+        module: Module that runs inside the context, which may be entered again.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         parts = module.modules()

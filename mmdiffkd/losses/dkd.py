@@ -87,9 +87,12 @@ class DKDLoss(WeightedDistance):
         self.alpha, self.beta, self.tau = alpha, beta, tau
 
     def forward(self, refined: Tensor, target: Tensor, context: Any) -> Tensor:
-        """Weighted distance of logits (N, C) or (N, C, 1, 1), a scalar.
+        """Weighted distance, a scalar.
 
-        The :class:`PairContext` has the labels of the batch.
+        Args:
+            refined: Logits of the student, (N, C) or (N, C, 1, 1).
+            target: Logits of the teacher, same shape; no gradient flows into them.
+            context: :class:`PairContext` with the labels of the batch.
         """
         if refined.shape[2:].numel() > 1:
             size = 'x'.join(map(str, refined.shape[2:]))

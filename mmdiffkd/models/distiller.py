@@ -186,9 +186,14 @@ class DiffKDDistiller(BaseModel):
         return next(iter(self.teachers.values()))
 
     def predict_with_teacher(self, data: Any, name: str = '') -> List:
-        """The data samples that a teacher predicts for a batch of a data loader, as in training.
+        """A teacher's predictions for a batch, computed as its features are in training.
 
-        ``name`` is that of the teacher, if there are several.
+        Args:
+            data: Batch of a data loader, for the student's data preprocessor.
+            name: Name of the teacher, if there are several.
+
+        Returns:
+            The host's data samples.
         """
         return self.teachers[name].predict(**self.data_preprocessor(data, False))
 
@@ -238,8 +243,10 @@ class DiffKDDistiller(BaseModel):
     def get_layer_depth(self, param_name: str) -> Tuple[int, int]:
         """Depth of a parameter and number of layers, for mmpretrain's layer-wise decay.
 
-        The name is made up of those of submodules, ``student.backbone...``. Heads of pairs count as
-        what comes behind the student's backbone.
+        Heads of pairs count as what comes behind the student's backbone.
+
+        Args:
+            param_name: Name made up of the names of submodules, ``student.backbone...``.
         """
         return self.student.get_layer_depth(checkpoint_name(param_name))
 

@@ -13,10 +13,15 @@ from mmdiffkd.models.teachers import split_path
 def inherited_modules(
     names: Union[Sequence[str], Dict[str, str]], student: nn.Module, teachers: Mapping[str, Teacher]
 ) -> Dict[str, Tuple[str, str]]:
-    """Check ``init_from_teacher``, and return it as a dict.
+    """Check ``init_from_teacher``.
 
-    ``names`` are modules of teachers that the student has too, or a dict from its own to theirs.
-    The result has the name of the student's module -> name of the teacher, and of the module in it.
+    Args:
+        names: Modules of teachers that the student has too, or a dict from its own to theirs.
+        student: Student.
+        teachers: Teachers by their names.
+
+    Returns:
+        Name of the student's module -> name of the teacher, and of the module in it.
     """
     if not isinstance(names, (list, tuple, dict)):
         raise ConfigError(f'init_from_teacher must be a list or a dict, got {names!r}')

@@ -18,7 +18,6 @@ from mmdiffkd.models.hosts import build_component
 from mmdiffkd.models.pair_checks import check_gradient
 from mmdiffkd.models.pair_config import input_replacements
 from mmdiffkd.models.shapes import Size, TokenLayout, resize_like, to_map
-from mmdiffkd.models.teacher_speed import map_tensors
 
 
 class DistillPair(nn.Module):
@@ -74,11 +73,16 @@ class DistillPair(nn.Module):
     def build_heads(
         self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], teacher: nn.Module
     ) -> None:
-        """Build heads for student maps (N, Cs, H, W) and as many teacher maps (N, Ct, H, W).
+        """Build heads whose channels are those of the given maps.
 
-        A head whose constructor has a parameter ``teacher_model`` gets the teacher. It is a
-        :class:`ConfigError` if its config is wrong or it makes the teacher one of its submodules,
-        and if there is no head and the channels differ.
+        Args:
+            student_maps: Student maps, each (N, Cs, H, W).
+            teacher_maps: As many teacher maps, each (N, Ct, H, W).
+            teacher: Teacher model, for heads whose constructor has a parameter ``teacher_model``.
+
+        Raises:
+            ConfigError: If the config of the head is wrong, there is no head and the channels
+                differ, or a head has made the teacher one of its submodules.
         """
         where = f'pairs.{self.name}'
         channels = [(s.shape[1], t.shape[1]) for s, t in zip(student_maps, teacher_maps)]
@@ -111,7 +115,8 @@ class DistillPair(nn.Module):
     ) -> RemovableHandle:
         """Have ``hook`` called after every forward with the detached outputs by the maps' levels.
 
-        The handle's ``remove()``, or the end of a ``with`` block, takes the hook away.
+        Returns:
+            A handle whose ``remove()``, or the end of a ``with`` block, takes the hook away.
         """
         handle = RemovableHandle(self._output_hooks)
         self._output_hooks[handle.id] = hook
@@ -205,10 +210,7 @@ class DistillPair(nn.Module):
         if not outputs:
             return self.idle(*student_maps)
         if self._output_hooks:
-            detached = {
-                level: HeadOutput(**map_tensors(Tensor.detach, vars(output)))
-                for level, output in outputs.items()
-            }
+            detached = {level: output.detach() for level, output in outputs.items()}
             for hook in self._output_hooks.values():
                 hook(detached)
         return {

@@ -19,8 +19,12 @@ def find_layouts(
 ) -> None:
     """Find out how the tokens of a :class:`DistillPair` lie in an image: ``pair.layouts[role]``.
 
-    ``role`` is ``'student'`` or ``'teacher'``, ``model`` the model of that role, and ``features``
-    are what the path of the pair yields for an image of that shape.
+    Args:
+        pair: The pair.
+        role: ``'student'`` or ``'teacher'``.
+        model: Model of that role.
+        shape: Channels, height and width of an image.
+        features: Features that the path of the pair yields for that image.
     """
     if all(feature.ndim != 3 for feature in features):
         return
@@ -49,10 +53,13 @@ def find_layouts(
 def check_levels(
     pair: Any, maps: Sequence[Sequence[Tensor]], side: int, calls: Sequence[int]
 ) -> None:
-    """Refuse a :class:`DistillPair` that would compare different levels of two pyramids.
+    """Refuse pyramids of which different levels would be compared.
 
-    ``maps`` are those of the student and those of the teacher, each (N, C, H, W), ``side`` is the
-    height of the image in pixels, ``calls`` how often the student's and the teacher's module ran.
+    Args:
+        pair: The :class:`DistillPair`.
+        maps: Maps of the student and maps of the teacher, each (N, C, H, W).
+        side: Height of the image in pixels.
+        calls: Numbers of calls of the student's and of the teacher's module.
     """
     paths, numbers = (pair.student_path, pair.teacher_path), [len(part) for part in maps]
     shapes = ([tuple(m.shape[1:]) for m in part] for part in maps)

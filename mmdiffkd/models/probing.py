@@ -149,10 +149,7 @@ def _transformed(images: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
         for seed in range(4):
             outcome = []
             for image in images:
-                random.seed(seed)
-                np.random.seed(seed)
-                # torch.manual_seed would seed GPUs as well.
-                torch.default_generator.manual_seed(seed)
+                _seed(seed)
                 outcome.append(transform(copy.deepcopy(image)))
             pixels = [_pixels(image) for image in outcome[:2]]
             if not isinstance(pixels[0], Tensor):
@@ -166,6 +163,13 @@ def _transformed(images: Sequence[Dict], transform: Callable) -> Sequence[Dict]:
         return images
     same = all(np.array_equal(found, colours[0]) for found in colours)
     return outcomes[0] if outcomes and same else images
+
+
+def _seed(seed: int) -> None:
+    """Seed the generators that transforms use. torch.manual_seed would seed GPUs as well."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
 
 
 def _pixels(image: Dict) -> Any:

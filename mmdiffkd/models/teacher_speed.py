@@ -51,13 +51,20 @@ def use_channels_last(model: nn.Module) -> None:
             module.to(memory_format=torch.channels_last)
     for module in operations:
         # RoIAlign and deformable convolutions read the memory of maps as (N, C, H, W).
-        module.register_forward_pre_hook(
-            lambda _, *inputs: map_tensors(Tensor.contiguous, inputs), with_kwargs=True
-        )
+        module.register_forward_pre_hook(with_contiguous_inputs, with_kwargs=True)
+
+
+def with_contiguous_inputs(module: nn.Module, args: tuple, kwargs: dict) -> Tuple[tuple, dict]:
+    """Forward pre-hook: make all tensors contiguous."""
+    return map_tensors(Tensor.contiguous, (args, kwargs))
 
 
 class Precision:
-    """The precision of a model: a key of :data:`PRECISIONS`, or None for that of the run."""
+    """The precision that a model computes in, whatever the run around it has.
+
+    Args:
+        name: Key of :data:`PRECISIONS`, or None for the precision of the run.
+    """
 
     def __init__(self, name: Optional[str]) -> None:
         self.dtype = None if name is None else PRECISIONS[name]
@@ -149,8 +156,10 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 def compile_children(model: nn.Module, captured: Iterable[str]) -> List[str]:
     """Run children of a model through ``torch.compile``, and return their names.
 
-    Those that are or hold ``captured`` modules are left out, because a wrapped forward cannot be
-    compiled.
+    Args:
+        model: Model whose children are compiled.
+        captured: Names of modules whose forward is wrapped. Children that are or hold one are left
+            out, because a wrapper cannot be compiled.
     """
     wrapped = {name.partition('.')[0] for name in captured}
     names = [name for name, _ in model.named_children() if name not in wrapped]
@@ -162,7 +171,9 @@ def compile_children(model: nn.Module, captured: Iterable[str]) -> List[str]:
 def relative_difference(features: Features, reference: Features) -> float:
     """The largest difference of a feature, relative to the largest element of that feature.
 
-    It is infinite if the shapes of the tensors differ from those of the ``reference``.
+    Args:
+        features: Name -> tensors.
+        reference: Name -> tensors of the same shapes; for others the difference is infinite.
     """
     ratios = [0.0]
     for name, expected in reference.items():

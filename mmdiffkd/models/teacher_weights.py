@@ -19,7 +19,11 @@ from mmdiffkd.models.hosts import build_model
 
 
 def random_teacher(config: Any) -> nn.Module:
-    """The teacher of a ``teacher.config`` with random weights, with a warning."""
+    """A teacher with random weights, with a warning.
+
+    Args:
+        config: Value of ``teacher.config``.
+    """
     print_log(
         'The teacher has random weights (teacher.checkpoint="random"): good for a smoke run, '
         'nothing can be learned from it.',
@@ -43,11 +47,19 @@ def load_teacher_weights(
 ) -> Classes:
     """Load a teacher's checkpoint, strictly.
 
-    The arguments are those of :class:`FrozenTeacher`, from whose ``config`` the model was built. A
-    file of a backbone alone is taken for a model that has no other weights than its backbone's.
+    A file of a backbone alone is taken for a model that has no other weights than its backbone's.
 
-    Returned are the names of the classes in the file, or None for published weights, whose classes
-    are those of their config, whatever older versions called them.
+    Args:
+        model: Model built from ``config``.
+        config: Value of ``teacher.config``, by which ``'zoo'`` looks the weights up.
+        checkpoint: Path, URL or ``'zoo'``.
+        ignore_keys: Regular expressions for keys that may not fit.
+        trust_checkpoint: Whether the file may hold objects other than weights.
+        prefix: Beginning of the names of the weights to load.
+
+    Returns:
+        The names of the classes in the file; None for published weights, whose classes are those of
+        their config, whatever older versions called them.
     """
     if checkpoint == 'zoo' and isinstance(model, FeatureExtractor):
         model.load_published()

@@ -42,8 +42,11 @@ def tidy(axes: Axes) -> None:
 def colouring(target: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """A function from features, (D, H, W), to colours in 0..1, (H, W, 3).
 
-    Red, green and blue are the first three principal components of a ``target``, (N, D, H, W), so
-    features of equal colour are similar in the directions in which that varies most.
+    Red, green and blue are the first three principal components of a reference feature, so
+    features of equal colour are similar in the directions in which the reference varies most.
+
+    Args:
+        target: The reference feature, (N, D, H, W).
     """
     # A feature that is not finite would end the run that draws it.
     target = np.nan_to_num(target, posinf=0, neginf=0)

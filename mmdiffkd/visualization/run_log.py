@@ -33,8 +33,11 @@ class RunLog(NamedTuple):
 def read_run(work_dir: Union[str, Path]) -> RunLog:
     """Read the log of a run. Where two parts of it overlap, the later one counts.
 
-    ``work_dir`` is that of the run, or the folder ``<time>`` of one of its parts. If there is no
-    log of a training in it, a :class:`ConfigError` says so.
+    Args:
+        work_dir: Work directory of the run, or the folder ``<time>`` of one of its parts.
+
+    Raises:
+        ConfigError: There is no log, or it has no entry of a training.
     """
     work_dir = Path(work_dir)
     points: Dict[str, Dict[str, Dict[int, float]]] = dict(train={}, val={})

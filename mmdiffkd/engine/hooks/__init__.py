@@ -10,3 +10,9 @@ from mmdiffkd.engine.hooks.pull import PullBalanceHook
 from mmdiffkd.engine.hooks.schedule import DistillationScheduleHook
 from mmdiffkd.engine.hooks.short_log import ShortLogHook
 from mmdiffkd.engine.hooks.teacher_check import TeacherCheckHook
+
+__all__ = [
+    'DistillationScheduleHook', 'ExactResumeHook', 'FeaturePictureHook', 'InterruptHook',
+    'NonFiniteLossError', 'NonFiniteLossHook', 'PullBalanceHook', 'SafeCheckpointHook',
+    'ShortLogHook', 'TeacherCheckHook', 'TelemetryHook',
+]  # fmt: skip

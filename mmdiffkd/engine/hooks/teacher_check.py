@@ -15,8 +15,6 @@ from mmdiffkd.messages import tell
 from mmdiffkd.models.dry_run import random_state_kept
 from mmdiffkd.registry import HOOKS
 
-_INTERVAL = 50  # number of batches between two lines of progress
-
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
@@ -26,7 +24,13 @@ class TeacherCheckHook(Hook):
     the student and models that yield features alone are left out. Data and metrics are those of the
     run's own validation. The teacher is validated as it is distilled. A result that is no better
     than a guess is a warning. Training is not changed by it.
+
+    Args:
+        interval: Number of batches between two lines of progress in the log.
     """
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
 
     def before_train(self, runner: Runner) -> None:
         """Validate the teacher and log the result."""
@@ -70,7 +74,7 @@ class TeacherCheckHook(Hook):
             with autocast(enabled=loop.fp16):
                 outputs = distiller.predict_with_teacher(data, name)
             loop.evaluator.process(data_samples=outputs, data_batch=data)
-            if index % _INTERVAL == 0:
+            if index % self.interval == 0:
                 tell(f'Teacher check: [{index}/{number}]')
         return loop.evaluator.evaluate(len(loop.dataloader.dataset))
 

@@ -39,17 +39,20 @@ def suggest(name: str, accepted: Iterable[str]) -> str:
     return f'; did you mean {" or ".join(map(repr, close))}?' if close else ''
 
 
-def check_numbers(minimum: float, kind: type, above: bool = False, **values: float) -> None:
-    """Raise :class:`ValueError` unless values are finite numbers of a kind, from a minimum on.
+def check_numbers(
+    minimum: float, kind: type, above: bool = False, where: str = '', **values: float
+) -> None:
+    """Raise :class:`ConfigError` unless values are finite numbers of a kind, from a minimum on.
 
-    ``kind`` is ``int`` or ``float``; with ``above`` the minimum itself is not allowed.
+    ``kind`` is ``int`` or ``float``; with ``above`` the minimum itself is not allowed. The error
+    puts ``where``, such as ``'pairs.fpn.'``, before the name.
     """
     for name, value in values.items():
         in_range = isinstance(value, (int, kind)) and minimum <= value < math.inf
         if not in_range or (above and value == minimum):
             text = 'a finite number' if kind is float else 'an integer'
             first = 'above' if above else 'from'
-            raise ValueError(f'{name} must be {text} {first} {minimum}, got {value!r}')
+            raise ConfigError(f'{where}{name} must be {text} {first} {minimum}, got {value!r}')
 
 
 def shortened(text: str, longest: int = _LONGEST_MESSAGE) -> str:

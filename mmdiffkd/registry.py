@@ -5,9 +5,7 @@ are imported when the first ``X`` is looked up.
 """
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIMIZERS as MMENGINE_OPTIMIZERS
 from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import Registry
 
@@ -22,20 +20,8 @@ MODELS = Registry(
     scope='mmdiffkd',
     locations=['mmdiffkd.models', 'mmdiffkd.models.backbones', 'mmdiffkd.models.necks'],
 )
-MODEL_WRAPPERS = Registry(
-    'model_wrapper',
-    parent=MMENGINE_MODEL_WRAPPERS,
-    scope='mmdiffkd',
-    locations=['mmdiffkd.engine.cpu_data_parallel'],
-)
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmdiffkd', locations=['mmdiffkd.engine.hooks']
-)
-OPTIMIZERS = Registry(
-    'optimizer',
-    parent=MMENGINE_OPTIMIZERS,
-    scope='mmdiffkd',
-    locations=['mmdiffkd.engine.optimizers'],
 )
 RUNNERS = Registry(
     'runner', parent=MMENGINE_RUNNERS, scope='mmdiffkd', locations=['mmdiffkd.engine.runner']

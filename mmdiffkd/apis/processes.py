@@ -68,5 +68,6 @@ def _start(cfg: Config) -> None:
     wrapper = dict(broadcast_buffers=False, find_unused_parameters=unused)
     wrapper.update(cfg.get('model_wrapper_cfg') or dict(type='MMDistributedDataParallel'))
     if wrapper.get('type', 'MMDistributedDataParallel') == 'MMDistributedDataParallel':
-        wrapper.update(type='mmdiffkd.CPUDataParallel', sync_bn=cfg.pop('sync_bn', None))
+        kind = 'mmdiffkd.engine.cpu_data_parallel.CPUDataParallel'
+        wrapper.update(type=kind, sync_bn=cfg.pop('sync_bn', None))
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)

@@ -1,1 +1,1 @@
-"""What happens during a run: the runner, its hooks, optimizers."""
+"""What happens during a run: the runner, its hooks."""

@@ -8,14 +8,13 @@ from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from torch import nn
 
 from mmdiffkd.messages import tell
-from mmdiffkd.registry import MODEL_WRAPPERS
 
 
-@MODEL_WRAPPERS.register_module()
 class CPUDataParallel(MMDistributedDataParallel):
     """DDP over CPU processes; synchronised batch norms become ordinary ones, with a warning.
 
-    ``sync_bn`` is the value of that key in the config; the other arguments are mmengine's.
+    ``sync_bn`` is the value of that key in the config; the other arguments are mmengine's. Configs
+    name this class by its path.
     """
 
     def __init__(self, module: nn.Module, sync_bn: Optional[str] = None, **kwargs: Any) -> None:

@@ -12,11 +12,7 @@ PAIR_KEYS = ('student', 'teacher', 'head', 'loss', 'weight', 'teacher_inputs')
 
 
 def check_pairs(pairs: Any) -> None:
-    """Raise :class:`ConfigError` unless the names and keys of all pairs can be used.
-
-    Args:
-        pairs: Value of ``model.pairs``.
-    """
+    """Raise :class:`ConfigError` unless the names and keys in ``model.pairs`` can be used."""
     if not isinstance(pairs, dict) or not pairs:
         raise ConfigError(f'pairs must be a dict with at least one pair, got {pairs!r}')
     for name, cfg in pairs.items():
@@ -31,27 +27,14 @@ def check_pairs(pairs: Any) -> None:
             raise ConfigError(
                 f"pairs.{name}: 'loss' is required, or a head that computes the distance itself"
             )
-        try:
-            check_numbers(0, float, weight=cfg.get('weight', 1.0))
-        except ValueError as error:
-            raise ConfigError(f'pairs.{name}.{error}') from None
+        check_numbers(0, float, where=f'pairs.{name}.', weight=cfg.get('weight', 1.0))
 
 
 def input_replacements(name: str, given: Any, teacher: nn.Module) -> Dict[FeaturePath, str]:
-    """Read the ``teacher_inputs`` of a pair.
+    """Read the ``teacher_inputs`` of a pair: a dict ``student=..., teacher=...``, a list of such.
 
-    Args:
-        name: Name of the pair.
-        given: Value of ``teacher_inputs``: a dict with the keys ``student`` and ``teacher``, a list
-            of such dicts, or None.
-        teacher: Teacher model.
-
-    Returns:
-        Input path of the teacher -> input path of the student whose value it gets.
-
-    Raises:
-        ConfigError: If an entry is no pair of input paths, contradicts another one, or has a path
-            that is malformed or names no module.
+    Returns input path of the teacher -> input path of the student whose value it gets. Entries that
+    are no input paths, contradict each other or name no module are a :class:`ConfigError`.
     """
     where = f'pairs.{name}.teacher_inputs'
     replacements: Dict[FeaturePath, str] = {}

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Tuple, Union
 from mmengine.registry import DATASETS
 
 from mmdiffkd.compat import is_installed
-from mmdiffkd.errors import ConfigError
+from mmdiffkd.errors import ConfigError, check_numbers
 from mmdiffkd.testing import formats
 from mmdiffkd.testing.drawing import MIN_SIDE
 
@@ -82,10 +82,9 @@ def make_mini_dataset(
     Returns:
         ``root`` as an absolute path.
     """
-    numbers = dict(num_train=(num_train, 1), num_val=(num_val, 1), seed=(seed, 0))
-    for key, (value, least) in {**numbers, 'image_size': (min(image_size), MIN_SIDE)}.items():
-        if value < least:
-            raise ConfigError(f'{key} must be at least {least}, got {value}')
+    check_numbers(1, int, num_train=num_train, num_val=num_val)
+    check_numbers(0, int, seed=seed)
+    check_numbers(MIN_SIDE, int, image_size=min(image_size))
     if name not in MINI_DATA_SETS:
         raise ConfigError(f'name must be one of {", ".join(MINI_DATA_SETS)}, got {name!r}')
     write_split, common, *splits = _DATA_SETS[name]

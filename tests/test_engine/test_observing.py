@@ -134,7 +134,7 @@ def test_images_as_they_were_loaded():
 
 
 def test_wrong_settings(train, toy_config):
-    with pytest.raises(ConfigError, match='interval must be a positive integer, got 0'):
+    with pytest.raises(ConfigError, match='interval must be an integer from 1, got 0'):
         FeaturePictureHook(interval=0)
     with pytest.raises(ConfigError, match='mmdiffkd.DiffKDDistiller, got ToyModel'):
         train(TelemetryHook(), model=toy_config['student'])

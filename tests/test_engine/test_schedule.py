@@ -180,11 +180,11 @@ def test_resumed_run_goes_on_with_the_schedule(make_runner, more_data):
 @pytest.mark.parametrize(
     ('settings', 'message'),
     [
-        (dict(begin=-1), 'begin must be a number from 0, got -1'),
-        (dict(begin=2.5, by_epoch=False), 'begin must be a whole number of .* from 0, got 2.5'),
+        (dict(begin=-1), 'begin must be a finite number from 0, got -1'),
+        (dict(begin=2.5, by_epoch=False), 'begin must be an integer from 0, got 2.5'),
         (dict(warmup=3), 'warmup must be a dict with the keys length, start_factor, curve'),
         (dict(warmup=dict(lenght=3)), "warmup: unknown key 'lenght'; did you mean 'length'"),
-        (dict(decay=dict(length=0)), 'decay.length must be a number above 0'),
+        (dict(decay=dict(length=0)), 'decay.length must be a finite number above 0'),
         (dict(decay=dict(length=1, curve='cosin')), "'linear' or 'cosine', got 'cosin'"),
         (
             dict(end=3, warmup=dict(length=2), decay=dict(length=2)),

@@ -75,7 +75,7 @@ def test_interrupted_writing_leaves_nothing(make, tmp_path, monkeypatch):
 
 def test_wrong_arguments_are_named(make):
     for wrong in (dict(num_train=0), dict(seed=-1), dict(image_size=(64, 35))):
-        with pytest.raises(ConfigError, match=f'{next(iter(wrong))} must be at least'):
+        with pytest.raises(ConfigError, match=f'{next(iter(wrong))} must be an integer from'):
             make('coco', **wrong)
 
 

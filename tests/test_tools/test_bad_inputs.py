@@ -99,7 +99,7 @@ def test_configs(change, said, refused, folder):
         ('export_student.py teacher.pth teacher.pth --force', 'is the checkpoint itself'),
         ('distill.py student.py --teacher student.py', '--teacher-checkpoint is needed'),
         ('make_mini_dataset.py coco data', 'exists and holds other data'),
-        ('make_mini_dataset.py coco new --num-train -1', 'num_train must be at least 1'),
+        ('make_mini_dataset.py coco new --num-train -1', 'num_train must be an integer from 1'),
         ('analysis/plot_run.py nope', 'nope: no entry of a training'),
         ('analysis/noise_sweep.py config.py teacher.pth', 'has no distill. weights'),
     ],

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from mmdiffkd.diffusion import HeadOutput
 from mmdiffkd.engine.hooks.model import distiller_of
 from mmdiffkd.engine.hooks.pull import PullMeter
-from mmdiffkd.errors import ConfigError
+from mmdiffkd.errors import check_numbers
 from mmdiffkd.models import DiffKDDistiller
 from mmdiffkd.registry import HOOKS
 
@@ -31,9 +31,7 @@ class ObservingHook(Hook):
     in_all_processes = False
 
     def __init__(self, interval: int) -> None:
-        if not isinstance(interval, int) or interval < 1:
-            what = f'{type(self).__name__}: interval must be a positive integer'
-            raise ConfigError(f'{what}, got {interval!r}')
+        check_numbers(1, int, where=f'{type(self).__name__}.', interval=interval)
         self.interval = interval
         self._handles: List[RemovableHandle] = []
 

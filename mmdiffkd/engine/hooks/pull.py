@@ -41,8 +41,7 @@ _COPY = type(torch.ones((), requires_grad=True).clone().grad_fn)
 class PullMeter:
     """Measures the :class:`Pull` of every pair in a training step, which it does not change.
 
-    Args:
-        strict: Whether a model that cannot be measured is an error and not a warning.
+    A model that cannot be measured is a warning, or with ``strict`` an error.
     """
 
     def __init__(self, strict: bool = False) -> None:
@@ -158,13 +157,11 @@ class PullBalanceHook(Hook):
 
     def __init__(self, pull: Union[float, Dict[str, float]] = 1.0, iterations: int = 100) -> None:
         self.pull, self.iterations = pull, iterations
-        wanted = pull if isinstance(pull, dict) else {'': pull}
-        try:
-            check_numbers(1, int, iterations=iterations)
-            for name, number in wanted.items():
-                check_numbers(0, float, above=True, **{f'pull.{name}'.rstrip('.'): number})
-        except ValueError as error:
-            raise ConfigError(f'PullBalanceHook.{error}') from None
+        where, wanted = 'PullBalanceHook.', dict(pull=pull)
+        check_numbers(1, int, where=where, iterations=iterations)
+        if isinstance(pull, dict):
+            where, wanted = f'{where}pull.', pull
+        check_numbers(0, float, above=True, where=where, **wanted)
         self._meter = PullMeter(strict=True)
         self._handles: List[RemovableHandle] = []
 

@@ -8,7 +8,7 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmdiffkd.engine.hooks.model import distiller_of
-from mmdiffkd.errors import ConfigError, suggest
+from mmdiffkd.errors import ConfigError, check_numbers, suggest
 from mmdiffkd.messages import tell
 from mmdiffkd.models import DistillPair
 from mmdiffkd.models.hosts import check_keys
@@ -139,30 +139,22 @@ class DistillationScheduleHook(Hook):
 
 
 def _check_schedule(cfg: Dict, by_epoch: bool, where: str) -> None:
-    needed = 0
+    kind, needed = float if by_epoch else int, 0
     for key, factor in (('warmup', 'start_factor'), ('decay', 'end_factor')):
         ramp = cfg[key]
         if ramp is None:
             continue
         check_keys(ramp, ('length', factor, 'curve'), ('length',), f'{where}.{key}')
-        _check_number(ramp['length'], f'{where}.{key}.length', by_epoch, positive=True)
-        _check_number(ramp.get(factor, 0.0), f'{where}.{key}.{factor}')
+        check_numbers(0, kind, above=True, where=f'{where}.{key}.', length=ramp['length'])
+        check_numbers(0, float, where=f'{where}.{key}.', **{factor: ramp.get(factor, 0.0)})
         curve = ramp.get('curve', 'linear')
         if curve not in list(_CURVES):
             raise ConfigError(f"{where}.{key}.curve must be 'linear' or 'cosine', got {curve!r}")
         needed += ramp['length']
     begin, end = cfg['begin'], cfg['end']
-    _check_number(begin, f'{where}.begin', by_epoch)
+    check_numbers(0, kind, where=f'{where}.', begin=begin)
     if end is not None:
-        _check_number(end, f'{where}.end', by_epoch)
+        check_numbers(0, kind, where=f'{where}.', end=end)
         if end <= begin or needed > end - begin:
             what = f'be later than begin={begin} and leave room for warmup and decay'
             raise ConfigError(f'{where}.end must {what}, got {end}')
-
-
-def _check_number(value: Any, where: str, fractions: bool = True, positive: bool = False) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or value < 0 or positive and value == 0 or not fractions and value % 1:
-        kind = 'number' if fractions else 'whole number of iterations'
-        first = 'above' if positive else 'from'
-        raise ConfigError(f'{where} must be a {kind} {first} 0, got {value!r}')

@@ -96,7 +96,7 @@ class DistillRunner(Runner):
 
     def build_model(self, model: Union[nn.Module, Dict]) -> nn.Module:
         """Build a model from its config; a built model is returned as it is."""
-        with weights_only(self.cfg.get('trust_checkpoint') is True):
+        with weights_only(self.cfg.get('trust_checkpoint') is True), told_as_config_error('model'):
             return super().build_model(_with_data(model, self.cfg.get('train_dataloader')))
 
     def wrap_model(self, model_wrapper_cfg: Optional[Dict], model: nn.Module) -> nn.Module:
@@ -109,6 +109,9 @@ class DistillRunner(Runner):
                     f'mmcv with them (docs/get-started.md), or hide the GPU: CUDA_VISIBLE_DEVICES='
                 )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    build_optim_wrapper = told_as_config_error('optim_wrapper')(Runner.build_optim_wrapper)
+    build_param_scheduler = told_as_config_error('param_scheduler')(Runner.build_param_scheduler)
 
     def build_train_loop(self, loop: Union[BaseLoop, Dict]) -> BaseLoop:
         """Build the loop of training; its data is checked."""
@@ -183,6 +186,7 @@ class DistillRunner(Runner):
             raise CheckpointError(f'{what}; is it of another model?')
         return checkpoint
 
+    @told_as_config_error('custom_hooks')
     def register_custom_hooks(self, hooks: List[Union[Hook, Dict]]) -> None:
         """Register hooks, except those that do not work with a distiller."""
         super().register_custom_hooks(hooks)

@@ -120,11 +120,8 @@ class AveragedTeacher(Teacher):
     predicts = False  # before a training it knows nothing
 
     def __init__(self, student: nn.Module, momentum: float = 0.001, begin: int = 0) -> None:
-        try:
-            check_numbers(0, float, momentum=momentum)
-            check_numbers(0, int, begin=begin)
-        except ValueError as error:
-            raise ConfigError(f'teacher.average.{error}') from None
+        check_numbers(0, float, where='teacher.average.', momentum=momentum)
+        check_numbers(0, int, where='teacher.average.', begin=begin)
         if not 0 < momentum < 1:
             raise ConfigError(f'teacher.average.momentum must be between 0 and 1, got {momentum}')
         self.average = StudentAverage(student, momentum, begin)

@@ -31,10 +31,20 @@ def check_pairs(pairs: Any) -> None:
 
 
 def input_replacements(name: str, given: Any, teacher: nn.Module) -> Dict[FeaturePath, str]:
-    """Read the ``teacher_inputs`` of a pair: a dict ``student=..., teacher=...``, a list of such.
+    """Read the ``teacher_inputs`` of a pair.
 
-    Returns input path of the teacher -> input path of the student whose value it gets. Entries that
-    are no input paths, contradict each other or name no module are a :class:`ConfigError`.
+    Args:
+        name: Name of the pair.
+        given: Value of ``teacher_inputs``: a dict with the keys ``student`` and ``teacher``, a list
+            of such dicts, or None.
+        teacher: Teacher model.
+
+    Returns:
+        Input path of the teacher -> input path of the student whose value it gets.
+
+    Raises:
+        ConfigError: If an entry is no pair of input paths, contradicts another one, or has a path
+            that is malformed or names no module.
     """
     where = f'pairs.{name}.teacher_inputs'
     replacements: Dict[FeaturePath, str] = {}

@@ -41,7 +41,8 @@ _COPY = type(torch.ones((), requires_grad=True).clone().grad_fn)
 class PullMeter:
     """Measures the :class:`Pull` of every pair in a training step, which it does not change.
 
-    A model that cannot be measured is a warning, or with ``strict`` an error.
+    Args:
+        strict: Whether a model that cannot be measured is an error and not a warning.
     """
 
     def __init__(self, strict: bool = False) -> None:
